@@ -1,0 +1,240 @@
+"""The GANs: GAN-CNN and GAN-ATT of the paper (Sec. 5.1) and GAN-1D, for any feature dim D and frame count T.
+
+Generators map noise [B, Z] and labels [B] to standardised frames [B, T, D], without tanh. Critics map frames
+[B, T, D] to a CriticOutput.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.distributed.nn.functional import all_reduce
+
+ARCHITECTURES = ("gan_cnn", "gan_att", "gan_1d")
+
+
+@dataclass
+class NetworkConfig:
+    """Sizes of a GAN; all of it is stored in the generator file."""
+
+    architecture: str = "gan_1d"  # gan_cnn | gan_att (paper, Sec. 5.1) | gan_1d (ours: convolutions over time only)
+    classes: int = 4  # C, filled in from the label map
+    dim: int = 768  # D, filled in from the features
+    frames: int = 16  # T, frames of a sample; a multiple of 8 for the 2-D networks, of 4 for gan_1d
+    noise: int = 100  # Z
+    channels: int = 256  # paper: 256 for GAN-CNN, 128 for GAN-ATT
+    kernel: int = 3  # odd
+    critic_channels: int = 256
+    utterance_branch: bool = False  # beyond the paper: critic and generator each see the utterance mean
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
+        step = 4 if self.architecture == "gan_1d" else 8
+        if self.frames < step or self.frames % step:
+            raise ValueError(f"frames must be a multiple of {step} for {self.architecture}, found {self.frames}")
+        if self.kernel % 2 == 0 or min(self.classes, self.dim, self.noise, self.channels, self.critic_channels) < 1:
+            raise ValueError("kernel must be odd, and classes, dim, noise and channels positive")
+
+
+class CriticOutput(NamedTuple):
+    """score: [B], D(x); logits: [B, C], D_cls(x); maps: the feature maps D^l(x) of Eq. 3, each [B, ...]."""
+
+    score: torch.Tensor
+    logits: torch.Tensor
+    maps: list
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over all dimensions but 1; under torch.distributed the statistics are of all ranks' samples.
+
+    (nn.SyncBatchNorm does the same on GPUs only.)
+    """
+
+    def __init__(self, channels, momentum=0.1, eps=1e-5):
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x):
+        if not (self.training and dist.is_available() and dist.is_initialized()):
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
+                                self.momentum, self.eps)
+        over = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        moments = torch.stack([x.mean(over), x.square().mean(over)])  # [2, channels]
+        moments = all_reduce(moments) / dist.get_world_size()
+        mean, var = moments[0], moments[1] - moments[0].square()
+        with torch.no_grad():
+            count = x.numel() / x.shape[1] * dist.get_world_size()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        x = (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+class TimeAttention(nn.Module):
+    """One self-attention over time on maps [B, C, T, D']: a frame is its D' positions averaged, residual.
+
+    Queries and keys are of the mean over D', so a frame attends to frames; values keep their D' positions.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.query, self.key = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.value, self.output = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        frames = x.mean(dim=3).transpose(1, 2)  # [B, T, C]
+        weights = self.query(frames) @ self.key(frames).transpose(1, 2) / frames.shape[-1] ** 0.5  # [B, T, T]
+        mixed = torch.einsum("bts,bcsd->bctd", weights.softmax(dim=-1), self.value(x))
+        return x + self.output(mixed)
+
+
+class ConditionalGenerator(nn.Module):
+    """z = [noise ; onehot(label)] > linear > body > frames, plus an utterance-level shift where it is asked for."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        latent = config.noise + config.classes
+        self.start = nn.Linear(latent, self.start_size())
+        self.body = self.build_body()
+        self.utterance = nn.Sequential(
+            nn.Linear(latent, config.channels), nn.LeakyReLU(0.2), nn.Linear(config.channels, config.channels),
+            nn.LeakyReLU(0.2), nn.Linear(config.channels, config.dim)) if config.utterance_branch else None
+
+    def forward(self, noise, labels):
+        """noise: [B, Z]; labels: [B] -> [B, T, D]"""
+        onehot = F.one_hot(labels, self.config.classes).to(noise.dtype)
+        latent = torch.cat([noise, onehot], dim=1)  # [B, Z + C]
+        frames = self.frames(self.start(latent))  # [B, T, D]
+        return frames if self.utterance is None else frames + self.utterance(latent)[:, None]
+
+
+class Generator2d(ConditionalGenerator):
+    """GAN-CNN: linear > 8 (transposed) conv2d with batch norm and leaky ReLU > conv2d. Three of them double [T, D].
+
+    GAN-ATT: the same with dilated convolutions and one self-attention over time after the 4th.
+    """
+
+    def start_size(self):
+        config = self.config
+        self.shape = (config.channels, config.frames // 8, -(-config.dim // 8))
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def build_body(self):
+        config, layers = self.config, []
+        attention = config.architecture == "gan_att"
+        for number in range(1, 9):
+            if number in (2, 4, 6):
+                layers.append(nn.ConvTranspose2d(config.channels, config.channels, 4, stride=2, padding=1))
+            else:
+                dilation = 2 if attention else 1
+                layers.append(nn.Conv2d(config.channels, config.channels, config.kernel, dilation=dilation,
+                                        padding=dilation * (config.kernel // 2)))
+            layers += [BatchNorm(config.channels), nn.LeakyReLU(0.2)]
+            if attention and number == 4:
+                layers.append(TimeAttention(config.channels))
+        return nn.Sequential(*layers, nn.Conv2d(config.channels, 1, config.kernel, padding=config.kernel // 2))
+
+    def frames(self, start):
+        maps = self.body(start.view(-1, *self.shape))  # [B, 1, T, >= D]
+        return maps[:, 0, :, :self.config.dim]
+
+
+class Generator1d(ConditionalGenerator):
+    """GAN-1D: linear > conv1d blocks that double the time twice > 1x1 conv to D channels."""
+
+    def start_size(self):
+        self.shape = (self.config.channels, self.config.frames // 4)
+        return self.shape[0] * self.shape[1]
+
+    def build_body(self):
+        config, layers = self.config, []
+        for upsample in (False, True, True, False):
+            if upsample:
+                layers.append(nn.ConvTranspose1d(config.channels, config.channels, 4, stride=2, padding=1))
+            else:
+                layers.append(nn.Conv1d(config.channels, config.channels, config.kernel, padding=config.kernel // 2))
+            layers += [BatchNorm(config.channels), nn.LeakyReLU(0.2)]
+        return nn.Sequential(*layers, nn.Conv1d(config.channels, config.dim, 1))
+
+    def frames(self, start):
+        return self.body(start.view(-1, *self.shape)).transpose(1, 2)
+
+
+class ChannelNorm(nn.GroupNorm):
+    """Layer norm of convolution maps: over channels and positions of one sample (one group)."""
+
+    def __init__(self, channels):
+        super().__init__(1, channels)
+
+
+class Critic(nn.Module):
+    """Conv layers with layer norm and leaky ReLU > score head and class head (paper, Sec. 5.1).
+
+    With `utterance_branch`, an MLP on the utterance mean joins before the heads; its maps count in Eq. 3 too.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        width = config.critic_channels
+        self.one_dimensional = config.architecture == "gan_1d"
+        layers = []
+        if self.one_dimensional:
+            for number, stride in enumerate((1, 2, 2, 1)):
+                layers.append(nn.Sequential(
+                    nn.Conv1d(config.dim if number == 0 else width, width, config.kernel, stride, config.kernel // 2),
+                    ChannelNorm(width), nn.LeakyReLU(0.2)))
+            size = width * (config.frames // 4)
+        else:
+            time, dim, before = config.frames, config.dim, 1
+            for number in range(1, 9):  # every other layer halves time and dim
+                stride = 2 if number % 2 == 0 and number < 8 else 1
+                after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
+                layers.append(nn.Sequential(nn.Conv2d(before, after, config.kernel, stride, config.kernel // 2),
+                                            ChannelNorm(after), nn.LeakyReLU(0.2)))
+                time, dim, before = -(-time // stride), -(-dim // stride), after
+            size = width * time  # averaged over dim below: the heads stay small at any D
+        self.layers = nn.ModuleList(layers)
+        self.utterance = nn.ModuleList([
+            nn.Sequential(nn.Linear(config.dim, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
+            nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
+        ]) if config.utterance_branch else None
+        size += width if config.utterance_branch else 0
+        self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, config.classes)
+
+    def forward(self, frames):
+        """frames: [B, T, D] -> CriticOutput"""
+        maps = []
+        x = frames.transpose(1, 2) if self.one_dimensional else frames[:, None]
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        x = x.flatten(1) if self.one_dimensional else x.mean(dim=3).flatten(1)
+        if self.utterance is not None:
+            mean = frames.mean(dim=1) * UTTERANCE_SCALE  # [B, D]
+            for layer in self.utterance:
+                mean = layer(mean)
+                maps.append(mean)
+            x = torch.cat([x, mean], dim=1)
+        return CriticOutput(self.score(x)[:, 0], self.classify(x), maps)
+
+
+UTTERANCE_SCALE = 5.0  # means of standardised frames spread by about 0.2 (RAVDESS); the branch sees about unit spread
+
+
+def build_generator(config):
+    return (Generator1d if config.architecture == "gan_1d" else Generator2d)(config)
+
+
+def network_header(config):
+    return asdict(config)

@@ -1,0 +1,200 @@
+"""The generator file: one `.safetensors` that replaces a corpus. Load, sample, provenance.
+
+    generator = Generator.load("generator.safetensors")
+    samples = generator.sample({"ppc": 50}, seed=0)     # features [B, T, D], lengths [B], labels [B]
+
+The file holds the generator's weights, the features' mean and spread, optionally a teacher for soft labels, and a
+JSON header (see `HEADER`). Loading executes no code.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.utils.data import Dataset
+
+from .budget import class_counts
+from .distill.networks import NetworkConfig, build_generator
+from .errors import UserError
+from .files import atomic_path
+
+FORMAT_VERSION = 1
+
+HEADER = {
+    "format_version": "int, the layout of this file",
+    "network": "NetworkConfig of the generator: architecture and sizes",
+    "labels": "class name -> index",
+    "class_counts": "training utterances per class that the file replaces, by class index",
+    "lengths": "per class, 101 percentiles of the real lengths in frames",
+    "features": "upstream, upstream_ckpt_digest, selection, layer, normalize, layer_weights, dim, rate (samples a frame)",
+    "corpus": "name, fold, synthetic, train_speakers, test_speakers, test_digest",
+    "training": "the distiller's whole configuration, seed and steps",
+    "metrics": "what the trainer measured on dev, and when",
+}
+
+
+@dataclass
+class Samples:
+    """features: [B, T, D], zero behind each length; lengths: [B] frames; labels: [B] class indices;
+    soft_labels: [B, C], rows sum to 1, or None where the file carries no teacher."""
+
+    features: torch.Tensor
+    lengths: torch.Tensor
+    labels: torch.Tensor
+    soft_labels: torch.Tensor | None
+
+
+class Generator:
+    """A generator file in memory. `header` is its JSON header, `network` maps noise and labels to frames."""
+
+    def __init__(self, network, mean, std, header, teacher=None):
+        """mean, std: [D] of real frames; teacher: (weight [M, C, D], bias [M, C]) of M linear heads, or None."""
+        self.network = network.eval().requires_grad_(False)
+        self.mean, self.std = mean, std
+        self.header = header
+        self.teacher = teacher
+
+    # file
+
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """Read a generator file. Raises UserError for a file that is missing, cut off, foreign or of another version."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such generator file. `s3prl-dd distill` writes one.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: not a whole safetensors file ({error}). Copy it again or distil anew.") from None
+        if "s3prl_dd" not in metadata:
+            raise UserError(f"{path}: a safetensors file, but not a generator of s3prl_dd (no s3prl_dd header).")
+        header = json.loads(metadata["s3prl_dd"])
+        if header.get("format_version") != FORMAT_VERSION:
+            raise UserError(f"{path}: format version {header.get('format_version')}, this s3prl_dd reads {FORMAT_VERSION}. "
+                            "Install the version that wrote it, or distil anew.")
+        try:
+            network = build_generator(NetworkConfig(**header["network"]))
+            network.load_state_dict({key[len("generator."):]: value for key, value in tensors.items()
+                                     if key.startswith("generator.")})
+            teacher = (tensors["teacher.weight"], tensors["teacher.bias"]) if "teacher.weight" in tensors else None
+            generator = cls(network, tensors["mean"], tensors["std"], header, teacher)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise UserError(f"{path}: its tensors do not fit its header ({error}). Distil anew.") from None
+        return generator.to(device)
+
+    def save(self, path, half=False):
+        """Write the file, whole or not at all; `half` stores float16."""
+        dtype = torch.float16 if half else torch.float32
+        tensors = {f"generator.{key}": value.to(dtype) if value.is_floating_point() else value
+                   for key, value in self.network.state_dict().items()}
+        tensors.update(mean=self.mean.float(), std=self.std.float())
+        if self.teacher is not None:
+            tensors.update({"teacher.weight": self.teacher[0].to(dtype), "teacher.bias": self.teacher[1].to(dtype)})
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        header = {**self.header, "format_version": FORMAT_VERSION, "precision": str(dtype).removeprefix("torch.")}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"s3prl_dd": json.dumps(header)})
+
+    def to(self, device):
+        self.network.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        if self.teacher is not None:
+            self.teacher = tuple(tensor.to(device) for tensor in self.teacher)
+        return self
+
+    # sampling
+
+    @property
+    def device(self):
+        return self.mean.device
+
+    def counts(self, budget):
+        """Samples per class, by class index (see budget.class_counts)."""
+        return class_counts(budget, self.header["class_counts"])
+
+    def sample(self, budget, seed=0, epoch=0, lengths="generator", batch_size=512):
+        """Draw a whole set: `budget` as in budget.class_counts. Sample i depends on (seed, epoch, i) alone."""
+        labels = index_labels(self.counts(budget))
+        parts = [self.generate(labels[start:start + batch_size], range(start, min(start + batch_size, len(labels))),
+                               seed, epoch, lengths) for start in range(0, len(labels), batch_size)]
+        longest = max(part.features.shape[1] for part in parts)
+        return Samples(
+            torch.cat([F.pad(part.features, (0, 0, 0, longest - part.features.shape[1])) for part in parts]),
+            torch.cat([part.lengths for part in parts]), torch.cat([part.labels for part in parts]),
+            torch.cat([part.soft_labels for part in parts]) if self.teacher is not None else None)
+
+    @torch.no_grad()
+    def generate(self, labels, indices, seed, epoch=0, lengths="generator"):
+        """One batch of Samples.
+
+        labels: class indices, B of them; indices: B sample numbers (>= 0), the keys of the noise
+        lengths: "generator" gives the network's own T frames; "corpus" stretches each sample in time to a length
+                 drawn from its class's real ones
+        """
+        config = self.network.config
+        draws = [np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch])) for index in indices]
+        noise = torch.from_numpy(np.stack([draw.standard_normal(config.noise, dtype=np.float32) for draw in draws]))
+        labels = torch.as_tensor(labels, device=self.device)
+        frames = self.network(noise.to(self.device), labels)  # [B, T, D], standardised
+        frames = frames * self.std + self.mean
+        soft = self.soften(frames.mean(dim=1)) if self.teacher is not None else None  # [B, C]
+        if lengths == "generator":
+            return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)
+        if lengths != "corpus":
+            raise UserError(f"lengths {lengths!r}: expected 'generator' or 'corpus'.")
+        percentiles = np.array(self.header["lengths"], dtype=float)  # [C, 101]
+        wanted = [max(1, round(np.interp(draw.uniform(0, 100), np.arange(101), percentiles[label])))
+                  for draw, label in zip(draws, labels.tolist())]
+        stretched = [F.interpolate(frame.T[None], size=size, mode="linear", align_corners=False)[0].T
+                     for frame, size in zip(frames, wanted)]
+        return Samples(torch.nn.utils.rnn.pad_sequence(stretched, batch_first=True), torch.tensor(wanted), labels, soft)
+
+    def soften(self, means):
+        """The teacher's mean softmax for utterance means [B, D] -> [B, C]."""
+        weight, bias = self.teacher
+        return (torch.einsum("bd,mcd->mbc", means, weight) + bias[:, None]).softmax(dim=-1).mean(dim=0)
+
+
+def index_labels(counts):
+    """Class index of each sample number: [0] * counts[0] + [1] * counts[1] + ..."""
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+class GeneratedDataset(Dataset):
+    """Samples of a generator as a map-style dataset, for any DataLoader, worker or distributed sampler.
+
+    Item i is (features [T, D], label, soft label [C] or None, name), a function of (seed, epoch, i) alone. With
+    `resample` each epoch (set_epoch) is a new draw; without it every epoch is the same fixed set.
+    """
+
+    def __init__(self, generator, budget, seed=0, resample=True, lengths="generator"):
+        self.generator, self.seed, self.resample, self.lengths = generator, seed, resample, lengths
+        self.counts = generator.counts(budget)
+        self.labels = index_labels(self.counts)
+        self.epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch if self.resample else 0
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        """A whole batch at once (torch's DataLoader calls this where it can)."""
+        indices = [int(index) for index in indices]
+        if min(indices) < 0 or max(indices) >= len(self):
+            raise IndexError(f"index out of range for {len(self)} samples")
+        batch = self.generator.generate(self.labels[indices], indices, self.seed, self.epoch, self.lengths)
+        return [(batch.features[i, :batch.lengths[i]], int(batch.labels[i]),
+                 batch.soft_labels[i] if batch.soft_labels is not None else None,
+                 f"generated-{self.epoch}-{index}") for i, index in enumerate(indices)]
