@@ -4,7 +4,7 @@ Generators map noise [B, Z] and labels [B] to standardised frames [B, T, D], wit
 [B, T, D] to a CriticOutput.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -203,7 +203,7 @@ class Critic(nn.Module):
                 layers.append(nn.Sequential(nn.Conv2d(before, after, config.kernel, stride, config.kernel // 2),
                                             ChannelNorm(after), nn.LeakyReLU(0.2)))
                 time, dim, before = -(-time // stride), -(-dim // stride), after
-            size = width * time  # averaged over dim below: the heads stay small at any D
+            size = width * time * dim
         self.layers = nn.ModuleList(layers)
         self.utterance = nn.ModuleList([
             nn.Sequential(nn.Linear(config.dim, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
@@ -219,7 +219,7 @@ class Critic(nn.Module):
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
-        x = x.flatten(1) if self.one_dimensional else x.mean(dim=3).flatten(1)
+        x = x.flatten(1)
         if self.utterance is not None:
             mean = frames.mean(dim=1) * UTTERANCE_SCALE  # [B, D]
             for layer in self.utterance:
@@ -234,7 +234,3 @@ UTTERANCE_SCALE = 5.0  # means of standardised frames spread by about 0.2 (RAVDE
 
 def build_generator(config):
     return (Generator1d if config.architecture == "gan_1d" else Generator2d)(config)
-
-
-def network_header(config):
-    return asdict(config)
