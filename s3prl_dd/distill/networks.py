@@ -133,7 +133,7 @@ class Generator2d(ConditionalGenerator):
         config, layers = self.config, []
         attention = config.architecture == "gan_att"
         for number in range(1, 9):
-            if number in (2, 4, 6):
+            if number in (4, 6, 8):
                 layers.append(nn.ConvTranspose2d(config.channels, config.channels, 4, stride=2, padding=1))
             else:
                 dilation = 2 if attention else 1
