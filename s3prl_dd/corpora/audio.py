@@ -1,0 +1,104 @@
+"""Audio files in, 16 kHz mono out; and what is wrong with a file that cannot be used."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ..errors import UserError
+from ..files import file_digest
+
+SHORTEST = 0.1  # seconds; below this upstreams have no frame to give
+SILENCE = 1e-3  # peak amplitude, -60 dB of full scale
+STREAMED = 0x7FFFF000  # a WAV written to a pipe carries a data size from here up, which says nothing
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's audio is: rate in Hz, channels, seconds, bytes on disk, peak amplitude (full scale is 1)."""
+
+    rate: int
+    channels: int
+    seconds: float
+    bytes: int
+    peak: float
+
+    @property
+    def silent(self):
+        return self.peak < SILENCE
+
+
+def read_audio(path):
+    """(samples float32 [N, channels], rate in Hz) of a whole file, in its own rate.
+
+    A file that is missing, unreadable, truncated, empty (under 0.1 s) or not finite is a UserError naming the cause.
+    """
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError, MemoryError) as error:
+        cause = "no such file" if not path.is_file() else "the file has no bytes" if path.stat().st_size == 0 else str(error)
+        raise UserError(f"{path}: cannot be read as audio ({cause}). Expected WAV, FLAC or another format of libsndfile; "
+                        "copy or convert the file again.") from None
+    if len(samples) < promised or _cut_short(path):
+        raise UserError(f"{path}: truncated, its header promises more audio than the {len(samples)} samples found. "
+                        "Copy the file again.")
+    if len(samples) < SHORTEST * rate:
+        raise UserError(f"{path}: empty, {len(samples)} samples at {rate} Hz; expected at least {SHORTEST} s. "
+                        "Remove it or copy it again.")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path}: holds samples that are not finite numbers. Convert the file again.")
+    return samples, rate
+
+
+def load_audio(path, rate=16000):
+    """float32 samples [N] at `rate` Hz, channels averaged; errors as read_audio."""
+    samples, source = read_audio(path)
+    return resample(samples.mean(axis=1), source, rate)
+
+
+def resample(samples, source, rate):
+    """float32 [N] at `source` Hz -> float32 [ceil(N * rate / source)] at `rate` Hz."""
+    if source == rate:
+        return samples
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(source, rate)
+    return resample_poly(samples, rate // divisor, source // divisor).astype(np.float32)
+
+
+def audio_info(path):
+    """AudioInfo of a file after decoding all of it; errors as read_audio."""
+    samples, rate = read_audio(path)
+    return AudioInfo(rate, samples.shape[1], len(samples) / rate, Path(path).stat().st_size, float(np.abs(samples).max()))
+
+
+def duplicates(paths):
+    """Groups (lists) of byte-identical files among `paths`, in their order."""
+    groups = {}
+    for path in paths:
+        groups.setdefault(Path(path).stat().st_size, []).append(path)
+    by_digest = {}
+    for same_size in groups.values():
+        for path in same_size if len(same_size) > 1 else ():
+            by_digest.setdefault(file_digest(path), []).append(path)
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _cut_short(path):
+    """Whether a RIFF WAV's data chunk is longer than the file: libsndfile reads what is left and says nothing."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return False
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                return length < STREAMED and file.tell() + length > size
+            file.seek(length + length % 2, 1)
+    return False
