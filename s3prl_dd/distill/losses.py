@@ -1,0 +1,134 @@
+"""The paper's losses (Eq. 1-8) as pure functions of tensors, and those beyond it.
+
+B: batch, C: classes, M: heads. Every function returns a scalar to be minimised unless it says otherwise.
+"""
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+
+
+def critic_score(real, fake):
+    """Eq. 1, score terms: E[D(G(z))] - E[D(x)]. real, fake: [B] critic scores. Its negative estimates Wasserstein-1."""
+    return fake.mean() - real.mean()
+
+
+def gradient_penalty(score, real, fake, mix):
+    """Eq. 1, penalty: E[(||grad D(xh)||_2 - 1)^2] at xh = mix * real + (1 - mix) * fake.
+
+    score: function [B, ...] -> [B]; real, fake: [B, ...]; mix: [B] in [0, 1]
+    """
+    mix = mix.view(-1, *[1] * (real.dim() - 1))
+    between = (mix * real.detach() + (1 - mix) * fake.detach()).requires_grad_()
+    gradient, = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def generator_score(fake):
+    """Eq. 2: -E[D(G(z))]. fake: [B] critic scores."""
+    return -fake.mean()
+
+
+def feature_matching(real_maps, fake_maps, labels=None):
+    """Eq. 3: sum over layers of the mean |D^l(x) - D^l(G(z))|. maps: lists of [B, ...], real ones are detached.
+
+    labels: [B], shared by both sides; given, the class means of the maps are compared instead of paired samples
+            (paired differences pull every sample towards its class's median).
+    """
+    total = 0.0
+    for real, fake in zip(real_maps, fake_maps, strict=True):
+        difference = fake - real.detach()
+        if labels is not None:
+            difference = class_means(difference.flatten(1), labels)
+        total = total + difference.abs().mean()
+    return total
+
+
+def class_means(x, labels):
+    """x: [B, N]; labels: [B] -> [classes present, N]"""
+    return torch.stack([x[labels == label].mean(dim=0) for label in labels.unique()])
+
+
+def softmax_matching(real_logits, fake_logits, reduction="sample", labels=None, temperature=1.0):
+    """Eq. 6: mean KL(p_m(x) || p_m(G(z))) over heads m and samples b, whose x_b and z_b share a label.
+
+    real_logits, fake_logits: [M, B, C] of the pool's heads; real side detached
+    reduction: "sample" compares sample by sample (Eq. 6), "class" the mean softmax of each class (needs labels [B])
+    """
+    real = (real_logits.detach() / temperature).log_softmax(dim=-1)
+    fake = (fake_logits / temperature).log_softmax(dim=-1)
+    if reduction == "class":
+        real, fake = (torch.stack([side[:, labels == label].exp().mean(dim=1) for label in labels.unique()], dim=1).log()
+                      for side in (real, fake))  # [M, classes present, C]
+    return (real.exp() * (real - fake)).sum(dim=-1).mean()
+
+
+def assign_within_class(real, fake, labels):
+    """Pair samples within each class by optimal assignment, beyond the paper.
+
+    real, fake: [B, N] coordinates (say the pool's log softmax); labels: [B], shared by both sides
+    returns: order [B], so that real[order][b] is the partner of fake[b] and has the same label
+    """
+    order = torch.arange(len(labels))
+    labels = labels.cpu()
+    cost = torch.cdist(fake.detach().float(), real.detach().float()).cpu()  # [B, B]
+    for label in labels.unique():
+        index = (labels == label).nonzero()[:, 0]
+        rows, columns = linear_sum_assignment(cost[index][:, index].numpy())
+        order[index[rows]] = index[columns]
+    return order.to(fake.device)
+
+
+def diversity(fake1, fake2, noise1, noise2, tau):
+    """Eq. 7: -E[min(||G(z1) - G(z2)|| / ||z1 - z2||, tau)], pairs of the same class; the RATIO is clamped.
+
+    fake1, fake2: [B, ...]; noise1, noise2: [B, Z]
+    """
+    return -diversity_ratio(fake1, fake2, noise1, noise2).clamp(max=tau).mean()
+
+
+def diversity_ratio(fake1, fake2, noise1, noise2):
+    """[B] ||G(z1) - G(z2)|| / ||z1 - z2||; the norm over frames is a root mean square times sqrt(D), see below.
+
+    Frames are averaged, not summed, so that tau means the same for any number of frames T.
+    """
+    distance = (fake1 - fake2).flatten(2).square().sum(dim=2).mean(dim=1) if fake1.dim() > 2 else (
+        fake1 - fake2).square().sum(dim=1)
+    return distance.clamp(min=1e-12).sqrt() / (noise1 - noise2).norm(dim=1).clamp(min=1e-6)
+
+
+# beyond the paper
+
+
+def moment_matching(real, fake, labels):
+    """Squared differences of the class-wise mean and standard deviation of utterance means, beyond the paper.
+
+    real, fake: [B, D], in units of the real ones' spread; labels: [B], shared by both sides; 2 or more of each class
+    """
+    total = 0.0
+    for label in labels.unique():
+        x, g = real[labels == label].detach(), fake[labels == label]
+        total = total + (x.mean(0) - g.mean(0)).square().mean() + (x.std(0) - g.std(0)).square().mean()
+    return total / len(labels.unique())
+
+
+def head_gradients(logits, means, labels):
+    """Cross-entropy gradient of linear heads at each sample: (p - onehot(y)) x^T. [M, B, C], [B, D], [B] -> [M, B, C, D+1].
+
+    The SUPERB head is linear in the utterance mean, so this is all of its gradient that the data shape.
+    """
+    error = logits.softmax(dim=-1) - F.one_hot(labels, logits.shape[-1])  # [M, B, C]
+    extended = torch.cat([means, torch.ones_like(means[:, :1])], dim=1)  # [B, D + 1]
+    return error[..., None] * extended[:, None]
+
+
+def gradient_matching(real, fake):
+    """Squared distance of the mean head gradients on real and generated data, without the bias of a small batch.
+
+    real: [M, ...] mean gradient on real data; fake: [M, B, ...] per-sample gradients, B even. The two halves of the
+    batch give independent deviations a and b from the real gradient; E[<a, b>] = ||E[fake] - real||^2, whereas the
+    square of the whole batch's deviation would also punish the samples' spread. Scaled by ||real||^2 per head.
+    """
+    first, second = fake.chunk(2, dim=1)
+    a, b = (half.mean(dim=1).flatten(1) - real.flatten(1) for half in (first, second))
+    return ((a * b).sum(dim=1) / real.flatten(1).square().sum(dim=1).clamp(min=1e-12)).mean()

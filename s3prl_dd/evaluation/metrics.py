@@ -1,0 +1,12 @@
+"""Metrics of speech emotion recognition."""
+
+import warnings
+
+from sklearn.metrics import balanced_accuracy_score
+
+
+def uar(truth, predicted):
+    """Unweighted average recall in [0, 1] over the classes present in `truth`. Both: [N] class indices."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a predicted class that truth lacks is no error
+        return float(balanced_accuracy_score(truth, predicted))
