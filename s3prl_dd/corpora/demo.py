@@ -35,14 +35,14 @@ SENTENCES = (
     "It was almost dark when the bus arrived.",
 )
 ACTING = {  # what an emotion does: pitch and range 0 .. 100, rate in words a minute, volume 0 .. 100
-    "neu": {"pitch": 48, "range": 45, "rate": 165, "volume": 66},
-    "hap": {"pitch": 60, "range": 68, "rate": 178, "volume": 74},
-    "ang": {"pitch": 54, "range": 58, "rate": 190, "volume": 86},
-    "sad": {"pitch": 39, "range": 28, "rate": 144, "volume": 54},
+    "neu": {"pitch": 47, "range": 43, "rate": 163, "volume": 57},
+    "hap": {"pitch": 64, "range": 75, "rate": 181, "volume": 66},
+    "ang": {"pitch": 55, "range": 61, "rate": 198, "volume": 80},
+    "sad": {"pitch": 34, "range": 19, "rate": 134, "volume": 41},
 }
-BOUNDS = {"pitch": (0, 99), "range": (0, 99), "rate": (100, 280), "volume": (25, 100)}
-BY_VOICE = {"pitch": 4, "range": 6, "rate": 8, "volume": 6}  # standard deviations
-BY_UTTERANCE = {"pitch": 6, "range": 9, "rate": 12, "volume": 8}
+BOUNDS = {"pitch": (0, 99), "range": (0, 99), "rate": (100, 280), "volume": (25, 95)}
+BY_VOICE = {"pitch": 3, "range": 4, "rate": 5, "volume": 4}  # standard deviations
+BY_UTTERANCE = {"pitch": 4, "range": 6, "rate": 8, "volume": 5}
 
 
 def jobs():
