@@ -1,0 +1,1 @@
+"""All that knows S3PRL: compatibility, registration, launcher, our downstream and our upstreams."""

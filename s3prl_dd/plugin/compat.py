@@ -1,0 +1,149 @@
+"""Run an unmodified s3prl 0.4.18 on today's libraries: every remedy is tried for need first, and undone by an upgrade."""
+
+import argparse
+import importlib.machinery
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+
+mended = []
+"""What mend() had to mend in this process, one short text each; empty where nothing is broken."""
+
+
+def mend():
+    """Mend what today's libraries broke for S3PRL, in this process. Call it before the first `import s3prl`.
+
+    Safe to call again. returns: list of what has been mended so far (`mended`)
+    """
+    for remedy in (_torchaudio_extension, _torchaudio_backend, _sox_effects, _torchaudio_load,
+                   _huggingface_hub, _checkpoint_arguments, _librosa):
+        what = remedy()
+        if what:
+            mended.append(what)
+    return mended
+
+
+def _torchaudio_extension():
+    """A torchaudio built for another torch cannot load its library; what S3PRL uses of it is pure Python."""
+    if "torchaudio" in sys.modules:
+        return None
+    try:
+        import torchaudio  # noqa: F401
+        return None
+    except (OSError, RuntimeError) as error:  # a library of CUDA that is not there, or of another torch
+        reason = str(error).splitlines()[0]
+    except ImportError as error:
+        raise UserError(f"torchaudio: cannot be imported ({error}). Install it beside torch {torch.__version__}.") from None
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+        del sys.modules[name]  # the remains of the failed import
+    stub = _stub("torchaudio._extension")
+    stub._IS_TORCHAUDIO_EXT_AVAILABLE = stub._IS_ALIGN_AVAILABLE = False
+    stub._IS_RIR_AVAILABLE = stub._IS_KALDI_AVAILABLE = False
+    stub._check_cuda_version = lambda: None
+    stub.fail_if_no_align = stub.fail_if_no_rir = lambda function: _unavailable("torchaudio's compiled extension")
+    import torchaudio  # noqa: F401
+    return f"torchaudio without its compiled extension ({reason})"
+
+
+def _torchaudio_backend():
+    import torchaudio
+
+    if hasattr(torchaudio, "set_audio_backend"):
+        return None
+    torchaudio.set_audio_backend = lambda backend: None
+    return "torchaudio.set_audio_backend (gone since torchaudio 2.9)"
+
+
+def _sox_effects():
+    import torchaudio
+
+    if _installed("torchaudio.sox_effects"):
+        return None
+    torchaudio.sox_effects = _stub("torchaudio.sox_effects")
+    for name in ("apply_effects_tensor", "apply_effects_file", "effect_names"):
+        setattr(torchaudio.sox_effects, name, _unavailable(f"torchaudio.sox_effects.{name}"))
+    return "torchaudio.sox_effects (gone since torchaudio 2.9)"
+
+
+def _torchaudio_load():
+    """Since torchaudio 2.9 loading needs torchcodec; without it read through soundfile (wav, flac, ogg, mp3)."""
+    import torchaudio
+
+    if not hasattr(torchaudio, "load_with_torchcodec") or hasattr(torchaudio.load, "by_soundfile"):
+        return None
+    if _installed("torchcodec"):
+        return None
+
+    def load(uri, frame_offset=0, num_frames=-1, normalize=True, channels_first=True, **ignored):
+        """Float32 [channels, samples] in -1 .. 1 (or [samples, channels]) and the sampling rate in Hz."""
+        import soundfile
+
+        data, rate = soundfile.read(str(uri) if isinstance(uri, Path) else uri, frames=num_frames,
+                                    start=frame_offset, dtype="float32", always_2d=True)
+        wav = torch.from_numpy(data)  # [samples, channels]
+        return (wav.T.contiguous() if channels_first else wav), rate
+
+    load.by_soundfile = True
+    torchaudio.load = load
+    return "torchaudio.load through soundfile (torchcodec is not installed)"
+
+
+def _huggingface_hub():
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None  # s3prl's own import will say so
+    missing = [name for name in ("HfFolder", "Repository") if not _has(huggingface_hub, name)]
+    for name in missing:
+        fail = _unavailable(f"huggingface_hub.{name}")
+        setattr(huggingface_hub, name, type(name, (), {"__init__": fail, "save_token": staticmethod(fail)}))
+    return f"huggingface_hub.{' and '.join(missing)} (gone since huggingface_hub 1.0)" if missing else None
+
+
+def _checkpoint_arguments():
+    """S3PRL's checkpoints hold an argparse.Namespace of plain values; let the safe loader read it."""
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        return None  # an older torch that loads them as they are
+    if argparse.Namespace in torch.serialization.get_safe_globals():
+        return None
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    return "checkpoints with argparse.Namespace under torch's safe loading"
+
+
+def _librosa():
+    """voxceleb1 imports librosa.util.find_files and never calls it."""
+    if _installed("librosa"):
+        return None
+    _stub("librosa").util = util = _stub("librosa.util")
+    util.find_files = _unavailable("librosa.util.find_files")
+    return "librosa (not installed; S3PRL's voxceleb1 imports it and does not use it)"
+
+
+def _has(module, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return hasattr(module, name)
+
+
+def _installed(name):
+    """Whether module `name` can be found, or stands in sys.modules already."""
+    return sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None
+
+
+def _stub(name):
+    """An empty module `name` in sys.modules."""
+    sys.modules[name] = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
+    return sys.modules[name]
+
+
+def _unavailable(what):
+    """A function that says, when it is called, that `what` is gone."""
+    def fail(*args, **kwargs):
+        raise UserError(f"{what} is not available in this environment: it is gone from, or broken in, the installed "
+                        f"version. Install an older version if you need it.")
+    return fail

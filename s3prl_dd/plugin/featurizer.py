@@ -1,0 +1,59 @@
+"""S3PRL's Featurizer: its layer weights, in and out of checkpoints. It keeps logits and applies a softmax."""
+
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from ..files import atomic_path
+from .compat import mend
+
+TOLERANCE = 1e-4
+"""How far two sets of softmaxed layer weights may be apart and still count as the same."""
+
+
+def to_logits(layer_weights):
+    """Softmaxed layer weights [L], each >= 0, their sum > 0 -> logits [L] that softmax gives back."""
+    weights = torch.as_tensor(layer_weights, dtype=torch.float32)
+    if weights.dim() != 1 or len(weights) == 0 or (weights < 0).any() or not 0 < weights.sum() < float("inf"):
+        raise UserError(f"layer weights {layer_weights}: expected numbers >= 0 that sum to 1, one a layer.")
+    return (weights / weights.sum()).clamp_min(1e-12).log()
+
+
+def write_featurizer_checkpoint(layer_weights, path):
+    """Write an S3PRL checkpoint with nothing but the Featurizer, for `run_downstream.py -i`: softmaxed weights [L]."""
+    with atomic_path(path) as temporary:
+        torch.save({"Featurizer": {"weights": to_logits(layer_weights)}}, temporary)
+
+
+def read_checkpoint(path):
+    """An S3PRL checkpoint as a dict, read without executing code from it."""
+    mend()
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint. S3PRL writes states-*.ckpt and dev-best.ckpt into the expdir.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a foreign or cut-off file
+        raise UserError(f"{path}: not a checkpoint of S3PRL, or cut off ({str(error).splitlines()[0]}).") from None
+    if type(checkpoint) is not dict:
+        raise UserError(f"{path}: expected a checkpoint of S3PRL (a dict), found {type(checkpoint).__name__}.")
+    return checkpoint
+
+
+def read_layer_weights(path):
+    """The softmaxed layer weights of an S3PRL checkpoint, a list of L floats; None where it has none (one layer)."""
+    return layer_weights(read_checkpoint(path))
+
+
+def layer_weights(checkpoint):
+    """As read_layer_weights, of a checkpoint in memory."""
+    logits = checkpoint.get("Featurizer", {}).get("weights")
+    return None if logits is None else logits.float().softmax(dim=-1).tolist()
+
+
+def same_weights(one, other):
+    """Whether two lists of layer weights agree within TOLERANCE; None agrees with None."""
+    if one is None or other is None:
+        return one is other
+    return len(one) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(one, other))

@@ -1,0 +1,78 @@
+"""Make S3PRL see what we add, in this process: our downstreams (-d) and our upstreams (-u)."""
+
+import difflib
+import importlib
+from pathlib import Path
+
+from ..errors import UserError
+from .compat import mend
+
+DOWNSTREAM = Path(__file__).parent / "downstream"
+"""One folder for each downstream of ours, as S3PRL's own are."""
+
+UPSTREAMS = {
+    "moonshine": "s3prl_dd.plugin.upstream.moonshine:moonshine",
+}
+"""Name for -u -> module:function, called as S3PRL calls its hub: (ckpt=, model_config=, refresh=)."""
+
+
+def register():
+    """Mend S3PRL's libraries, add our downstreams to s3prl.downstream and our upstreams to s3prl.hub. Again is safe.
+
+    The first call imports s3prl.hub, which takes 5 to 10 seconds. returns: the module s3prl.hub
+    """
+    mend()
+    try:
+        import s3prl.downstream
+        import s3prl.hub
+    except ImportError as error:
+        raise UserError(f"s3prl cannot be imported ({error}). Install it with `pip install s3prl==0.4.18`.") from None
+    if str(DOWNSTREAM) not in s3prl.downstream.__path__:
+        s3prl.downstream.__path__.append(str(DOWNSTREAM))
+    for name, entry in UPSTREAMS.items():
+        if not hasattr(s3prl.hub, name):
+            setattr(s3prl.hub, name, _entry(entry))
+    return s3prl.hub
+
+
+def check_upstream(name, ckpt=None):
+    """Raise UserError unless -u `name` is on S3PRL's hub (naming what comes close) and -k `ckpt` can be what it needs."""
+    options = register().options()
+    if name not in options:
+        raise UserError(f"upstream {name!r}: not on S3PRL's hub." + _close(name, options) +
+                        f" Upstreams of s3prl_dd: {', '.join(UPSTREAMS)}.")
+    needs_ckpt = name.endswith(("_local", "_custom", "_url")) and name != "baseline_local"
+    if needs_ckpt and not ckpt:
+        raise UserError(f"upstream {name}: needs a checkpoint. Give -k FILE.")
+    looks_like_path = Path(ckpt or "").suffix or str(ckpt).startswith(("/", ".", "~"))
+    if needs_ckpt and looks_like_path and not str(ckpt).startswith("http") and not Path(ckpt).exists():
+        raise UserError(f"upstream {name}: {ckpt}: no such checkpoint. Check -k.")
+
+
+def check_downstream(name):
+    """Raise UserError, with the names that come close, unless -d `name` is S3PRL's or ours. Registers first."""
+    register()
+    import s3prl.downstream
+
+    options = {path.parent.name for folder in s3prl.downstream.__path__ for path in Path(folder).glob("*/expert.py")}
+    if name not in options:
+        raise UserError(f"downstream {name!r}: neither in S3PRL nor in s3prl_dd." + _close(name, options) +
+                        f" Downstreams of s3prl_dd: {', '.join(downstreams())}; it also runs S3PRL's own.")
+
+
+def downstreams():
+    """Names of our downstreams."""
+    return sorted(path.parent.name for path in DOWNSTREAM.glob("*/expert.py"))
+
+
+def _close(name, options):
+    close = difflib.get_close_matches(str(name), options, n=3)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _entry(path):
+    module, _, function = path.partition(":")
+
+    def upstream(*args, **kwargs):
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+    return upstream

@@ -1,0 +1,1 @@
+"""Upstreams that we add to S3PRL's hub."""
