@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import write_json
 from . import crema_d, demo, emodb, iemocap, ravdess, table
-from .audio import audio_info, duplicates, load_audio
+from .audio import AudioError, audio_info, duplicates, load_audio
 from .base import Corpus, Listing, check_root, some
 from .metadata import Metadata, session
 
@@ -59,22 +59,22 @@ def prepare(name, root, out, **options):
 
 def _check_audio(corpus, root, listing):
     """Decode every file; unusable ones leave the listing (or are an error). Returns the audio's part of corpus.json."""
-    infos, causes, silent = {}, {}, []
+    infos, causes = {}, {}
     for utterance in tqdm(listing.utterances, desc=f"checking {corpus.name}", unit="file", leave=False):
         try:
             infos[utterance.path] = audio_info(root / utterance.path)
-        except UserError as error:
-            causes[utterance.path] = str(error).removeprefix(f"{root / utterance.path}: ")
+        except AudioError as error:
+            causes[utterance.path] = error.cause
     if causes and corpus.exact:
         path, cause = next(iter(causes.items()))
-        raise UserError(f"{root / path}: {cause} {len(causes)} of {len(listing.utterances)} files cannot be used "
-                        f"({some(causes)}); S3PRL's lists need them all, so nothing was written.")
+        raise UserError(f"{root / path}: cannot be used as audio: {cause}. S3PRL's lists need all {len(listing.utterances)} files, "
+                        f"{len(causes)} cannot be used ({some(causes)}). Copy them again; nothing was written.")
     if not infos:
         path, cause = next(iter(causes.items()))
-        raise UserError(f"{root}: none of {len(causes)} files can be used. The first, {path}: {cause}")
+        raise UserError(f"{root}: none of {len(causes)} files can be used as audio. The first, {path}: {cause}. Copy the corpus again.")
     if causes:
         listing.warnings.append(f"{len(causes)} missing, unreadable or empty files are left out: "
-                                + some(f"{path} ({cause.split(' (')[0].split(',')[0]})" for path, cause in causes.items()))
+                                + some(f"{path} ({cause})" for path, cause in causes.items()))
     silent = [path for path, info in infos.items() if info.silent]
     if silent:
         listing.warnings.append(f"{len(silent)} silent files are kept: {some(silent)}")

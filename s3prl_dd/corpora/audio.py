@@ -30,28 +30,37 @@ class AudioInfo:
         return self.peak < SILENCE
 
 
+class AudioError(UserError):
+    """A file that cannot be used. cause: why, in a few words."""
+
+    def __init__(self, path, cause, remedy="Copy the file again."):
+        super().__init__(f"{path}: cannot be used as audio: {cause}. {remedy}")
+        self.cause = cause
+
+
 def read_audio(path):
     """(samples float32 [N, channels], rate in Hz) of a whole file, in its own rate.
 
-    A file that is missing, unreadable, truncated, empty (under 0.1 s) or not finite is a UserError naming the cause.
+    A file that is missing, unreadable, truncated, empty (under 0.1 s) or not finite is an AudioError naming the cause.
     """
     path = Path(path)
+    if not path.is_file():
+        raise AudioError(path, "no such file", "Check the path, or unpack the corpus again.")
+    if path.stat().st_size == 0:
+        raise AudioError(path, "the file has no bytes")
     try:
         with soundfile.SoundFile(path) as file:
             promised, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError, MemoryError) as error:
-        cause = "no such file" if not path.is_file() else "the file has no bytes" if path.stat().st_size == 0 else str(error)
-        raise UserError(f"{path}: cannot be read as audio ({cause}). Expected WAV, FLAC or another format of libsndfile; "
-                        "copy or convert the file again.") from None
+        raise AudioError(path, f"unreadable, {getattr(error, 'error_string', error)}".rstrip("."),
+                         "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again.") from None
     if len(samples) < promised or _cut_short(path):
-        raise UserError(f"{path}: truncated, its header promises more audio than the {len(samples)} samples found. "
-                        "Copy the file again.")
+        raise AudioError(path, f"truncated, its header promises more than the {len(samples)} samples found")
     if len(samples) < SHORTEST * rate:
-        raise UserError(f"{path}: empty, {len(samples)} samples at {rate} Hz; expected at least {SHORTEST} s. "
-                        "Remove it or copy it again.")
+        raise AudioError(path, f"empty, {len(samples)} samples at {rate} Hz where at least {SHORTEST} s are expected")
     if not np.isfinite(samples).all():
-        raise UserError(f"{path}: holds samples that are not finite numbers. Convert the file again.")
+        raise AudioError(path, "samples that are not finite numbers", "Convert the file again.")
     return samples, rate
 
 
