@@ -100,16 +100,22 @@ def diversity_ratio(fake1, fake2, noise1, noise2):
 # beyond the paper
 
 
-def moment_matching(real, fake, labels):
-    """Squared differences of the class-wise mean and standard deviation of utterance means, beyond the paper.
+def maximum_mean_discrepancy(real, fake, bandwidths=(0.5, 1.0, 2.0)):
+    """Unbiased MMD^2 between two sets of utterance means (Gretton et al. 2012, U-statistic), without its constant.
 
-    real, fake: [B, D], in units of the real ones' spread; labels: [B], shared by both sides; 2 or more of each class
+    Kernel: linear plus RBFs exp(-||a - b||^2 / (2 (s * median)^2)); median: the real set's median pairwise distance.
+    The term of real pairs alone has no gradient and is left out, so the value may be negative.
+    real: [N, D]; fake: [n, D], n >= 2; both in units of the real spread
     """
-    total = 0.0
-    for label in labels.unique():
-        x, g = real[labels == label].detach(), fake[labels == label]
-        total = total + (x.mean(0) - g.mean(0)).square().mean() + (x.std(0) - g.std(0)).square().mean()
-    return total / len(labels.unique())
+    with torch.no_grad():
+        median = torch.pdist(real).median().clamp(min=1e-6)
+
+    def kernel(a, b):
+        squared = torch.cdist(a, b).square()
+        return a @ b.T / a.shape[1] + sum(torch.exp(-squared / (2 * (s * median) ** 2)) for s in bandwidths)
+
+    same, count = kernel(fake, fake), len(fake)
+    return (same.sum() - same.diagonal().sum()) / (count * (count - 1)) - 2 * kernel(fake, real).mean()
 
 
 def head_gradients(logits, means, labels):

@@ -149,32 +149,67 @@ class Generator2d(ConditionalGenerator):
         return maps[:, 0, :, :self.config.dim]
 
 
+class TimeConv(nn.Module):
+    """Convolution over time of [B, T, N] -> [B, T / stride, channels], written as one matrix product.
+
+    Twice as fast on a CPU as nn.Conv1d under the gradient penalty's double backward.
+    """
+
+    def __init__(self, inputs, channels, kernel, stride=1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.linear = nn.Linear(inputs * kernel, channels)
+
+    def forward(self, x):
+        x = F.pad(x, (0, 0, self.kernel // 2, self.kernel // 2))
+        return self.linear(x.unfold(1, self.kernel, self.stride).flatten(2))  # [B, T', N * kernel] -> [B, T', channels]
+
+
+class Upsample(nn.Module):
+    """[B, T, 2 N] -> [B, 2 T, N]"""
+
+    def forward(self, x):
+        return x.unflatten(2, (2, -1)).flatten(1, 2)
+
+
+class TimeBatchNorm(BatchNorm):
+    """Batch norm of [B, T, N] over batch and time."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
 class Generator1d(ConditionalGenerator):
-    """GAN-1D: linear > conv1d blocks that double the time twice > 1x1 conv to D channels."""
+    """GAN-1D: linear > four convolutions over time, the middle ones double the time > linear to D dimensions."""
 
     def start_size(self):
-        self.shape = (self.config.channels, self.config.frames // 4)
+        self.shape = (self.config.frames // 4, self.config.channels)
         return self.shape[0] * self.shape[1]
 
     def build_body(self):
-        config, layers = self.config, []
+        config, width, layers = self.config, self.config.channels, []
         for upsample in (False, True, True, False):
-            if upsample:
-                layers.append(nn.ConvTranspose1d(config.channels, config.channels, 4, stride=2, padding=1))
-            else:
-                layers.append(nn.Conv1d(config.channels, config.channels, config.kernel, padding=config.kernel // 2))
-            layers += [BatchNorm(config.channels), nn.LeakyReLU(0.2)]
-        return nn.Sequential(*layers, nn.Conv1d(config.channels, config.dim, 1))
+            layers.append(TimeConv(width, 2 * width if upsample else width, config.kernel))
+            layers += [Upsample()] if upsample else []
+            layers += [TimeBatchNorm(width), nn.LeakyReLU(0.2)]
+        return nn.Sequential(*layers, nn.Linear(width, config.dim))
 
     def frames(self, start):
-        return self.body(start.view(-1, *self.shape)).transpose(1, 2)
+        return self.body(start.view(-1, *self.shape))
 
 
-class ChannelNorm(nn.GroupNorm):
-    """Layer norm of convolution maps: over channels and positions of one sample (one group)."""
+class SampleNorm(nn.GroupNorm):
+    """Layer norm of a critic's maps [B, channels, ...]: over channels and positions of one sample (one group)."""
 
     def __init__(self, channels):
         super().__init__(1, channels)
+
+
+class TimeSampleNorm(SampleNorm):
+    """The same of [B, T, channels]."""
+
+    def forward(self, x):
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class Critic(nn.Module):
@@ -191,9 +226,8 @@ class Critic(nn.Module):
         layers = []
         if self.one_dimensional:
             for number, stride in enumerate((1, 2, 2, 1)):
-                layers.append(nn.Sequential(
-                    nn.Conv1d(config.dim if number == 0 else width, width, config.kernel, stride, config.kernel // 2),
-                    ChannelNorm(width), nn.LeakyReLU(0.2)))
+                layers.append(nn.Sequential(TimeConv(config.dim if number == 0 else width, width, config.kernel, stride),
+                                            TimeSampleNorm(width), nn.LeakyReLU(0.2)))
             size = width * (config.frames // 4)
         else:
             time, dim, before = config.frames, config.dim, 1
@@ -201,7 +235,7 @@ class Critic(nn.Module):
                 stride = 2 if number % 2 == 0 and number < 8 else 1
                 after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
                 layers.append(nn.Sequential(nn.Conv2d(before, after, config.kernel, stride, config.kernel // 2),
-                                            ChannelNorm(after), nn.LeakyReLU(0.2)))
+                                            SampleNorm(after), nn.LeakyReLU(0.2)))
                 time, dim, before = -(-time // stride), -(-dim // stride), after
             size = width * time * dim
         self.layers = nn.ModuleList(layers)
@@ -215,7 +249,7 @@ class Critic(nn.Module):
     def forward(self, frames):
         """frames: [B, T, D] -> CriticOutput"""
         maps = []
-        x = frames.transpose(1, 2) if self.one_dimensional else frames[:, None]
+        x = frames if self.one_dimensional else frames[:, None]  # the 2-D critic sees one channel
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
