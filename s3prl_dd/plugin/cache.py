@@ -1,0 +1,75 @@
+"""A frozen upstream that remembers: real audio by its samples, and the placeholders of generated data for free."""
+
+import hashlib
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+PLACEHOLDER_SAMPLES = 16000
+"""A placeholder wav is this many zeros: S3PRL's Featurizer tries every upstream on as many samples, so all take it."""
+
+
+class FrozenUpstream(nn.Module):
+    """Stands between S3PRL's Runner and a frozen upstream: wavs -> {selection: hidden states}, as the upstream gives them.
+
+    placeholders    a batch of nothing else costs no upstream: the first result serves all
+    real audio      with a cache, each utterance runs alone, unpadded, so that a result does not depend on its batch
+                    mates; kept in memory (float32, CPU) by a digest of its samples, up to `gigabytes`, beyond that
+                    computed anew; without a cache, the batch goes through the upstream as S3PRL does it
+
+    selection, layer: S3PRL's -s and -l. With a layer only that state is kept.
+    """
+
+    def __init__(self, upstream, selection, layer=None, gigabytes=0.0):
+        super().__init__()
+        self.upstream = upstream
+        self.selection, self.layer = selection, layer
+        self.limit, self.used = gigabytes * 1e9, 0  # bytes
+        self.kept = {}
+        self.placeholder = None
+
+    def get_downsample_rates(self, key=None):
+        return self.upstream.get_downsample_rates(key)
+
+    def forward(self, wavs):
+        """wavs: list of float [N] -> dict with one entry: [B, T, D], or a list of L such."""
+        if all(len(wav) == PLACEHOLDER_SAMPLES and not wav.any() for wav in wavs):
+            if self.placeholder is None:
+                self.placeholder = self._run(wavs[0])
+            return self._assemble([self.placeholder] * len(wavs), wavs[0].device)
+        if not self.limit:
+            return self.upstream(wavs)
+        return self._assemble([self._recall(wav) for wav in wavs], wavs[0].device)
+
+    def _recall(self, wav):
+        key = hashlib.blake2b(wav.cpu().numpy().tobytes(), digest_size=16).digest()
+        if key in self.kept:
+            return self.kept[key]
+        result = self._run(wav)
+        size = sum(state.nbytes for state in result[1])
+        if self.used + size <= self.limit:
+            self.kept[key] = result
+            self.used += size
+        return result
+
+    def _run(self, wav):
+        """(name of the output, its states: list of [T, D] on the CPU, how many states it had or None if it was no list)."""
+        output = self.upstream([wav])
+        name = self.selection if self.selection in output else "hidden_states"  # as Featurizer falls back
+        states = output[name]
+        if isinstance(states, dict):
+            states = list(states.values())
+        count = None if torch.is_tensor(states) else len(states)
+        if count is None:
+            states = [states]
+        elif count > 1 and self.layer is not None:
+            states = [states[self.layer]]
+        return name, [state[0].detach().float().cpu() for state in states], count
+
+    def _assemble(self, results, device):
+        name, _, count = results[0]
+        states = [pad_sequence(state, batch_first=True).to(device) for state in zip(*(states for _, states, _ in results))]
+        if count is None:
+            return {name: states[0]}
+        return {name: states if len(states) == count else states * count}  # Featurizer picks the layer by its index
