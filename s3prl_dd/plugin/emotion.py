@@ -71,7 +71,10 @@ class AudioDataset(IEMOCAPDataset):
         self.idx2emotion = {index: name for name, index in metadata.labels.items()}
 
     def _load_wav(self, path):
-        return torch.from_numpy(load_audio(Path(self.data_dir) / path))  # [samples] at 16 kHz
+        try:
+            return torch.from_numpy(load_audio(Path(self.data_dir) / path))  # [samples] at 16 kHz
+        except UserError as error:  # of its plain kind: a DataLoader's worker process hands over no other
+            raise UserError(str(error)) from None
 
     def check(self, indices):
         missing = [path for path in (Path(self.data_dir) / self.meta_data[index]["path"] for index in indices) if not path.is_file()]
@@ -99,7 +102,8 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
         data.test_fold = data.test_fold or kwargs.get("downstream_variant") or "fold1"
         _check_model(downstream_expert["modelrc"])
         with _opening_lists_by(lambda root, path, pre_load: self.open_list(data, path)):
-            super().__init__(upstream_dim, {**downstream_expert, "datarc": asdict(data)}, expdir, **kwargs)
+            datarc = {**asdict(data), "meta_data": data.meta_data or ""}
+            super().__init__(upstream_dim, {**downstream_expert, "datarc": datarc}, expdir, **kwargs)
         self.data, self.seed, self.mode = data, kwargs["seed"], kwargs["mode"]
         self.parts = _parts(self.mode, kwargs)
         torch.manual_seed(self.seed)  # S3PRL left it at 0

@@ -29,12 +29,12 @@ class Encoder:
         from s3prl.upstream.interfaces import Featurizer
 
         self.device = device
-        try:
-            model = getattr(hub, upstream)(ckpt=ckpt, model_config=model_config, refresh=False)
-        except OSError as error:  # no file, no network
-            raise UserError(f"upstream {upstream}: could not be loaded ({error}). Check -k {ckpt} and the network.") from None
-        self.upstream = model.to(device).eval().requires_grad_(False)
-        with torch.random.fork_rng(devices=[]):  # Featurizer tries the upstream on random noise
+        with torch.random.fork_rng(devices=[]):  # models are made with random weights and Featurizer tries them on noise
+            try:
+                model = getattr(hub, upstream)(ckpt=ckpt, model_config=model_config, refresh=False)
+                self.upstream = model.to(device).eval().requires_grad_(False)
+            except OSError as error:  # no file, no network
+                raise UserError(f"upstream {upstream}: could not be loaded ({error}). Check -k {ckpt} and the network.") from None
             try:
                 self.featurizer = Featurizer(self.upstream, selection, device, layer, normalize)
             except IndexError:

@@ -56,11 +56,10 @@ def complete(argv):
     """(argv for S3PRL, gigabytes of --feature_cache): checks what can be checked before anything is loaded or written."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--feature_cache", type=float, default=0.0)
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=os.environ.get("LOCAL_RANK"))
     ours, argv = parser.parse_known_args(argv)
     if not ours.feature_cache >= 0:
         raise UserError(f"--feature_cache {ours.feature_cache}: expected gigabytes, 0 or more.")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=os.environ.get("LOCAL_RANK"))
-    ours, argv = parser.parse_known_args(argv)
 
     for short, long in (("-c", "config"), ("-d", "downstream"), ("-u", "upstream"), ("-k", "upstream_ckpt"),
                         ("-e", "past_exp"), ("-i", "init_ckpt"), ("-p", "expdir"), ("-n", "expname")):

@@ -1,0 +1,67 @@
+"""FrozenUpstream: placeholders cost one run, cached features are exact and do not depend on batch mates."""
+
+import torch
+from torch import nn
+
+from s3prl_dd.plugin.cache import PLACEHOLDER_SAMPLES, FrozenUpstream
+
+
+class Counting(nn.Module):
+    """An upstream of 3 states whose result depends on the padded length, as batch norm over time would."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs = 0
+
+    def get_downsample_rates(self, key):
+        return 10
+
+    def forward(self, wavs):
+        self.runs += 1
+        padded = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+        frames = padded.unfold(1, 10, 10) + padded.shape[1]  # [B, T, 10]
+        return {"hidden_states": [frames * layer for layer in (1, 2, 3)], "last_hidden_state": frames * 3}
+
+
+def wavs(*sizes):
+    return [torch.randn(size, generator=torch.Generator().manual_seed(size)) for size in sizes]
+
+
+def test_placeholders_run_the_upstream_once():
+    model = FrozenUpstream(Counting(), "hidden_states")
+    batches = [model([torch.zeros(PLACEHOLDER_SAMPLES)] * size) for size in (2, 5, 1)]
+    assert model.upstream.runs == 1
+    expected = Counting()([torch.zeros(PLACEHOLDER_SAMPLES)] * 5)["hidden_states"]
+    assert all(torch.equal(a, b) for a, b in zip(batches[1]["hidden_states"], expected))
+
+
+def test_without_cache_real_audio_goes_as_s3prl_sends_it():
+    model = FrozenUpstream(Counting(), "hidden_states")
+    batch = wavs(40, 60)
+    assert all(torch.equal(a, b) for a, b in zip(model(batch)["hidden_states"], Counting()(batch)["hidden_states"]))
+
+
+def test_cache_is_exact_and_each_utterance_alone():
+    model = FrozenUpstream(Counting(), "hidden_states", gigabytes=1)
+    first = model(wavs(40, 60))
+    assert model.upstream.runs == 2
+    second = model(wavs(60, 50, 40))
+    assert model.upstream.runs == 3
+    for layer in range(3):
+        assert torch.equal(first["hidden_states"][layer][1], second["hidden_states"][layer][0])
+        assert torch.equal(second["hidden_states"][layer][2, :4], Counting()(wavs(40))["hidden_states"][layer][0])
+        assert not second["hidden_states"][layer][2, 4:].any()
+
+
+def test_a_full_cache_computes_the_same_again():
+    model = FrozenUpstream(Counting(), "last_hidden_state", gigabytes=200e-9)
+    first = model(wavs(40, 60))["last_hidden_state"]
+    second = model(wavs(40, 60))["last_hidden_state"]
+    assert torch.equal(first, second) and model.upstream.runs == 3 and model.used <= 200
+
+
+def test_one_layer_is_kept_where_one_is_asked_for():
+    model = FrozenUpstream(Counting(), "hidden_states", layer=1, gigabytes=1)
+    states = model(wavs(40, 60))["hidden_states"]
+    assert len(states) == 3 and torch.equal(states[1][:1, :4], Counting()(wavs(40))["hidden_states"][1])
+    assert model.used == (4 + 6) * 10 * 4
