@@ -130,6 +130,16 @@ class Generator:
             torch.cat([part.lengths for part in parts]), torch.cat([part.labels for part in parts]),
             torch.cat([part.soft_labels for part in parts]) if self.teacher is not None else None)
 
+    def write_samples(self, path, budget, seed=0, lengths="generator"):
+        """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any."""
+        samples = self.sample(budget, seed, lengths=lengths)
+        tensors = {key: value.cpu().contiguous() for key, value in vars(samples).items() if value is not None}
+        about = {"labels": json.dumps(self.header["labels"]), "budget": json.dumps(budget), "seed": str(seed),
+                 "features": json.dumps(self.header["features"])}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=about)
+        print(f"wrote {path}: {len(samples.labels)} samples, {self.counts(budget)} a class")
+
     @torch.no_grad()
     def generate(self, labels, indices, seed, epoch=0, lengths="generator"):
         """One batch of Samples.
@@ -198,3 +208,35 @@ class GeneratedDataset(Dataset):
         return [(batch.features[i, :batch.lengths[i]], int(batch.labels[i]),
                  batch.soft_labels[i] if batch.soft_labels is not None else None,
                  f"generated-{self.epoch}-{index}") for i, index in enumerate(indices)]
+
+
+def inspect(path, as_json=False):
+    """Print what a generator file is and was made from."""
+    generator = Generator.load(path)
+    header = generator.header
+    if as_json:
+        print(json.dumps({**header, "bytes": Path(path).stat().st_size}, indent=2))
+        return
+    network, features, corpus = header["network"], header["features"], header["corpus"]
+    names = sorted(header["labels"], key=header["labels"].get)
+    counts = ", ".join(f"{name} {count}" for name, count in zip(names, header["class_counts"]))
+    weights = features.get("layer_weights")
+    lines = {
+        "file": f"{path}, {Path(path).stat().st_size / 1e6:.2f} MB, format {header['format_version']}, {header['precision']}",
+        "network": f"{network['architecture']}, {sum(p.numel() for p in generator.network.parameters()):,} parameters, "
+                   f"samples of [{network['frames']}, {network['dim']}]",
+        "replaces": f"{sum(header['class_counts'])} utterances of {corpus.get('name')} ({counts})",
+        "test fold": f"{corpus.get('fold')}; test speakers {', '.join(corpus.get('test_speakers', []))} were never seen",
+        "features": f"{features.get('upstream')} -s {features.get('selection')}"
+                    + (f" -l {features['layer']}" if features.get("layer") is not None else "")
+                    + (" --upstream_feature_normalize" if features.get("normalize") else "")
+                    + (", layer weights " + " ".join(f"{weight:.2f}" for weight in weights) if weights else "")
+                    + f", {features.get('rate')} samples a frame",
+        "soft labels": f"a teacher of {len(generator.teacher[0])} linear heads" if generator.teacher else "none",
+        "trained": ", ".join(f"{key} {header['training'].get(key)}" for key in ("step", "batch", "seed", "framing")),
+        "losses": ", ".join(f"{key} {value:g}" for key, value in header["training"].get("lambdas", {}).items()),
+        "on dev": ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
+                            for key, value in header.get("metrics", {}).items()),
+    }
+    for key, value in lines.items():
+        print(f"{key:<12} {value}")

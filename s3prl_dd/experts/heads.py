@@ -25,7 +25,7 @@ class Heads(nn.Module):
         """stack: S3PRL key -> [M, ...] tensors."""
         super().__init__()
         self.kind = kind
-        self.stack = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value.clone()) for key, value in stack.items()})
+        self.stack = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value) for key, value in stack.items()})
 
     @classmethod
     def create(cls, seeds, dim, classes, kind="superb"):
@@ -54,7 +54,7 @@ class Heads(nn.Module):
 
     def pick(self, indices):
         """The heads of these numbers, as Heads."""
-        return Heads({key: value[indices] for key, value in self.state().items()}, self.kind)
+        return Heads({key.replace("/", "."): value.detach()[indices] for key, value in self.stack.items()}, self.kind)
 
     def forward(self, frames, mask=None):
         """frames: [B, T, D]; mask: [B, T], True on real frames, None where all are -> logits [M, B, C]"""

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Two commands on a fresh machine do everything:
+#   bash run.sh            set-up, then the main job on the embedded demo corpus, ending with a table of results
+#   bash run.sh test       set-up, then the tests
+# And:
+#   bash run.sh setup      the set-up alone (a virtual environment in .venv, or $VENV)
+#   bash run.sh --corpus iemocap --root IEMOCAP_full_release --upstream hubert --out result/iemocap
+#   bash run.sh --stage 5 --stop-stage 7      stages: prepare real extract experts distill train report
+# Every other flag is one of `s3prl-dd run --help`.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${VENV:-$here/.venv}
+
+setup() {
+  local python=${PYTHON:-python3} stamp
+  stamp=$(cat "$here/setup.py" "$here/requirements.txt" "$here/s3prl_dd/__init__.py" | sha256sum | cut -d' ' -f1)
+  if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.s3prl_dd" 2>/dev/null)" = "$stamp $here" ]; then
+    return
+  fi
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "run.sh: Python 3.11 or newer is needed, $("$python" --version) was found. Set PYTHON=/path/to/python3.11." >&2
+    exit 2
+  }
+  echo "[set-up] $venv (some minutes the first time)"
+  "$python" -m venv "$venv"
+  # torch is pinned in every call: an unpinned one may pull gigabytes
+  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -r "$here/requirements.txt" 2>&1 | grep -v "is ignored: it is neither" || true
+  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -e "$here[demo,test]" 2>&1 | grep -v "is ignored: it is neither" || true
+  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -e "$here[moonshine]" > "$venv/moonshine.log" 2>&1 ||
+    echo "[set-up] no moonshine wheel for this machine (see $venv/moonshine.log): the demo will use fbank"
+  "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn' || {
+    echo "run.sh: the set-up did not end well; see the messages above." >&2
+    exit 1
+  }
+  echo "$stamp $here" > "$venv/.s3prl_dd"
+}
+
+if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then
+  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit 0
+fi
+setup
+case "${1:-}" in
+  setup) ;;
+  test) shift; cd "$here"; exec "$venv/bin/python" -m pytest -q --durations=10 tests "$@" ;;
+  *)
+    case " $* " in
+      *" --upstream "*|*" --upstream="*) ;;
+      *) "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))' ||
+           set -- "$@" --upstream fbank ;;
+    esac
+    exec "$venv/bin/python" -m s3prl_dd.cli run "$@" ;;
+esac

@@ -1,0 +1,96 @@
+"""The results of a run's folder: results.json, and the table that is printed from it."""
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..files import read_json
+
+
+def collect(run):
+    """All that a run measured, as results.json holds it: UARs are fractions on the real test split."""
+    fold, corpus = run.fold, run.corpus
+    counts = fold.train.class_counts
+    arms = {}
+    for path in sorted((run.out / "exp").glob("*_seed*/run.json")):
+        score = read_json(path)
+        arms.setdefault(score["arm"], []).append(score)
+    results = {}
+    for arm, scores in sorted(arms.items(), key=lambda item: order(item[0])):
+        scores.sort(key=lambda score: score["seed"])
+        ppc = arm.rpartition("_")[2].removesuffix("ppc")
+        if ppc.isdigit():
+            points = sum(min(int(ppc), count) for count in counts) if "real" in arm else int(ppc) * len(counts)
+        else:
+            points = sum(counts) if arm == "real" else sum(counts) // len(counts) * len(counts)
+        results[arm] = {
+            "uar": float(np.mean([score["uar"] for score in scores])), "uar_per_seed": [score["uar"] for score in scores],
+            "dev_uar": float(np.mean([score["dev_uar"] for score in scores])),
+            "accuracy": float(np.mean([score["accuracy"] for score in scores])), "points": points,
+            "train_seconds": float(np.mean([score["seconds"] for score in scores])), "command": scores[0]["command"]}
+    root = Path(corpus["root"])
+    sizes = {"audio": sum((root / item.path).stat().st_size for item in fold.train.utterances)}
+    if (run.features / "header.json").is_file():
+        from ..features.store import FeatureStore
+
+        store = FeatureStore(run.features)
+        sizes["features_float32"] = int(sum(store.lengths[i] for i in store.select(fold.train)) * store.dim * 4)
+    if run.generator.is_file():
+        sizes["generator"] = run.generator.stat().st_size
+    seconds = read_json(run.gan / "seconds.json") if (run.gan / "seconds.json").is_file() else {}
+    return {"arms": results, "bytes": sizes, "distill_seconds": seconds.get("distill"), "corpus": corpus["name"],
+            "synthetic": corpus["synthetic"], "upstream": run.settings.upstream, "fold": run.settings.fold,
+            "labels": run.settings.labels, "test_utterances": len(fold.test.utterances), "versions": versions(), "machine": machine()}
+
+
+def order(arm):
+    """real, then the distilled arms from many points to few, then the random real ones."""
+    kinds = ["real", "distilled_full"]
+    ppc = arm.rpartition("_")[2].removesuffix("ppc")
+    return (kinds.index(arm), 0) if arm in kinds else (2 if arm.startswith("distilled") else 3, -int(ppc) if ppc.isdigit() else 0)
+
+
+def versions():
+    found = {"s3prl_dd": __version__}
+    for name in ("s3prl", "torch", "torchaudio", "numpy"):
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def machine():
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"system": platform.platform(), "cores": len(__import__("os").sched_getaffinity(0)), "gpu": gpu}
+
+
+NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "distilled": "GAN samples", "random": "random real subset"}
+
+
+def table(results):
+    """The results as text."""
+    seeds = max(len(arm["uar_per_seed"]) for arm in results["arms"].values())
+    lines = ["", f"{results['corpus']}, {results['upstream']}, {results['fold']}: SER head by S3PRL's runner, UAR on "
+             f"{results['test_utterances']} real test utterances of held-out speakers, {seeds} seed{'s' * (seeds > 1)}", "",
+             f"{'trained on':<28} {'points':>7} {'UAR %':>7} {'+-':>5} {'acc %':>7} {'seconds':>8}", "-" * 67]
+    if results["synthetic"]:
+        lines[1] = lines[1].replace("real test utterances", "test utterances (synthetic speech)")
+    for arm, score in results["arms"].items():
+        name = NAMES.get(arm) or f"{NAMES[arm.split('_')[0]]}, {arm.rpartition('_')[2].removesuffix('ppc')} a class"
+        spread = f"{100 * np.std(score['uar_per_seed'], ddof=1):.1f}" if len(score["uar_per_seed"]) > 1 else "-"
+        lines.append(f"{name:<28} {score['points']:>7} {100 * score['uar']:>7.1f} {spread:>5} {100 * score['accuracy']:>7.1f} "
+                     f"{score['train_seconds']:>8.0f}")
+    lines.append("-" * 67)
+    sizes = results["bytes"]
+    names = {"audio": "audio of the training part", "features_float32": "its features (float32)", "generator": "generator file"}
+    for key, size in sizes.items():
+        share = f"  ({100 * size / sizes['audio']:.1f} % of the audio)" if key == "generator" else ""
+        lines.append(f"{names[key]:<28} {size / 1e6:>10.2f} MB{share}")
+    if results["distill_seconds"]:
+        lines.append(f"{'distillation':<28} {results['distill_seconds']:>10.0f} s")
+    lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
+                 f"GAN samples have {results['labels']} labels.")
+    return "\n".join(lines)

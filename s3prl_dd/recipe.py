@@ -1,0 +1,311 @@
+"""The recipe: one function a stage, each reading what the stage before wrote into the run's folder.
+
+    prepare > real > extract > experts > distill > train > report
+
+A stage whose result is there already is not run again.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .budget import class_counts
+from .corpora.metadata import read_corpus, read_fold
+from .errors import UserError
+from .files import read_json, write_json
+
+STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
+
+
+@dataclass
+class Settings:
+    """What a run is made of, kept in <out>/run.json. Flags of the same names change it."""
+
+    corpus: str = "demo"  # see `s3prl-dd prepare --help`
+    root: str | None = None  # the corpus; demo makes its own
+    upstream: str = "moonshine"  # S3PRL's -u
+    upstream_ckpt: str | None = None  # -k
+    upstream_model_config: str | None = None  # -g
+    selection: str = "hidden_states"  # -s
+    layer: int | None = None  # -l
+    normalize: bool = False  # --upstream_feature_normalize
+    fold: str = "fold1"  # the test fold
+    device: str | None = None  # cuda | cpu; None takes cuda where there is one
+    config: str = "gan_1d"  # the distiller's configuration, a file or a shipped one
+    overrides: list[str] = field(default_factory=list)  # KEY=VALUE for the distiller
+    experts: int = 10  # seeds of the pool
+    budgets: list[int] = field(default_factory=lambda: [12])  # points per class of the small arms
+    seeds: int = 1  # heads of each arm
+    head_steps: int = 1000  # of S3PRL's runner
+    head_batch: int = 32  # utterances a step
+    head_lr: float = 1e-3  # Adam
+    labels: str = "soft"  # of the generated samples: soft | hard
+    feature_cache: float = 4.0  # gigabytes of hidden states in memory, see `s3prl_dd.run_downstream --help`
+    jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
+
+    @classmethod
+    def of(cls, out, **changes):
+        """The settings of run folder `out` with `changes` (None: no change); those that made what is there must not change."""
+        path = Path(out) / "run.json"
+        before = read_json(path, "run description") if path.is_file() else {}
+        known = {item.name for item in fields(cls)}
+        changes = {key: value for key, value in changes.items() if value is not None and key in known}
+        for key in ("root", "upstream_ckpt", "upstream_model_config"):
+            if changes.get(key) and Path(changes[key]).exists():
+                changes[key] = str(Path(changes[key]).resolve())
+        for key, value in changes.items():
+            if before and key not in ("device", "jobs", "budgets", "seeds") and before.get(key) != value:
+                raise UserError(f"{path}: this run's {key} is {before.get(key)!r}, now {value!r} is asked for. Take another --out, "
+                                "or delete the folder to start anew.")
+        settings = cls(**{**{key: value for key, value in before.items() if key in known}, **changes})
+        write_json(path, asdict(settings))
+        return settings
+
+    def device_name(self):
+        import torch
+
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Run:
+    """The paths of a run's folder."""
+
+    def __init__(self, out, settings):
+        self.out, self.settings = Path(out), settings
+        self.metadata = self.out / "metadata"
+        self.features = self.out / "features"
+        self.pool = self.out / "pool.safetensors"
+        self.gan = self.out / "gan"
+        self.generator = self.out / "generator.safetensors"
+        self.results = self.out / "results.json"
+
+    def expdir(self, arm, seed):
+        return self.out / "exp" / f"{arm}_seed{seed}"
+
+    @property
+    def fold(self):
+        return read_fold(self.metadata, self.settings.fold)
+
+    @property
+    def corpus(self):
+        return read_corpus(self.metadata)
+
+
+# stages
+
+
+def prepare(run):
+    """corpus -> S3PRL metadata"""
+    from .corpora import prepare as prepare_corpus
+
+    if (run.metadata / "corpus.json").is_file():
+        return say(f"metadata is there: {run.metadata}")
+    prepare_corpus(run.settings.corpus, run.settings.root, run.metadata)
+
+
+def real(run):
+    """metadata -> SER heads on all real training data, by S3PRL's runner; its layer weights serve the extraction"""
+    run_arms(run, [("real", None)])
+
+
+def extract(run):
+    """metadata + layer weights -> feature store of train and dev"""
+    from .features.extract import extract as extract_features
+    from .features.store import FeatureStore
+    from .plugin.encoder import Encoder
+    from .plugin.featurizer import read_layer_weights
+
+    if (run.features / "header.json").is_file() and read_json(run.features / "header.json").get("complete"):
+        return say(f"features are there: {run.features} ({len(FeatureStore(run.features))} utterances)")
+    settings, fold = run.settings, run.fold
+    weights = read_layer_weights(need(run.expdir("real", 0) / "dev-best.ckpt", "real"))
+    encoder = Encoder(settings.upstream, settings.upstream_ckpt, settings.upstream_model_config, settings.selection,
+                      settings.layer, settings.normalize, settings.device_name(), weights)
+    if weights:
+        say("layer weights of the real run: " + " ".join(f"{weight:.2f}" for weight in weights))
+    alone = settings.device_name() == "cpu"  # one at a time: no padding, and no slower without a GPU
+    store = extract_features(encoder, run.corpus["root"], [*fold.train.utterances, *fold.dev.utterances], run.features,
+                             batch_seconds=0 if alone else 120)
+    say(f"{len(store)} utterances, {int(store.offsets[-1])} frames of {store.dim}")
+
+
+def experts(run):
+    """features -> pool of SER heads along their training"""
+    from .experts.pool import train_pool
+    from .features.store import FeatureStore
+
+    if run.pool.is_file():
+        return say(f"pool is there: {run.pool}")
+    store, fold = FeatureStore(run.features), run.fold
+    train, dev = ((store.means(store.select(part)), labels_of(part)) for part in (fold.train, fold.dev))
+    pool = train_pool(train, dev, seeds=run.settings.experts, classes=len(fold.train.labels))
+    pool.save(run.pool)
+    say(f"{len(pool)} snapshots of {run.settings.experts} heads, best UAR on dev {max(pool.dev_uar):.3f}")
+
+
+def distill(run, progress=True):
+    """features + pool -> generator file"""
+    if run.generator.is_file():
+        return say(f"generator is there: {run.generator}")
+    trainer = make_trainer(run)
+    started = time.time()
+    steps = trainer.step
+    trainer.train(progress)
+    if trainer.rank == 0:
+        os.link(run.gan / "generator.safetensors", run.generator)
+        if steps == 0:
+            write_json(run.gan / "seconds.json", {"distill": time.time() - started, "device": str(trainer.device)})
+        say(f"best UAR on dev {trainer.best['dev_uar']:.3f} at step {trainer.best['step']}: {run.generator} "
+            f"({run.generator.stat().st_size / 1e6:.2f} MB)")
+
+
+def make_trainer(run):
+    """The Trainer of a run, from its features and pool."""
+    from .config import load_config
+    from .distill.config import DistillConfig
+    from .distill.data import TrainingData
+    from .distill.trainer import Trainer
+    from .experts.pool import Pool
+    from .features.store import FeatureStore
+
+    settings, fold, corpus = run.settings, run.fold, run.corpus
+    config = load_config(DistillConfig, settings.config, settings.overrides)
+    store = FeatureStore(run.features)
+    data = TrainingData.from_store(store, fold, config.framing, config.network.frames)
+    header = {"labels": fold.train.labels, "features": store.header["features"], "corpus": {
+        "name": corpus["name"], "synthetic": corpus["synthetic"], "fold": settings.fold,
+        "train_speakers": sorted({*fold.train.speakers, *fold.dev.speakers}), "test_speakers": fold.test.speakers,
+        "test_digest": fold.test.digest()}}
+    pool = Pool.load(need(run.pool, "experts")) if config.needs_pool else None
+    return Trainer(config, data, run.gan, header, pool, settings.device_name())
+
+
+def train(run):
+    """generator file -> SER heads on its samples and on random real subsets, by S3PRL's runner"""
+    need(run.generator, "distill")
+    budgets = run.settings.budgets
+    run_arms(run, [("distilled_full", "balanced"), *((f"distilled_{n}ppc", n) for n in budgets),
+                   *((f"random_real_{n}ppc", n) for n in budgets)])
+
+
+def report(run):
+    """everything -> results.json and the table"""
+    from .evaluation.report import collect, table
+
+    results = collect(run)
+    write_json(run.results, results)
+    print(table(results))
+    return results
+
+
+# S3PRL's runner
+
+
+def run_arms(run, arms):
+    """Train a head for each arm (name, budget) and seed through S3PRL's runner, in processes of their own."""
+    settings = run.settings
+    todo = [(arm, budget, seed) for arm, budget in arms for seed in range(settings.seeds)
+            if not (run.expdir(arm, seed) / "run.json").is_file()]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = settings.jobs or (cores if settings.device_name() == "cpu" else 1)
+    jobs = max(1, min(jobs, len(todo)))
+    with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress, ThreadPoolExecutor(jobs) as pool:
+        def one(item):
+            score = run_downstream(run, *item, threads=max(1, cores // jobs))
+            progress.write(f"{item[0]} seed {item[2]}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
+                           f"{score['seconds']:.0f} s")
+            progress.update()
+
+        list(pool.map(one, todo))
+
+
+def arm_overrides(run, arm, budget):
+    """(downstream, overrides) of S3PRL's runner for an arm."""
+    settings = run.settings
+    data = {"root": run.corpus["root"], "meta_data": str(run.metadata.resolve()), "test_fold": settings.fold, "num_workers": 0,
+            "train_batch_size": settings.head_batch, "eval_batch_size": 1 if settings.device_name() == "cpu" else 8,
+            "select_by": "uar"}
+    downstream = "emotion"
+    if arm.startswith("distilled"):
+        downstream = "distilled_emotion"
+        data |= {"generator": str(run.generator.resolve()), "resample": False, "labels": settings.labels}
+    if budget is not None:
+        data["budget"] = budget
+    every = max(1, settings.head_steps // 20)
+    overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
+    overrides |= {"config.runner.total_steps": settings.head_steps, "config.runner.gradient_accumulate_steps": 1,
+                  "config.runner.eval_step": every, "config.runner.log_step": every, "config.runner.save_step": settings.head_steps,
+                  "config.optimizer.lr": settings.head_lr}
+    return downstream, overrides
+
+
+def run_downstream(run, arm, budget, seed, threads=1):
+    """One run of S3PRL; returns its score and keeps it, with the command, in <expdir>/run.json."""
+    settings, expdir = run.settings, run.expdir(arm, seed)
+    expdir.mkdir(parents=True, exist_ok=True)
+    downstream, overrides = arm_overrides(run, arm, budget)
+    command = [sys.executable, "-m", "s3prl_dd.run_downstream", "-m", "train", "-d", downstream, "-u", settings.upstream,
+               "-s", settings.selection, "--seed", str(seed), "-p", str(expdir), "-a",
+               "--device", settings.device_name(), "--feature_cache", str(settings.feature_cache),
+               "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
+    for flag, value in (("-k", settings.upstream_ckpt), ("-g", settings.upstream_model_config), ("-l", settings.layer)):
+        command += [flag, str(value)] if value is not None else []
+    command += ["--upstream_feature_normalize"] if settings.normalize else []
+    started = time.time()
+    with open(expdir / "stdout.log", "ab") as output:
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                              env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
+    if code:
+        tail = "\n".join((expdir / "stdout.log").read_text(errors="replace").replace("\r", "\n").splitlines()[-15:])
+        raise UserError(f"{arm} seed {seed}: S3PRL's runner ended with code {code}. The end of {expdir}/stdout.log:\n{tail}")
+    score = {"arm": arm, "seed": seed, "seconds": time.time() - started, **best_on_dev(expdir),
+             "command": shlex.join(["python", *command[1:]])}
+    write_json(expdir / "run.json", score)
+    return score
+
+
+def best_on_dev(expdir):
+    """Scores of an expdir at the step where dev UAR was best (the first such): what S3PRL's users report."""
+    text = (Path(expdir) / "log.log").read_text()
+    scores = {}
+    for split, metric, step, value in re.findall(r"^(dev|test)( uar)? at step (\d+): ([\d.]+)$", text, re.MULTILINE):
+        scores.setdefault(int(step), {})[f"{split}{'_uar' if metric else '_accuracy'}"] = float(value)
+    whole = {step: score for step, score in scores.items() if {"dev_uar", "test_uar"} <= set(score)}
+    if not whole:
+        raise UserError(f"{expdir}/log.log: no step with UAR on dev and test. See {expdir}/stdout.log.")
+    step = max(whole, key=lambda step: (whole[step]["dev_uar"], -step))
+    return {"step": step, "dev_uar": whole[step]["dev_uar"], "uar": whole[step]["test_uar"],
+            "accuracy": whole[step]["test_accuracy"]}
+
+
+# helpers
+
+
+def labels_of(metadata):
+    import torch
+
+    return torch.tensor([metadata.labels[utterance.label] for utterance in metadata.utterances])
+
+
+def points(arm, budget, counts):
+    """How many training points an arm has."""
+    return sum(counts) if budget is None else sum(class_counts(budget, counts))
+
+
+def need(path, stage):
+    if not Path(path).is_file():
+        raise UserError(f"{path}: not there yet. Run `s3prl-dd {stage}` first.")
+    return path
+
+
+def say(text):
+    print(text, flush=True)
