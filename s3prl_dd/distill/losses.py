@@ -131,10 +131,21 @@ def head_gradients(logits, means, labels):
 def gradient_matching(real, fake):
     """Squared distance of the mean head gradients on real and generated data, without the bias of a small batch.
 
-    real: [M, ...] mean gradient on real data; fake: [M, B, ...] per-sample gradients, B even. The two halves of the
-    batch give independent deviations a and b from the real gradient; E[<a, b>] = ||E[fake] - real||^2, whereas the
-    square of the whole batch's deviation would also punish the samples' spread. Scaled by ||real||^2 per head.
+    real: [M, N, ...] and fake: [M, B, ...] per-sample gradients, B even. The two halves of the batch give independent
+    deviations a and b from the real mean; E[<a, b>] = ||E[fake] - E[real]||^2, whereas the square of the whole batch's
+    deviation would also punish the samples' spread. In units of the real gradients' mean squared norm, head by head.
     """
+    target, scale = gradient_target(real)
+    return gradient_deviation(target, scale, fake)
+
+
+def gradient_target(real):
+    """real: [M, N, ...] per-sample gradients -> their mean [M, ...] and mean squared norm [M]"""
+    return real.mean(dim=1), real.flatten(2).square().sum(dim=2).mean(dim=1).clamp(min=1e-12)
+
+
+def gradient_deviation(target, scale, fake):
+    """gradient_matching with the real side given by gradient_target."""
     first, second = fake.chunk(2, dim=1)
-    a, b = (half.mean(dim=1).flatten(1) - real.flatten(1) for half in (first, second))
-    return ((a * b).sum(dim=1) / real.flatten(1).square().sum(dim=1).clamp(min=1e-12)).mean()
+    a, b = ((half.mean(dim=1) - target).flatten(1) for half in (first, second))
+    return ((a * b).sum(dim=1) / scale).mean()

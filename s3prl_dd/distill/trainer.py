@@ -78,9 +78,9 @@ class Trainer:
                 self.teacher = tuple(tensor.detach() for tensor in self.pool.teacher().linear())
         if self.config.weight("gradient_matching"):
             logits = self.heads.of_means(means)  # [M, N, C]
-            self.real_gradients = torch.stack([  # [Y, M, C, D + 1], by class
-                losses.head_gradients(logits[:, here], self.real_means[here], self.real_labels[here]).mean(dim=1)
-                for here in (self.real_labels == label for label in range(len(self.data.class_counts)))])
+            self.real_gradients = [  # by class: mean [M, C, D + 1] and mean squared norm [M]
+                losses.gradient_target(losses.head_gradients(logits[:, here], self.real_means[here], self.real_labels[here]))
+                for here in (self.real_labels == label for label in range(len(self.data.class_counts)))]
 
     # one update
 
@@ -171,8 +171,8 @@ class Trainer:
         if weight("gradient_matching"):
             gradients = losses.head_gradients(heads.of_means(raw.mean(dim=1)), units, all_labels)  # [M, B, C, D + 1]
             terms["gradient_matching"] = torch.stack([
-                losses.gradient_matching(self.real_gradients[label][drawn], gradients[:, all_labels == label])
-                for label in range(config.network.classes)]).mean()
+                losses.gradient_deviation(mean[drawn], scale[drawn], gradients[:, all_labels == label])
+                for label, (mean, scale) in enumerate(self.real_gradients)]).mean()
         return terms
 
     def update(self, network, optimizer, terms, step):
