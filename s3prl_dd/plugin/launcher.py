@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ..config import CONFIGS, config_path
+from ..corpora.sid import check_voxceleb1
 from ..errors import UserError
 from ..files import text_digest
 from .featurizer import layer_weights, read_checkpoint, to_logits
@@ -134,6 +135,8 @@ def make_runner(gigabytes):
         def __init__(self, args, config):
             if args.downstream in ("emotion", *downstreams()):
                 check_blocks(config)
+            if args.downstream == "voxceleb1":
+                _own_file_list(config, args.expdir)
             super().__init__(args, config)
 
         @property
@@ -156,8 +159,6 @@ def make_runner(gigabytes):
             return super()._init_model(model, name, trainable, interfaces)  # a checkpoint's own weights come last
 
         def _get_downstream(self):
-            if self.args.downstream == "voxceleb1":
-                _own_file_list(self.config, self.args.expdir)
             if not self.distilled:
                 return super()._get_downstream()
             args = self.args
@@ -197,7 +198,7 @@ def _adopt_layer_weights(featurizer, config):
 
 
 def _own_file_list(config, expdir):
-    """S3PRL pickles voxceleb1's file list inside its package and never renews it: keep one for each root and list."""
+    """Check the tree; S3PRL pickles its file list inside its package and never renews it: keep one for each root and list."""
     import s3prl.downstream.voxceleb1.dataset as dataset
 
     datarc = config["downstream_expert"]["datarc"]
@@ -207,6 +208,8 @@ def _own_file_list(config, expdir):
                             "configuration (file_path: the tree with */wav/id10001/, meta_data: S3PRL's veri_test_class.txt).")
     digest = text_digest([str(Path(datarc["file_path"]).resolve()), Path(datarc["meta_data"]).read_text()])
     dataset.CACHE_PATH = str(Path(expdir) / f"file_list_{digest[:16]}")
+    if not Path(dataset.CACHE_PATH).exists():  # S3PRL makes it next, so a run that goes on does not check again
+        print("[s3prl_dd] - speaker identification:", check_voxceleb1(datarc["file_path"], datarc["meta_data"]))
 
 
 def _without_worker_trace(text):

@@ -12,6 +12,7 @@ DOWNSTREAM = Path(__file__).parent / "downstream"
 
 UPSTREAMS = {
     "moonshine": "s3prl_dd.plugin.upstream.moonshine:moonshine",
+    "ser_projector": "s3prl_dd.plugin.upstream.ser_projector:ser_projector",
 }
 """Name for -u -> module:function, called as S3PRL calls its hub: (ckpt=, model_config=, refresh=)."""
 
