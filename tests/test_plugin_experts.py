@@ -13,7 +13,7 @@ from conftest import LABELS, features_of, make_generator, write_metadata
 
 from s3prl_dd.config import CONFIGS, read_yaml
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin.cache import PLACEHOLDER_SAMPLES
+from s3prl_dd.plugin.cache import PLACEHOLDER_SAMPLES, PROBE_SAMPLES
 from s3prl_dd.plugin.featurizer import write_featurizer_checkpoint
 
 
@@ -211,7 +211,7 @@ def test_training_sees_the_generator_and_nothing_else(corpus, tmp_path, fbank_ge
     seen = {}
     for batch in expert.get_dataloader("train", epoch=2):
         wavs, labels, names, generated, _ = batch
-        assert all(wav.shape == (PLACEHOLDER_SAMPLES,) and not wav.any() for wav in wavs)
+        assert all(wav.shape == (PROBE_SAMPLES,) and not wav.any() for wav in wavs)
         seen.update({name: (label, frames) for label, name, frames in zip(labels, names, generated)})
         loss, records = step(expert, batch)
         logits, _ = expert.model(expert.projector(torch.stack(generated)), torch.full((len(wavs),), generated[0].shape[0]))
@@ -238,6 +238,11 @@ def test_fixed_and_resampled_sets(corpus, tmp_path, fbank_generator):
         torch.testing.assert_close(epoch(fixed, 0)[index], epoch(fixed, 3)[index])
         assert not torch.allclose(epoch(new, 0)[index], epoch(new, 3)[index])
         assert not torch.allclose(epoch(new, 0)[index], epoch(seeded, 0)[index])
+
+
+def test_placeholders_are_short_under_the_launcher(corpus, tmp_path, fbank_generator):
+    expert = distilled(corpus, tmp_path, fbank_generator, {"budget": 2}, featurizer_weights=None)
+    assert expert.train_dataset[0][0].shape == (PLACEHOLDER_SAMPLES,)
 
 
 def test_soft_labels(corpus, tmp_path, fbank_generator):
@@ -301,6 +306,7 @@ def test_evaluation_needs_no_generator(corpus, tmp_path):
     ({}, {"datarc": {"test_fold": "fold2"}}, r"distilled with 1 speaker\(s\) of this run's test fold fold2, for example speaker1"),
     ({}, {"mode": "evaluate", "datarc": {"test_fold": "fold3"}}, "test fold fold3, for example speaker2"),
     ({}, {"datarc": {"labels": "smooth"}}, "labels must be hard or soft"),
+    ({}, {"mode": "evaluate", "evaluate_split": "tset"}, "split 'tset': expected dev or test"),
     ({}, {"datarc": {"budget": 0}}, "budget 0: expected a number of points"),
 ])
 def test_refusals(corpus, tmp_path, changes, run, message):

@@ -115,8 +115,8 @@ def test_hf_hubert_one_layer(corpus, tmp_path):
     write_hf_hubert(tmp_path / "hf")
     generator = make_generator(tmp_path / "x.safetensors", features_of("hf_hubert_custom", 64, 320, layer=1,
                                                                        digest=checkpoint_digest("hf_hubert_custom", tmp_path / "hf")))
-    run_launcher("-m", "train", "-d", "distilled_emotion", "-u", "hf_hubert_custom", "-k", tmp_path / "hf", "-l", 1, "-p", tmp_path / "run",
-                 "-o", override(data_options(corpus, generator=generator, budget="balanced")))
+    run_launcher("-m", "train", "-d", "distilled_emotion", "-u", "hf_hubert_custom", "-k", tmp_path / "hf", "-l", 1,
+                 "-p", tmp_path / "run", "-o", override(data_options(corpus, generator=generator, budget="balanced")))
     assert "training on 20 generated points (5/5/5/5)" in (tmp_path / "run" / "log.log").read_text()
     assert last(tmp_path / "run", "test uar at step 8") >= 0
 
@@ -139,7 +139,8 @@ def test_moonshine_real_audio_cached_or_not(corpus, tmp_path):
 def test_moonshine_on_samples_alone(tmp_path):
     from s3prl_dd.plugin.encoder import checkpoint_digest
 
-    generator = make_generator(tmp_path / "x.safetensors", features_of("moonshine", 288, 384, layers=7, digest=checkpoint_digest("moonshine")))
+    features = features_of("moonshine", 288, 384, layers=7, digest=checkpoint_digest("moonshine"))
+    generator = make_generator(tmp_path / "x.safetensors", features)
     options = override({f"{DATARC}.generator": generator, "config.runner.eval_dataloaders": "['dev']"})
     run_launcher("-m", "train", "-d", "distilled_emotion", "-u", "moonshine", "-p", tmp_path / "run", "-o", options, cwd=tmp_path)
     log = (tmp_path / "run" / "log.log").read_text()

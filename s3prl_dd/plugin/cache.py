@@ -6,14 +6,17 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-PLACEHOLDER_SAMPLES = 16000
-"""A placeholder wav is this many zeros: S3PRL's Featurizer tries every upstream on as many samples, so all take it."""
+PLACEHOLDER_SAMPLES = 1600
+"""A placeholder wav is this many zeros, 0.1 s: a few frames, for Featurizer still weighs and sums them."""
+
+PROBE_SAMPLES = 16000
+"""S3PRL's Featurizer tries every upstream on as many samples, so every upstream takes them."""
 
 
 class FrozenUpstream(nn.Module):
     """Stands between S3PRL's Runner and a frozen upstream: wavs -> {selection: hidden states}, as the upstream gives them.
 
-    placeholders    a batch of nothing else costs no upstream: the first result serves all
+    placeholders    a batch of nothing else costs no upstream: frames of one run on zeros serve all, nobody reads them
     real audio      with a cache, each utterance runs alone, unpadded, so that a result does not depend on its batch
                     mates; kept in memory (float32, CPU) by a digest of its samples, up to `gigabytes`, beyond that
                     computed anew; without a cache, the batch goes through the upstream as S3PRL does it
@@ -36,7 +39,9 @@ class FrozenUpstream(nn.Module):
         """wavs: list of float [N] -> dict with one entry: [B, T, D], or a list of L such."""
         if all(len(wav) == PLACEHOLDER_SAMPLES and not wav.any() for wav in wavs):
             if self.placeholder is None:
-                self.placeholder = self._run(wavs[0])
+                name, states, count = self._run(wavs[0].new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
+                frames = max(1, round(PLACEHOLDER_SAMPLES / PROBE_SAMPLES * len(states[0])))
+                self.placeholder = name, [state[:frames] for state in states], count
             return self._assemble([self.placeholder] * len(wavs), wavs[0].device)
         if not self.limit:
             return self.upstream(wavs)

@@ -3,8 +3,10 @@
 import argparse
 import importlib.machinery
 import importlib.util
+import io
 import sys
 import warnings
+import wave
 from pathlib import Path
 
 import torch
@@ -46,7 +48,11 @@ def _torchaudio_extension():
     stub._IS_RIR_AVAILABLE = stub._IS_KALDI_AVAILABLE = False
     stub._check_cuda_version = lambda: None
     stub.fail_if_no_align = stub.fail_if_no_rir = lambda function: _unavailable("torchaudio's compiled extension")
-    import torchaudio  # noqa: F401
+    try:
+        import torchaudio  # noqa: F401
+    except (ImportError, AttributeError, OSError) as error:
+        raise UserError(f"torchaudio: cannot be imported ({reason}; without its extension: {error}). Install the torchaudio that "
+                        f"belongs to torch {torch.__version__}.") from None
     return f"torchaudio without its compiled extension ({reason})"
 
 
@@ -71,13 +77,19 @@ def _sox_effects():
 
 
 def _torchaudio_load():
-    """Since torchaudio 2.9 loading needs torchcodec; without it read through soundfile (wav, flac, ogg, mp3)."""
+    """Since torchaudio 2.9 loading needs torchcodec; where it does not load, read through soundfile (wav, flac, ogg, mp3)."""
     import torchaudio
 
-    if not hasattr(torchaudio, "load_with_torchcodec") or hasattr(torchaudio.load, "by_soundfile"):
+    silence = io.BytesIO()
+    with wave.open(silence, "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(320))
+    silence.seek(0)
+    try:
+        torchaudio.load(silence)
         return None
-    if _installed("torchcodec"):
-        return None
+    except (ImportError, OSError, RuntimeError):
+        pass
 
     def load(uri, frame_offset=0, num_frames=-1, normalize=True, channels_first=True, **ignored):
         """Float32 [channels, samples] in -1 .. 1 (or [samples, channels]) and the sampling rate in Hz."""
@@ -88,9 +100,8 @@ def _torchaudio_load():
         wav = torch.from_numpy(data)  # [samples, channels]
         return (wav.T.contiguous() if channels_first else wav), rate
 
-    load.by_soundfile = True
     torchaudio.load = load
-    return "torchaudio.load through soundfile (torchcodec is not installed)"
+    return "torchaudio.load through soundfile (torchcodec is missing or does not load)"
 
 
 def _huggingface_hub():

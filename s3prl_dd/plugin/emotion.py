@@ -167,8 +167,6 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
         """The split's DataLoader; S3PRL's Runner gives `epoch` for train."""
         if mode == "train":
             return self.train_loader(self.train_dataset, epoch, self.data.num_workers, s3prl_emotion.collate_fn)
-        if mode not in ("dev", "test"):
-            raise UserError(f"split {mode!r}: expected dev or test (-t, and config.runner.eval_dataloaders).")
         return super().get_dataloader(mode)
 
     def train_loader(self, dataset, epoch, workers, collate):
@@ -236,14 +234,17 @@ def _check_model(modelrc):
     if unknown:
         raise UserError(f"config.downstream_expert.modelrc: unknown key {unknown[0]!r}. Known: projector_dim, select and a model's name.")
     if modelrc.get("select") not in models:
-        raise UserError(f"config.downstream_expert.modelrc.select: {modelrc.get('select')!r}: no such model in S3PRL, for example UtteranceLevel.")
+        raise UserError(f"config.downstream_expert.modelrc.select: {modelrc.get('select')!r}: S3PRL has no such model. "
+                        "Take UtteranceLevel.")
 
 
 def _parts(mode, kwargs):
     """The splits that a run of this mode reads."""
-    if mode == "train":
-        return ["train", *dict.fromkeys(kwargs.get("runner", {}).get("eval_dataloaders", ()))]
-    return [kwargs["evaluate_split"]] if mode == "evaluate" else []
+    evaluated = {"train": kwargs.get("runner", {}).get("eval_dataloaders", ()), "evaluate": [kwargs["evaluate_split"]]}.get(mode, ())
+    for part in evaluated:
+        if part not in ("dev", "test"):
+            raise UserError(f"split {part!r}: expected dev or test (-t, and config.runner.eval_dataloaders).")
+    return (["train"] if mode == "train" else []) + list(dict.fromkeys(evaluated))
 
 
 def _slashed(counts):

@@ -146,8 +146,8 @@ def make_runner(gigabytes):
         def _get_upstream(self):
             entry = super()._get_upstream()
             if not entry.trainable and (gigabytes or self.distilled):
-                args = self.args
-                entry.model = FrozenUpstream(entry.model, args.upstream_feature_selection, args.upstream_layer_selection, gigabytes)
+                entry.model = FrozenUpstream(entry.model, self.args.upstream_feature_selection,
+                                             self.args.upstream_layer_selection, gigabytes)
             elif gigabytes:
                 raise UserError("--feature_cache: features of a trained upstream (-f) change at every step. Leave one of them away.")
             return entry
@@ -162,7 +162,8 @@ def make_runner(gigabytes):
             if not self.distilled:
                 return super()._get_downstream()
             args = self.args
-            self.args = Namespace(**vars(args), featurizer_weights=layer_weights({"Featurizer": self.featurizer.model.state_dict()}))
+            weights = layer_weights({"Featurizer": self.featurizer.model.state_dict()})
+            self.args = Namespace(**vars(args), featurizer_weights=weights)  # for the constructor alone, not for the checkpoint
             try:
                 return super()._get_downstream()
             finally:
@@ -177,7 +178,8 @@ def check_blocks(config):
         for key in keys:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
-                raise UserError(f"{where}: unknown key {key!r}. " + (f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."))
+                hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+                raise UserError(f"{where}: unknown key {key!r}. {hint}")
     for key in ("runner", "optimizer", "downstream_expert"):
         if not config.get(key):
             raise UserError(f"config.{key}: missing. Start from a copy of a shipped configuration.")

@@ -19,12 +19,11 @@ from s3prl_dd.config import build
 from s3prl_dd.corpora.metadata import Metadata, read_corpus, session
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import GeneratedDataset, Generator
-from s3prl_dd.plugin.cache import PLACEHOLDER_SAMPLES
+from s3prl_dd.plugin.cache import PLACEHOLDER_SAMPLES, PROBE_SAMPLES
 from s3prl_dd.plugin.emotion import DATARC, EmotionData, EmotionExpert
 from s3prl_dd.plugin.encoder import checkpoint_digest
 from s3prl_dd.plugin.featurizer import read_layer_weights, same_weights
 
-PLACEHOLDER = np.zeros(PLACEHOLDER_SAMPLES, dtype=np.float32)
 DEV_SEED = 1 << 40
 """Added to the sample seed for the dev set of a run without real data."""
 
@@ -63,12 +62,16 @@ class DownstreamExpert(EmotionExpert):
         data.test_fold = data.test_fold or kwargs.get("downstream_variant") or "fold1"
         _check_run(data, kwargs)
         generator = None
-        if kwargs["mode"] == "train" or Path(data.generator or "").is_file():
+        if kwargs["mode"] != "train" and not Path(data.generator or "").is_file():
+            print(f"[s3prl_dd] - no generator at {data.generator}: evaluating on real audio without checking where the head came from")
+        else:
             generator = Generator.load(data.generator, device=kwargs["device"])
             check_features(data.generator, generator.header["features"], upstream_dim, kwargs)
             if data.root:
                 check_corpus(data, generator.header)
         self.__dict__["generator"] = generator  # never a part of the module's state
+        launched = "featurizer_weights" in kwargs  # by our launcher, where no upstream runs on placeholders
+        self.__dict__["placeholder"] = np.zeros(PLACEHOLDER_SAMPLES if launched else PROBE_SAMPLES, dtype=np.float32)
         super().__init__(upstream_dim, downstream_expert, expdir, **kwargs)
         self.objective = LabelLoss()
 
@@ -80,12 +83,14 @@ class DownstreamExpert(EmotionExpert):
         seed = self.seed if data.sample_seed is None else data.sample_seed
         if data.labels == "soft" and generator.teacher is None:
             raise UserError(f"{data.generator}: has no teacher for soft labels. Set {DATARC}.labels=hard, or distil with one.")
-        self.train_dataset = Placeholders(GeneratedDataset(generator, data.budget, seed, data.resample, data.lengths))
-        counts = self.train_dataset.generated.counts
-        self.say(f"training on {sum(counts)} generated points ({'/'.join(map(str, counts))}), "
-                 f"{'resampled each epoch' if data.resample else 'one fixed set'}, {data.labels} labels, seed {seed}, from {data.generator}")
+        samples = GeneratedDataset(generator, data.budget, seed, data.resample, data.lengths)
+        self.train_dataset, counts = Placeholders(samples, self.placeholder), samples.counts
+        kind = "resampled each epoch" if data.resample else "one fixed set"
+        self.say(f"training on {sum(counts)} generated points ({'/'.join(map(str, counts))}), {kind}, {data.labels} labels, "
+                 f"seed {seed}, from {data.generator}")
         if not data.root:
-            self.dev_dataset = Placeholders(GeneratedDataset(generator, data.budget, seed + DEV_SEED, False, data.lengths))
+            samples = GeneratedDataset(generator, data.budget, seed + DEV_SEED, False, data.lengths)
+            self.dev_dataset = Placeholders(samples, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says nothing of real speech")
 
     def get_dataloader(self, mode, epoch=0):
@@ -104,7 +109,8 @@ class DownstreamExpert(EmotionExpert):
         if self.data.labels == "soft":
             self.objective.soft = torch.stack(soft_labels).to(device)  # [B, C]
         try:
-            loss = super().forward(mode, [frames.to(device) for frames in generated], labels, filenames, records=records, **kwargs)
+            generated = [frames.to(device) for frames in generated]
+            loss = super().forward(mode, generated, labels, filenames, records=records, **kwargs)
         finally:
             self.objective.soft = None
         if is_initialized() and features[0].requires_grad:  # DDP waits for the Featurizer's gradient: give it zero
@@ -124,8 +130,8 @@ class LabelLoss(nn.CrossEntropyLoss):
 class Placeholders(Dataset):
     """A GeneratedDataset as S3PRL's items: (placeholder wav, label, name, features [T, D], soft label [C] or None)."""
 
-    def __init__(self, generated):
-        self.generated = generated
+    def __init__(self, generated, placeholder):
+        self.generated, self.placeholder = generated, placeholder
 
     def __len__(self):
         return len(self.generated)
@@ -134,7 +140,8 @@ class Placeholders(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices):
-        return [(PLACEHOLDER, label, name, features, soft) for features, label, soft, name in self.generated.__getitems__(indices)]
+        return [(self.placeholder, label, name, features, soft)
+                for features, label, soft, name in self.generated.__getitems__(indices)]
 
 
 class Labels(Dataset):
@@ -156,9 +163,11 @@ def collate(items):
 
 def _check_run(data, kwargs):
     if kwargs.get("upstream_trainable"):
-        raise UserError("-f: the generator holds features of a frozen upstream; training the upstream on them is impossible. Leave -f away.")
+        raise UserError("-f: the generator holds features of a frozen upstream; training the upstream on them is impossible. "
+                        "Leave -f away.")
     if kwargs.get("specaug"):
-        raise UserError("config.specaug: would mask the placeholders, not the generated features. Remove it from the configuration.")
+        raise UserError("config.specaug: would mask the placeholders, not the generated features. "
+                        "Remove it from the configuration.")
     if kwargs["mode"] == "train" and not data.generator:
         raise UserError(f'{DATARC}.generator: not set. Give a generator file with -o "{DATARC}.generator=FILE".')
     if not data.root:
@@ -193,8 +202,8 @@ def check_features(path, features, upstream_dim, kwargs):
         found = read_layer_weights(kwargs["init_ckpt"]) if kwargs.get("init_ckpt") else None
         found = found or [1 / len(wanted)] * len(wanted)  # as S3PRL starts
     if not same_weights(wanted, found):
-        raise UserError(f"{path}: its features weigh the upstream's layers {_rounded(wanted)}, this run's Featurizer {_rounded(found)}. "
-                        f"Run `s3prl-dd weights {path} -o weights.ckpt` and add -i weights.ckpt.")
+        raise UserError(f"{path}: its features weigh the upstream's layers {_rounded(wanted)}, this run's Featurizer "
+                        f"{_rounded(found)}. Run `s3prl-dd weights {path} -o weights.ckpt` and add -i weights.ckpt.")
 
 
 def check_corpus(data, header):
@@ -211,8 +220,9 @@ def check_corpus(data, header):
         return  # another corpus, so other people, whatever their names
     shared = sorted(set(test.speakers) & set(corpus.get("train_speakers", ())))
     if shared:
-        raise UserError(f"{data.generator}: distilled with {len(shared)} speaker(s) of this run's test fold {data.test_fold}, for example "
-                        f"{shared[0]} (it was made for {corpus.get('fold')}). Test on {corpus.get('fold')}, or distil for {data.test_fold}.")
+        raise UserError(f"{data.generator}: distilled with {len(shared)} speaker(s) of this run's test fold {data.test_fold}, for "
+                        f"example {shared[0]} (it was made for {corpus.get('fold')}). Test on {corpus.get('fold')}, or distil for "
+                        f"{data.test_fold}.")
 
 
 def _rounded(weights):
