@@ -21,17 +21,21 @@ def config_path(name):
     raise UserError(f"{name}: no such configuration. Give a YAML file or one of: {shipped}.")
 
 
-def read_yaml(path):
+def read_yaml(path, above=()):
     """A YAML mapping with its `base:` files (relative to it) merged underneath, nested keys one by one."""
     path = Path(path)
+    if path.resolve() in above:
+        raise UserError(f"{path}: is its own base. Remove the `base:` that leads back to it.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({error}).") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}). Check the path" + (f", it is the base of {above[-1]}." if above else ".")) from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}.")
     base = values.pop("base", None)
-    return merge(read_yaml(path.parent / base), values) if base else values
+    return merge(read_yaml(path.parent / base, (*above, path.resolve())), values) if base else values
 
 
 def merge(under, over):
@@ -49,7 +53,10 @@ def load_config(cls, path=None, overrides=()):
         key, separator, text = item.partition("=")
         if not separator:
             raise UserError(f"override {item!r}: expected KEY=VALUE, for example steps=2000.")
-        nested = yaml.safe_load(text)
+        try:
+            nested = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"override {item!r}: {text!r} is not valid YAML ({error}).") from None
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         values = merge(values, nested)
@@ -59,7 +66,7 @@ def load_config(cls, path=None, overrides=()):
 def build(cls, values, source):
     """Make dataclass `cls` from a mapping; unknown keys and wrong types are UserErrors naming `source`."""
     hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(str(key) for key in values if key not in hints)
     if unknown:
         close = difflib.get_close_matches(unknown[0], hints, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Known keys: {', '.join(hints)}."

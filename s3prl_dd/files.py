@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .errors import UserError
 
 
@@ -16,11 +18,11 @@ def atomic_path(path):
 
     On an exception, a kill or a full disk the old file stays as it was. Missing folders are made.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
         yield Path(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -28,11 +30,12 @@ def atomic_path(path):
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: could not be written ({error}). The file that was there before is untouched.") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+        if temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
 
 
 def write_text(path, text):

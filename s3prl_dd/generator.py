@@ -75,17 +75,23 @@ class Generator:
             raise UserError(f"{path}: not a whole safetensors file ({error}). Copy it again or distil anew.") from None
         if "s3prl_dd" not in metadata:
             raise UserError(f"{path}: a safetensors file, but not a generator of s3prl_dd (no s3prl_dd header).")
-        header = json.loads(metadata["s3prl_dd"])
+        try:
+            header = json.loads(metadata["s3prl_dd"])
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: its header does not parse ({error}). Copy it again or distil anew.") from None
         if header.get("format_version") != FORMAT_VERSION:
             raise UserError(f"{path}: format version {header.get('format_version')}, this s3prl_dd reads {FORMAT_VERSION}. "
                             "Install the version that wrote it, or distil anew.")
+        missing = sorted({"network", "labels", "class_counts", "lengths", "features", "corpus"} - set(header))
+        if missing:
+            raise UserError(f"{path}: its header lacks {', '.join(missing)}. Distil anew.")
         try:
             network = build_generator(NetworkConfig(**header["network"]))
             network.load_state_dict({key[len("generator."):]: value for key, value in tensors.items()
                                      if key.startswith("generator.")})
             teacher = (tensors["teacher.weight"], tensors["teacher.bias"]) if "teacher.weight" in tensors else None
             generator = cls(network, tensors["mean"], tensors["std"], header, teacher)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: its tensors do not fit its header ({error}). Distil anew.") from None
         return generator.to(device)
 
@@ -209,6 +215,13 @@ class GeneratedDataset(Dataset):
                  batch.soft_labels[i] if batch.soft_labels is not None else None,
                  f"generated-{self.epoch}-{index}") for i, index in enumerate(indices)]
 
+    @staticmethod
+    def collate(items):
+        """Items -> Samples, padded: a DataLoader's collate_fn."""
+        features, labels, soft, _ = zip(*items)
+        return Samples(torch.nn.utils.rnn.pad_sequence(features, batch_first=True), torch.tensor([len(item) for item in features]),
+                       torch.tensor(labels), torch.stack(soft) if soft[0] is not None else None)
+
 
 def inspect(path, as_json=False):
     """Print what a generator file is and was made from."""
@@ -217,7 +230,7 @@ def inspect(path, as_json=False):
     if as_json:
         print(json.dumps({**header, "bytes": Path(path).stat().st_size}, indent=2))
         return
-    network, features, corpus = header["network"], header["features"], header["corpus"]
+    network, features, corpus, training = (header.get(key, {}) for key in ("network", "features", "corpus", "training"))
     names = sorted(header["labels"], key=header["labels"].get)
     counts = ", ".join(f"{name} {count}" for name, count in zip(names, header["class_counts"]))
     weights = features.get("layer_weights")
@@ -233,8 +246,8 @@ def inspect(path, as_json=False):
                     + (", layer weights " + " ".join(f"{weight:.2f}" for weight in weights) if weights else "")
                     + f", {features.get('rate')} samples a frame",
         "soft labels": f"a teacher of {len(generator.teacher[0])} linear heads" if generator.teacher else "none",
-        "trained": ", ".join(f"{key} {header['training'].get(key)}" for key in ("step", "batch", "seed", "framing")),
-        "losses": ", ".join(f"{key} {value:g}" for key, value in header["training"].get("lambdas", {}).items()),
+        "trained": ", ".join(f"{key} {training.get(key)}" for key in ("step", "batch", "seed", "framing")),
+        "losses": ", ".join(f"{key} {value:g}" for key, value in training.get("lambdas", {}).items()),
         "on dev": ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
                             for key, value in header.get("metrics", {}).items()),
     }

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from .budget import class_counts
 from .corpora.metadata import read_corpus, read_fold
 from .errors import UserError
-from .files import read_json, write_json
+from .files import atomic_path, read_json, write_json
 
 STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
 
@@ -53,8 +54,8 @@ class Settings:
     jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
 
     @classmethod
-    def of(cls, out, **changes):
-        """The settings of run folder `out` with `changes` (None: no change); those that made what is there must not change."""
+    def of(cls, out, changes, write=True):
+        """The settings of run folder `out` with `changes` (key -> value, None: as before); those that made what is there must not change."""
         path = Path(out) / "run.json"
         before = read_json(path, "run description") if path.is_file() else {}
         known = {item.name for item in fields(cls)}
@@ -67,7 +68,8 @@ class Settings:
                 raise UserError(f"{path}: this run's {key} is {before.get(key)!r}, now {value!r} is asked for. Take another --out, "
                                 "or delete the folder to start anew.")
         settings = cls(**{**{key: value for key, value in before.items() if key in known}, **changes})
-        write_json(path, asdict(settings))
+        if write:
+            write_json(path, asdict(settings))
         return settings
 
     def device_name(self):
@@ -158,12 +160,14 @@ def distill(run, progress=True):
         return say(f"generator is there: {run.generator}")
     trainer = make_trainer(run)
     started = time.time()
-    steps = trainer.step
+    resumed = (run.gan / "checkpoint.pt").is_file()  # then the time is not that of the whole distillation
     trainer.train(progress)
     if trainer.rank == 0:
-        os.link(run.gan / "generator.safetensors", run.generator)
-        if steps == 0:
-            write_json(run.gan / "seconds.json", {"distill": time.time() - started, "device": str(trainer.device)})
+        if not resumed:
+            write_json(run.gan / "seconds.json", {"distill": time.time() - started, "device": str(trainer.device),
+                                                  "ranks": trainer.world})
+        with atomic_path(run.generator) as temporary:
+            shutil.copyfile(run.gan / "generator.safetensors", temporary)
         say(f"best UAR on dev {trainer.best['dev_uar']:.3f} at step {trainer.best['step']}: {run.generator} "
             f"({run.generator.stat().st_size / 1e6:.2f} MB)")
 

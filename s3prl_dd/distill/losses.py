@@ -29,17 +29,19 @@ def generator_score(fake):
     return -fake.mean()
 
 
-def feature_matching(real_maps, fake_maps, labels=None):
+def feature_matching(real_maps, fake_maps, labels=None, over_ranks=None):
     """Eq. 3: sum over layers of the mean |D^l(x) - D^l(G(z))|. maps: lists of [B, ...], real ones are detached.
 
     labels: [B], shared by both sides; given, the class means of the maps are compared instead of paired samples
             (paired differences pull every sample towards its class's median).
+    over_ranks: function that averages those class means over the ranks, each with as many samples of a class
     """
     total = 0.0
     for real, fake in zip(real_maps, fake_maps, strict=True):
         difference = fake - real.detach()
         if labels is not None:
             difference = class_means(difference.flatten(1), labels)
+            difference = over_ranks(difference) if over_ranks else difference
         total = total + difference.abs().mean()
     return total
 

@@ -5,6 +5,7 @@ that was not. Under torchrun each rank takes its share of the same global batch.
 """
 
 import copy
+import io
 import json
 import logging
 import math
@@ -14,14 +15,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch.distributed.nn.functional import all_gather
+from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..errors import UserError
 from ..experts.heads import Heads
 from ..experts.pool import score_heads, train_heads
-from ..files import atomic_path, write_json
+from ..files import atomic_path, text_digest, write_json
 from ..generator import Generator
 from ..rng import keyed
 from . import losses
@@ -43,6 +44,9 @@ class Trainer:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         network = config.network
         network.classes, network.dim, network.frames = len(data.class_counts), data.mean.numel(), data.frames
+        if config.needs_pool and pool.heads.get("projector.weight").shape[2] != network.dim:
+            raise UserError(f"the pool's heads take {pool.heads.get('projector.weight').shape[2]} dimensions, these features have "
+                            f"{network.dim}. Run `s3prl-dd experts` on the same features.")
         share = network.classes * self.world
         if config.batch % (share * (2 if config.weight("gradient_matching") else 1)) or config.batch < 2 * share:
             raise UserError(f"batch {config.batch}: must be a multiple of classes x ranks = {share}, at least two (an even "
@@ -134,13 +138,14 @@ class Trainer:
                 on_real = self.D(real)
             by_class = labels if config.feature_matching == "class" else None
             terms["feature_matching"] = losses.feature_matching(
-                [m.float() for m in on_real.maps], [m.float() for m in on_fake.maps], by_class)
+                [m.float() for m in on_real.maps], [m.float() for m in on_fake.maps], by_class,
+                (lambda means: all_reduce(means) / self.world) if self.world > 1 else None)
         if weight("generator_class"):
             terms["generator_class"] = F.cross_entropy(on_fake.logits.float(), labels)
         if warm:
             return terms
-        if weight("softmax_matching") or weight("mmd") or weight("gradient_matching"):
-            # these compare sets, so every rank sees the whole batch; their gradients add up in all_gather's backward
+        if any(map(weight, ("softmax_matching", "diversity", "mmd", "gradient_matching"))):
+            # these compare samples, so every rank sees the whole batch; their gradients add up in all_gather's backward
             all_fake, all_labels = gather(fake, self.world), labels.repeat(self.world)
             raw = all_fake * self.std + self.mean  # [B, T, D]
             units = (raw.mean(dim=1) - self.center) / self.spread  # [B, D]
@@ -159,9 +164,10 @@ class Trainer:
             terms["softmax_matching"] = losses.softmax_matching(
                 real_logits, fake_logits, config.softmax_reduction, all_labels, config.temperature)
         if weight("diversity"):
-            partner = torch.arange(len(labels), device=self.device).roll(-config.network.classes)  # same class, next sample
-            of = fake if config.diversity_of == "frames" else fake.mean(dim=1)
-            ratio = losses.diversity_ratio(of, of[partner], noise, noise[partner])
+            partner = torch.arange(len(all_labels), device=self.device).roll(-config.network.classes)  # same class, next sample
+            of = all_fake if config.diversity_of == "frames" else all_fake.mean(dim=1)
+            all_noise = gather(noise, self.world)
+            ratio = losses.diversity_ratio(of, of[partner], all_noise, all_noise[partner])
             terms["diversity"] = -ratio.clamp(max=config.tau).mean()
             self.clamped = (ratio > config.tau).float().mean()
         if weight("mmd"):
@@ -186,6 +192,11 @@ class Trainer:
         total.backward()
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):  # a step would spoil the weights, and the next checkpoint
+            which = "critic" if network is self.critic else "generator"
+            raise UserError(f"{self.out}: the gradient of the {which} is {norm.item()} at step {step}, every term is finite ("
+                            + ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+                            + "). The last good state is kept; lower the learning rate.")
         optimizer.step()
         return norm
 
@@ -225,7 +236,7 @@ class Trainer:
         self.load()
         if lead:
             self.out.mkdir(parents=True, exist_ok=True)
-            self.board = SummaryWriter(self.out, purge_step=self.step)
+            self.board = SummaryWriter(self.out, purge_step=self.step + 1)
             self.log_file = open(self.out / "log.log", "a", encoding="utf-8")
         with tqdm(total=config.steps, initial=self.step, desc="distil", unit="step", disable=not (lead and progress)) as bar:
             while self.step < config.steps and not self.stopped:
@@ -233,8 +244,10 @@ class Trainer:
                 if lead and self.step % config.log_every == 0:
                     self.log_terms(terms, bar)
                 last = self.step == config.steps
-                if lead and (self.step % config.eval_every == 0 or last):
-                    self.evaluate()
+                if self.step % config.eval_every == 0 or last:
+                    if lead:
+                        self.evaluate()
+                    self.tell_ranks()
                 if self.step % config.save_every == 0 or self.step % config.eval_every == 0 or last:
                     self.save()
                 if self.world > 1:
@@ -248,7 +261,14 @@ class Trainer:
     @property
     def stopped(self):
         waited = sum(entry["step"] > self.best["step"] for entry in self.history)
-        return self.config.patience > 0 and waited >= self.config.patience and self.world == 1
+        return self.config.patience > 0 and waited >= self.config.patience
+
+    def tell_ranks(self):
+        """Every rank learns what rank 0 measured, so that all stop at the same step."""
+        if self.world > 1:
+            told = [self.best, self.history]
+            dist.broadcast_object_list(told, src=0, device=self.device if self.device.type == "cuda" else None)
+            self.best, self.history = told
 
     def log_terms(self, terms, bar=None):
         values = {name: float(value) for name, value in terms.items()}
@@ -309,8 +329,10 @@ class Trainer:
                  "generator": self.generator.state_dict(), "critic": self.critic.state_dict(),
                  "average": self.average.state_dict(), "generator_optimizer": self.generator_optimizer.state_dict(),
                  "critic_optimizer": self.critic_optimizer.state_dict()}
+        buffer = io.BytesIO()  # torch.save hides the operating system's error (a full disk) when it writes to a file itself
+        torch.save(state, buffer)
         with atomic_path(self.out / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def load(self):
         path = self.out / "checkpoint.pt"
@@ -327,9 +349,12 @@ class Trainer:
         self.step, self.best, self.history = state["step"], state["best"], state["history"]
 
     def identity(self):
-        """What must be equal to resume: configuration and data."""
+        """What must be equal to resume: configuration, data and pool."""
         config = {**asdict(self.config), "steps": None, "patience": None}
-        return json.dumps([config, self.header["corpus"], self.header["features"], len(self.data.labels)], sort_keys=True)
+        numbers = [*self.data.labels.tolist(), *(self.pool.dev_uar if self.config.needs_pool else ())]
+        for utterance in self.data.utterances:  # exact on any machine, unlike sums
+            numbers += [len(utterance), utterance[0, 0].item()]
+        return json.dumps([config, self.header["corpus"], self.header["features"], text_digest(map(repr, numbers))], sort_keys=True)
 
 
 def gather(tensor, world):

@@ -78,6 +78,8 @@ class Heads(nn.Module):
 
     def linear(self):
         """SUPERB heads as one linear map of the utterance mean: (weight [M, C, D], bias [M, C])."""
+        if self.kind != "superb":
+            raise UserError(f"{self.kind} heads are not linear in the utterance mean; only superb heads are.")
         first, last = self.get("projector.weight"), self.get("model.post_net.linear.weight")
         bias = torch.einsum("mch,mh->mc", last, self.get("projector.bias")) + self.get("model.post_net.linear.bias")
         return last @ first, bias

@@ -1,6 +1,7 @@
 """The pool of experts: SER heads trained on real features, many seeds and many steps along their training (Eq. 6)."""
 
 import json
+import pickle
 from pathlib import Path
 
 import torch
@@ -63,10 +64,14 @@ class Pool:
         stacks, steps = [], []
         with torch.serialization.safe_globals([argparse.Namespace]):
             for path in checkpoints:
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+                try:
+                    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+                except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                    raise UserError(f"{path}: not a checkpoint of S3PRL that can be read ({error}). "
+                                    "Give states-*.ckpt or dev-best.ckpt of a `-d emotion` run.") from None
                 try:
                     stacks.append({key: checkpoint["Downstream"][key] for key in SUPERB_KEYS})
-                except KeyError as error:
+                except (KeyError, TypeError) as error:
                     raise UserError(f"{path}: not a checkpoint of S3PRL's emotion head (no {error}).") from None
                 steps.append(checkpoint["Step"])
         if not stacks:

@@ -25,11 +25,12 @@ class FeatureStore:
             raise UserError(f"{folder}: extraction did not finish. Run `s3prl-dd extract` again, it goes on where it stopped.")
         self.entries = _read_index(self.folder / "index.jsonl")
         self.offsets = np.concatenate([[0], np.cumsum([entry["frames"] for entry in self.entries])])
-        size = (self.folder / "features.bin").stat().st_size
+        data = self.folder / "features.bin"
+        size = data.stat().st_size if data.is_file() else 0
         expected = int(self.offsets[-1]) * self.dim * np.dtype(self.header["dtype"]).itemsize
         if size != expected:
             raise UserError(f"{folder}/features.bin: {size} bytes, expected {expected}. Delete the folder and extract again.")
-        self.frames = np.memmap(self.folder / "features.bin", self.header["dtype"], "r", shape=(int(self.offsets[-1]), self.dim))
+        self.frames = np.memmap(data, self.header["dtype"], "r", shape=(int(self.offsets[-1]), self.dim))
         self.positions = {entry["id"]: position for position, entry in enumerate(self.entries)}
 
     @property
@@ -62,13 +63,11 @@ class FeatureStore:
 def _read_index(path):
     if not path.is_file():
         return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:  # the line that a kill cut off
-            break
-    return entries
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # what a kill cut off has no newline
+    try:
+        return [json.loads(line) for line in whole]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: a line is not JSON ({error}). Delete the folder and extract again.") from None
 
 
 class StoreWriter:
@@ -109,6 +108,8 @@ class StoreWriter:
     def add(self, utterance, frames):
         """utterance: corpora.metadata.Utterance; frames: [T, D]"""
         frames = frames.detach().cpu().numpy()
+        if frames.ndim != 2 or frames.shape[1] != self.header["features"]["dim"]:
+            raise UserError(f"{utterance.path}: features {list(frames.shape)}, expected [T, {self.header['features']['dim']}].")
         if not len(frames) or not np.isfinite(frames).all() or abs(frames).max() > np.finfo(self.dtype).max:
             raise UserError(f"{utterance.path}: features are empty, not finite or too large for {self.dtype}.")
         self.data.write(frames.astype(self.dtype).tobytes())
