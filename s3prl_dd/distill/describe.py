@@ -10,7 +10,9 @@ def describe(config, dim, classes=4):
     """config: DistillConfig; returns a dict: parameters, file_bytes, flops_per_sample, layers, and the critic's."""
     network = config.network
     network.dim, network.classes = dim, classes
-    generator, critic = build_generator(network).eval(), Critic(network).eval()
+    with torch.device("meta"):  # shapes without numbers
+        generator, critic = build_generator(network).eval(), Critic(network).eval()
+        noise, labels = torch.empty(1, network.noise), torch.zeros(1, dtype=torch.long)
     layers = []
 
     def note(name):
@@ -21,7 +23,7 @@ def describe(config, dim, classes=4):
     hooks = [module.register_forward_hook(note(name)) for name, module in generator.named_modules()
              if not list(module.children()) or type(module).__name__ == "TimeAttention"]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        frames = generator(torch.randn(1, network.noise), torch.zeros(1, dtype=torch.long))
+        frames = generator(noise, labels)
     for hook in hooks:
         hook.remove()
     with torch.no_grad(), FlopCounterMode(display=False) as critic_counter:

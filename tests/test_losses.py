@@ -1,0 +1,271 @@
+"""Eq. 1-8 and the losses beyond the paper, each against a closed form or a computation that shares no code with it."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+
+from s3prl_dd.distill import losses
+from s3prl_dd.experts.heads import Heads
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# Eq. 1 and 2
+
+
+def test_critic_score_is_fake_minus_real():
+    assert losses.critic_score(torch.tensor([1.0, 3.0]), torch.tensor([10.0, 20.0])).item() == 15 - 2
+    assert losses.generator_score(torch.tensor([10.0, 20.0])).item() == -15
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    weight = randn(5, 3)
+    score = lambda x: (x * weight).flatten(1).sum(dim=1) + 7
+    found = losses.gradient_penalty(score, randn(4, 5, 3, seed=1), randn(4, 5, 3, seed=2), torch.rand(4, dtype=torch.float64))
+    assert found.item() == pytest.approx((math.sqrt((weight.numpy() ** 2).sum()) - 1) ** 2, rel=1e-12)
+
+
+def test_gradient_penalty_of_a_quadratic_critic_by_sample():
+    """D(x) = ||x||^2 / 2 has gradient x, so the penalty is (||xh|| - 1)^2 at each sample's own mix."""
+    real, fake, mix = randn(6, 4, 2, seed=1), randn(6, 4, 2, seed=2), torch.linspace(0, 1, 6, dtype=torch.float64)
+    found = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, mix)
+    by_hand = [(np.linalg.norm(m * r + (1 - m) * f) - 1) ** 2 for m, r, f in zip(mix.numpy(), real.numpy(), fake.numpy())]
+    assert found.item() == pytest.approx(np.mean(by_hand), rel=1e-12)
+
+
+def test_gradient_penalty_mix_of_one_is_the_real_side():
+    real, fake = 3 * torch.ones(2, 1), torch.zeros(2, 1)
+    quadratic = lambda x: x.square().sum(dim=1) / 2
+    assert losses.gradient_penalty(quadratic, real, fake, torch.ones(2)).item() == pytest.approx((3 - 1) ** 2)
+    assert losses.gradient_penalty(quadratic, real, fake, torch.zeros(2)).item() == pytest.approx((0 - 1) ** 2)
+
+
+def test_gradient_penalty_trains_the_critic_and_not_the_generator():
+    weight, fake = randn(3).requires_grad_(), randn(4, 3).requires_grad_()
+    losses.gradient_penalty(lambda x: x @ weight, randn(4, 3, seed=1), fake, torch.rand(4, dtype=torch.float64)).backward()
+    norm = weight.detach().norm()
+    torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
+    assert fake.grad is None
+
+
+# Eq. 3
+
+
+def test_feature_matching_by_sample():
+    real = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[[0.0]], [[10.0]]])]
+    fake = [torch.tensor([[2.0, 0.0], [3.0, 8.0]]), torch.tensor([[[1.0]], [[10.0]]])]
+    assert losses.feature_matching(real, fake).item() == (1 + 2 + 0 + 4) / 4 + (1 + 0) / 2
+
+
+def test_feature_matching_by_class_compares_class_means():
+    labels = torch.tensor([0, 1, 0, 1])
+    real, fake = [torch.tensor([[0.0], [5.0], [2.0], [5.0]])], [torch.tensor([[2.0], [7.0], [0.0], [6.0]])]
+    assert losses.feature_matching(real, fake, labels).item() == (abs(1 - 1) + abs(6.5 - 5)) / 2
+    assert losses.feature_matching(real, fake).item() == (2 + 2 + 2 + 1) / 4
+
+
+def test_feature_matching_holds_the_real_side():
+    real, fake = torch.zeros(2, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    losses.feature_matching([real], [fake]).backward()
+    assert real.grad is None
+    torch.testing.assert_close(fake.grad, torch.full((2, 3), 1 / 6))
+
+
+def test_feature_matching_refuses_unequal_layers():
+    with pytest.raises(ValueError):
+        losses.feature_matching([torch.zeros(1, 1)] * 2, [torch.zeros(1, 1)])
+
+
+# Eq. 6
+
+
+def logits(*probabilities):
+    return torch.tensor(probabilities, dtype=torch.float64).log()
+
+
+def test_softmax_matching_is_kl_from_real_to_generated():
+    real, fake = logits([0.5, 0.5])[None], logits([0.9, 0.1])[None]
+    assert losses.softmax_matching(real, fake).item() == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+    reverse = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert abs(losses.softmax_matching(real, fake).item() - reverse) > 0.1
+
+
+def test_softmax_matching_is_the_mean_over_heads_and_samples():
+    real, fake = randn(3, 4, 5, seed=1), randn(3, 4, 5, seed=2)
+    softmax = lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
+    p, q = softmax(real.numpy()), softmax(fake.numpy())
+    by_hand = sum(p[m, b, c] * math.log(p[m, b, c] / q[m, b, c]) for m in range(3) for b in range(4) for c in range(5)) / 12
+    assert losses.softmax_matching(real, fake).item() == pytest.approx(by_hand)
+
+
+def test_softmax_matching_by_class_compares_mean_softmax():
+    """Two samples of one class, swapped: nothing to see in the class means, much by sample."""
+    real, fake = logits([0.8, 0.2], [0.2, 0.8])[None], logits([0.2, 0.8], [0.8, 0.2])[None]
+    labels = torch.tensor([1, 1])
+    assert losses.softmax_matching(real, fake, "class", labels).item() == pytest.approx(0, abs=1e-12)
+    assert losses.softmax_matching(real, fake).item() == pytest.approx(0.6 * math.log(4))
+    fake = logits([0.9, 0.1], [0.5, 0.5])[None]
+    assert losses.softmax_matching(real, fake, "class", labels).item() == pytest.approx(
+        0.5 * math.log(0.5 / 0.7) + 0.5 * math.log(0.5 / 0.3))
+    apart = losses.softmax_matching(real, fake, "class", torch.tensor([0, 1])).item()
+    assert apart == pytest.approx(losses.softmax_matching(real, fake).item())
+
+
+def test_softmax_matching_temperature():
+    """At temperature 2 the odds are square roots: 9 to 1 becomes 3 to 1."""
+    real, fake = logits([0.5, 0.5])[None], logits([0.9, 0.1])[None]
+    expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert losses.softmax_matching(real, fake, temperature=2).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reduction", ["sample", "class"])
+def test_softmax_matching_holds_the_real_side(reduction):
+    real, fake = randn(2, 4, 3, seed=1).requires_grad_(), randn(2, 4, 3, seed=2).requires_grad_()
+    losses.softmax_matching(real, fake, reduction, torch.tensor([0, 1, 0, 1])).backward()
+    assert real.grad is None and fake.grad.abs().sum() > 0
+
+
+def test_softmax_matching_gradient_is_q_minus_p():
+    real, fake = randn(1, 1, 4, seed=1), randn(1, 1, 4, seed=2).requires_grad_()
+    losses.softmax_matching(real, fake).backward()
+    torch.testing.assert_close(fake.grad, fake.detach().softmax(-1) - real.softmax(-1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assignment_is_the_best_permutation_within_the_class(seed):
+    labels = torch.tensor([0, 1, 0, 1, 0, 0, 1])
+    real, fake = randn(7, 3, seed=seed), randn(7, 3, seed=100 + seed)
+    order = losses.assign_within_class(real, fake, labels)
+    assert sorted(order.tolist()) == list(range(7)) and torch.equal(labels[order], labels)
+    cost = np.linalg.norm(fake.numpy()[:, None] - real.numpy()[None], axis=-1)
+    best = sum(min(sum(cost[a, b] for a, b in zip(members, chosen)) for chosen in itertools.permutations(members))
+               for members in ((labels == label).nonzero()[:, 0].tolist() for label in (0, 1)))
+    assert sum(cost[b, order[b]] for b in range(7)) == pytest.approx(best, rel=1e-5)
+
+
+def test_assignment_finds_a_shuffle_again():
+    real, shuffle = randn(6, 4), torch.tensor([4, 5, 0, 1, 2, 3])
+    order = losses.assign_within_class(real, real[shuffle], torch.tensor([0, 1, 0, 1, 0, 1]))
+    assert torch.equal(order, shuffle)
+
+
+# Eq. 7
+
+
+def test_diversity_clamps_the_ratio():
+    """Ratios 1 and 9 at tau 4: -(1 + 4) / 2. Clamping the negative loss at tau would leave -(1 + 9) / 2."""
+    noise1, noise2 = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    fake1, fake2 = torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.0], [0.0, 18.0, 0.0]])
+    assert losses.diversity_ratio(fake1, fake2, noise1, noise2).tolist() == pytest.approx([1, 9])
+    assert losses.diversity(fake1, fake2, noise1, noise2, tau=4).item() == pytest.approx(-2.5)
+    assert losses.diversity(fake1, fake2, noise1, noise2, tau=100).item() == pytest.approx(-5)
+
+
+def test_diversity_has_no_gradient_beyond_tau():
+    noise1, noise2 = torch.zeros(2, 1), torch.ones(2, 1)
+    fake = torch.tensor([[1.0], [9.0]], requires_grad=True)
+    losses.diversity(fake, torch.zeros(2, 1), noise1, noise2, tau=4).backward()
+    assert fake.grad.tolist() == [[-0.5], [0.0]]
+
+
+def test_diversity_of_frames_does_not_depend_on_their_number():
+    noise1, noise2 = randn(3, 4, seed=1), randn(3, 4, seed=2)
+    step = randn(3, 1, 5, seed=3)
+    ratios = [losses.diversity_ratio(step.repeat(1, frames, 1), torch.zeros(3, frames, 5, dtype=torch.float64), noise1, noise2)
+              for frames in (1, 7)]
+    by_hand = np.linalg.norm(step.numpy()[:, 0], axis=1) / np.linalg.norm(noise1.numpy() - noise2.numpy(), axis=1)
+    for ratio in ratios:
+        np.testing.assert_allclose(ratio, by_hand)
+
+
+def test_diversity_is_finite_for_equal_pairs():
+    fake = torch.ones(2, 3, requires_grad=True)
+    losses.diversity(fake, torch.ones(2, 3), torch.zeros(2, 2), torch.zeros(2, 2), tau=10).backward()
+    assert torch.isfinite(fake.grad).all()
+
+
+# beyond the paper
+
+
+def mmd_by_loops(real, fake, bandwidths=(0.5, 1.0, 2.0)):
+    """Without the term of real pairs, as the loss."""
+    distances = sorted(np.linalg.norm(a - b) for a, b in itertools.combinations(real, 2))
+    median = distances[(len(distances) - 1) // 2]  # torch's lower median
+    kernel = lambda a, b: a @ b / len(a) + sum(math.exp(-np.sum((a - b) ** 2) / (2 * (s * median) ** 2)) for s in bandwidths)
+    same = [kernel(a, b) for i, a in enumerate(fake) for j, b in enumerate(fake) if i != j]
+    return np.mean(same) - 2 * np.mean([kernel(a, b) for a in fake for b in real])
+
+
+def test_mmd_against_loops():
+    real, fake = randn(9, 4, seed=1), 0.5 + randn(5, 4, seed=2)
+    assert losses.maximum_mean_discrepancy(real, fake).item() == pytest.approx(mmd_by_loops(real.numpy(), fake.numpy()), rel=1e-6)
+
+
+def test_mmd_is_unbiased_in_the_batch():
+    """The mean over every batch of 3 of 8 points is the value at all pairs of the 8: no term of a sample with itself."""
+    real, points = randn(10, 3, seed=1), 0.3 + randn(8, 3, seed=2)
+    batches = [losses.maximum_mean_discrepancy(real, points[list(chosen)]).item() for chosen in itertools.combinations(range(8), 3)]
+    assert np.mean(batches) == pytest.approx(mmd_by_loops(real.numpy(), points.numpy()), rel=1e-6)
+
+
+def test_mmd_of_equal_distributions_is_zero_on_average():
+    """With the constant added: draws of the real distribution score 0 within the error of 400 draws, shifted ones do not."""
+    real = randn(200, 3, seed=1)
+    distances = torch.pdist(real).median()
+    kernel = lambda a, b: a @ b.T / 3 + sum(torch.exp(-torch.cdist(a, b) ** 2 / (2 * (s * distances) ** 2)) for s in (0.5, 1, 2))
+    constant = kernel(real, real).mean().item()  # of the real set as it is, drawn with replacement
+    chosen = torch.randint(200, (400, 8), generator=torch.Generator().manual_seed(0))
+    scores = np.array([losses.maximum_mean_discrepancy(real, real[index]).item() + constant for index in chosen])
+    shifted = np.array([losses.maximum_mean_discrepancy(real, real[index] + 0.5).item() + constant for index in chosen])
+    assert abs(scores.mean()) < 4 * scores.std() / 20
+    assert shifted.mean() > 10 * shifted.std() / 20
+
+
+def s3prl_head(dim, classes, seed=0):
+    torch.manual_seed(seed)
+    return nn.ModuleDict({"projector": nn.Linear(dim, 256), "linear": nn.Linear(256, classes)}).double()
+
+
+def test_head_gradients_are_the_gradients_of_the_merged_head():
+    """Against autograd on W x + b, W and b being the two layers of a SUPERB head multiplied out."""
+    head, means, labels = s3prl_head(6, 3), randn(5, 6, seed=1), torch.tensor([0, 2, 1, 1, 0])
+    stack = {"projector.weight": head["projector"].weight, "projector.bias": head["projector"].bias,
+             "model.post_net.linear.weight": head["linear"].weight, "model.post_net.linear.bias": head["linear"].bias}
+    heads = Heads({key: value.detach()[None].clone() for key, value in stack.items()})
+    weight, bias = (tensor[0].detach().requires_grad_() for tensor in heads.linear())
+    found = losses.head_gradients(heads.of_means(means), means, labels)
+    assert found.shape == (1, 5, 3, 7)
+    for sample in range(5):
+        loss = nn.functional.cross_entropy(weight @ means[sample] + bias, labels[sample])
+        grad_weight, grad_bias = torch.autograd.grad(loss, (weight, bias))
+        torch.testing.assert_close(found[0, sample], torch.cat([grad_weight, grad_bias[:, None]], dim=1))
+    # and the real head's first layer: its gradient is W2^T times this one
+    loss = nn.functional.cross_entropy(head["linear"](head["projector"](means)), labels, reduction="sum")
+    grad, = torch.autograd.grad(loss, head["projector"].weight)
+    torch.testing.assert_close(grad, head["linear"].weight.detach().T @ found[0].detach().sum(dim=0)[:, :-1])
+
+
+def test_gradient_matching_by_hand():
+    real = torch.tensor([[[[1.0, 0.0]], [[3.0, 0.0]]]])  # [M 1, N 2, 1, 2]: mean (2, 0), mean squared norm 5
+    fake = torch.tensor([[[[3.0, 1.0]], [[2.0, 4.0]]]])  # deviations (1, 1) and (0, 4): product 4
+    assert losses.gradient_matching(real, fake).item() == pytest.approx(4 / 5)
+
+
+def test_gradient_matching_is_unbiased():
+    """Over many batches drawn with replacement its mean is the squared distance of the means, whatever the spread."""
+    real, points = randn(2, 7, 3, 4, seed=1), 0.2 + randn(2, 30, 3, 4, seed=2)
+    deviation = points.mean(dim=1) - real.mean(dim=1)
+    expected = np.mean([(deviation[m].numpy() ** 2).sum() / np.mean([(x ** 2).sum() for x in real[m].numpy()]) for m in range(2)])
+    chosen = torch.randint(30, (6000, 4), generator=torch.Generator().manual_seed(3))
+    target, scale = losses.gradient_target(real)
+    scores = np.array([losses.gradient_deviation(target, scale, points[:, index]).item() for index in chosen])
+    error = scores.std() / math.sqrt(len(scores))
+    assert abs(scores.mean() - expected) < 4 * error
+    naive = np.mean([((points[:, index].mean(dim=1) - target).flatten(1).square().sum(dim=1) / scale).mean().item() for index in chosen[:1000]])
+    assert naive > expected + 10 * error  # the square of one batch's deviation also counts the spread
