@@ -203,11 +203,13 @@ def train(run):
 
 def report(run):
     """everything -> results.json and the table"""
-    from .evaluation.report import collect, table
+    from .evaluation.report import collect, plot, table
 
     results = collect(run)
     write_json(run.results, results)
+    plot(results, run.results.with_suffix(".png"))
     print(table(results))
+    say(f"\n{run.results} and {run.results.with_suffix('.png').name} hold the same; TensorBoard: {run.gan} and {run.out / 'exp'}")
     return results
 
 

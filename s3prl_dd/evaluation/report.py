@@ -1,13 +1,14 @@
 """The results of a run's folder: results.json, and the table that is printed from it."""
 
 import importlib.metadata
+import os
 import platform
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
-from ..files import read_json
+from ..files import atomic_path, read_json
 
 
 def collect(run):
@@ -43,7 +44,7 @@ def collect(run):
     seconds = read_json(run.gan / "seconds.json") if (run.gan / "seconds.json").is_file() else {}
     return {"arms": results, "bytes": sizes, "distill_seconds": seconds.get("distill"), "corpus": corpus["name"],
             "synthetic": corpus["synthetic"], "upstream": run.settings.upstream, "fold": run.settings.fold,
-            "labels": run.settings.labels, "test_utterances": len(fold.test.utterances), "versions": versions(), "machine": machine()}
+            "labels": run.settings.labels, "classes": len(counts), "test_utterances": len(fold.test.utterances), "versions": versions(), "machine": machine()}
 
 
 def order(arm):
@@ -64,10 +65,33 @@ def machine():
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"system": platform.platform(), "cores": len(__import__("os").sched_getaffinity(0)), "gpu": gpu}
+    return {"system": platform.platform(), "cores": os.cpu_count(), "gpu": gpu}
 
 
 NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "distilled": "GAN samples", "random": "random real subset"}
+
+
+def display_name(arm):
+    return NAMES.get(arm) or f"{NAMES[arm.split('_')[0]]}, {arm.rpartition('_')[2].removesuffix('ppc')} a class"
+
+
+def plot(results, path):
+    """UAR of each arm as a bar, its seeds as dots, chance as a line; written to `path` (PNG)."""
+    from matplotlib.figure import Figure
+
+    arms = list(results["arms"].items())[::-1]
+    figure = Figure(figsize=(7, 0.5 * len(arms) + 1.4), layout="constrained")
+    axis = figure.subplots()
+    colors = {"real": "#4878a8", "distilled": "#d1762f", "random": "#9a9a9a"}
+    axis.barh([display_name(arm) for arm, _ in arms], [100 * score["uar"] for _, score in arms],
+              color=[colors[arm.split("_")[0]] for arm, _ in arms])
+    for row, (_, score) in enumerate(arms):
+        axis.plot([100 * value for value in score["uar_per_seed"]], [row] * len(score["uar_per_seed"]), "k.", markersize=4)
+    axis.axvline(100 / results["classes"], color="k", linestyle=":", linewidth=1)
+    axis.set(xlabel="UAR % on held-out speakers (dots: seeds, dotted line: chance)", xlim=(0, 100),
+             title=f"{results['corpus']}, {results['upstream']}, {results['fold']}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def table(results):
@@ -79,7 +103,7 @@ def table(results):
     if results["synthetic"]:
         lines[1] = lines[1].replace("real test utterances", "test utterances (synthetic speech)")
     for arm, score in results["arms"].items():
-        name = NAMES.get(arm) or f"{NAMES[arm.split('_')[0]]}, {arm.rpartition('_')[2].removesuffix('ppc')} a class"
+        name = display_name(arm)
         spread = f"{100 * np.std(score['uar_per_seed'], ddof=1):.1f}" if len(score["uar_per_seed"]) > 1 else "-"
         lines.append(f"{name:<28} {score['points']:>7} {100 * score['uar']:>7.1f} {spread:>5} {100 * score['accuracy']:>7.1f} "
                      f"{score['train_seconds']:>8.0f}")
