@@ -42,7 +42,7 @@ def parser():
             if isinstance(default, bool):
                 verb.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
             elif isinstance(default, list):
-                verb.add_argument(name, nargs="+", type=int if item.name == "budgets" else str, metavar="VALUE")
+                verb.add_argument(name, nargs="*", type=int if item.name == "budgets" else str, metavar="VALUE")
             elif item.name == "corpus":
                 verb.add_argument(name, choices=sorted(CORPORA))
             else:
@@ -61,6 +61,21 @@ def parser():
     verb.add_argument("--speaker", help="table, sid: regular expression whose first group is the speaker")
     verb.add_argument("--split-by", help="sid: regular expression; train and dev get some of its values, test the others")
     verb.add_argument("--copy", action="store_true", help="sid: copies instead of links")
+
+    verb = verbs.add_parser("privacy", help="what is left of the speaker, in the heads and in the generator file")
+    verb.add_argument("--out", default="result/demo", help="a run's folder, the proposed GAN (default %(default)s)")
+    verb.add_argument("--baseline", help="the folder of a run of the baseline GAN, on the same features")
+    verb.add_argument("--sid-root", nargs="*", default=[], help="trees in VoxCeleb1's shape (`prepare sid`); none: attacks alone")
+    verb.add_argument("--sid-list", help="S3PRL's list file (default: list.txt in the tree)")
+    verb.add_argument("--arm", help="whose heads: distilled_full, distilled_12ppc, ... (default distilled_full)")
+    verb.add_argument("--seeds", type=int, help="SID runs of each row (default 3)")
+    verb.add_argument("--steps", type=int, help="of S3PRL's SID recipe (default 100)")
+    verb.add_argument("--batch", type=int, help="utterances a step (default 20)")
+    verb.add_argument("--lrs", type=float, nargs="+", help="learning rates; each row takes the best on dev (default 1e-3)")
+    verb.add_argument("--samples", type=int, help="of each generator, for the attacks (default 2000)")
+    verb.add_argument("--device")
+    verb.add_argument("--jobs", type=int, help="S3PRL runs at a time (default: one a core on CPU, one on a GPU)")
+    verb.add_argument("--feature-cache", type=float, help="gigabytes (default 4)")
 
     verb = verbs.add_parser("sample", help="generator file -> a fixed synthetic set (safetensors)")
     verb.add_argument("generator")
@@ -116,6 +131,12 @@ def dispatch(arguments):
             getattr(recipe, stage)(run)
     elif verb == "prepare":
         prepare(arguments)
+    elif verb == "privacy":
+        from .evaluation.privacy import Settings, measure
+
+        names = {item.name for item in fields(Settings)}
+        changes = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
+        measure(arguments.out, arguments.sid_root, arguments.sid_list, arguments.baseline, Settings(**changes))
     elif verb in ("link", "unlink"):
         from .plugin import link
 
@@ -136,7 +157,7 @@ def prepare(arguments):
         from .corpora.sid import prepare_sid
 
         options = {"split_by": arguments.split_by, "speaker": arguments.speaker, "copy": arguments.copy}
-        print(json.dumps(prepare_sid(arguments.root, arguments.out, **options), indent=2))
+        prepare_sid(arguments.root, arguments.out, **options)
         return
     from .corpora import prepare as prepare_corpus
 
