@@ -19,11 +19,13 @@ from safetensors.torch import save_file
 from torch.utils.data import Dataset
 
 from .budget import class_counts
+from .distill.calibrate import calibrate
 from .distill.networks import NetworkConfig, build_generator
 from .errors import UserError
 from .files import atomic_path
 
 FORMAT_VERSION = 1
+CALIBRATION = ("matrix", "generated", "real")  # tensors of distill.calibrate
 
 HEADER = {
     "format_version": "int, the layout of this file",
@@ -52,12 +54,13 @@ class Samples:
 class Generator:
     """A generator file in memory. `header` is its JSON header, `network` maps noise and labels to frames."""
 
-    def __init__(self, network, mean, std, header, teacher=None):
-        """mean, std: [D] of real frames; teacher: (weight [M, C, D], bias [M, C]) of M linear heads, or None."""
+    def __init__(self, network, mean, std, header, teacher=None, calibration=None):
+        """mean, std: [D] of real frames; teacher: (weight [M, C, D], bias [M, C]) of M linear heads, or None;
+        calibration: of distill.calibrate, or None"""
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std = mean, std
         self.header = header
-        self.teacher = teacher
+        self.teacher, self.calibration = teacher, calibration
 
     # file
 
@@ -90,7 +93,9 @@ class Generator:
             network.load_state_dict({key[len("generator."):]: value for key, value in tensors.items()
                                      if key.startswith("generator.")})
             teacher = (tensors["teacher.weight"], tensors["teacher.bias"]) if "teacher.weight" in tensors else None
-            generator = cls(network, tensors["mean"], tensors["std"], header, teacher)
+            calibration = (tuple(tensors[f"calibration.{part}"] for part in CALIBRATION) if "calibration.matrix" in tensors
+                           else None)
+            generator = cls(network, tensors["mean"], tensors["std"], header, teacher, calibration)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: its tensors do not fit its header ({error}). Distil anew.") from None
         return generator.to(device)
@@ -103,6 +108,8 @@ class Generator:
         tensors.update(mean=self.mean.float(), std=self.std.float())
         if self.teacher is not None:
             tensors.update({"teacher.weight": self.teacher[0].to(dtype), "teacher.bias": self.teacher[1].to(dtype)})
+        if self.calibration is not None:
+            tensors.update({f"calibration.{part}": tensor.to(dtype) for part, tensor in zip(CALIBRATION, self.calibration)})
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         header = {**self.header, "format_version": FORMAT_VERSION, "precision": str(dtype).removeprefix("torch.")}
         with atomic_path(path) as temporary:
@@ -113,6 +120,8 @@ class Generator:
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         if self.teacher is not None:
             self.teacher = tuple(tensor.to(device) for tensor in self.teacher)
+        if self.calibration is not None:
+            self.calibration = tuple(tensor.to(device) for tensor in self.calibration)
         return self
 
     # sampling
@@ -160,6 +169,8 @@ class Generator:
         labels = torch.as_tensor(labels, device=self.device)
         frames = self.network(noise.to(self.device), labels)  # [B, T, D], standardised
         frames = frames * self.std + self.mean
+        if self.calibration is not None:
+            frames = calibrate(frames, labels, self.calibration)
         soft = self.soften(frames.mean(dim=1)) if self.teacher is not None else None  # [B, C]
         if lengths == "generator":
             return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)
@@ -246,6 +257,7 @@ def inspect(path, as_json=False):
                     + (", layer weights " + " ".join(f"{weight:.2f}" for weight in weights) if weights else "")
                     + f", {features.get('rate')} samples a frame",
         "soft labels": f"a teacher of {len(generator.teacher[0])} linear heads" if generator.teacher else "none",
+        "calibrated": "to the real class means and within-class covariance" if generator.calibration else "no",
         "trained": ", ".join(f"{key} {training.get(key)}" for key in ("step", "batch", "seed", "framing")),
         "losses": ", ".join(f"{key} {value:g}" for key, value in training.get("lambdas", {}).items()),
         "on dev": ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"

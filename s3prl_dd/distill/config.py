@@ -40,6 +40,7 @@ class DistillConfig:
     temperature: float = 1.0  # of the softmax in Eq. 6
     tau: float = 10.0  # Eq. 7, bound of the ratio
     diversity_of: str = "frames"  # Eq. 7 on "frames" | "means" of utterances
+    calibrate: bool = False  # beyond the paper: see distill/calibrate.py
     teacher: bool = True  # carry the pool's mean linear heads for soft labels
     seed: int = 0
     eval_every: int = 250  # steps between quick heads on dev; the best generator on dev is kept

@@ -29,6 +29,8 @@ def describe(config, dim, classes=4):
     with torch.no_grad(), FlopCounterMode(display=False) as critic_counter:
         critic(frames)
     values = sum(tensor.numel() for tensor in generator.state_dict().values()) + 2 * dim  # and the features' mean and std
+    if config.calibrate:
+        values += dim * dim + 2 * classes * dim
     return {"architecture": network.architecture, "frames": network.frames, "dim": dim, "noise": network.noise,
             "parameters": sum(parameter.numel() for parameter in generator.parameters()),
             "file_bytes": values * (2 if config.half_file else 4), "flops_per_sample": counter.get_total_flops(),

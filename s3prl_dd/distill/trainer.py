@@ -26,9 +26,12 @@ from ..files import atomic_path, text_digest, write_json
 from ..generator import Generator
 from ..rng import keyed
 from . import losses
+from .calibrate import fit_calibration
 from .networks import Critic, build_generator
 
 log = logging.getLogger(__name__)
+
+CALIBRATION_SAMPLES = 500  # of each class
 
 
 class Trainer:
@@ -289,7 +292,11 @@ class Trainer:
         network = copy.deepcopy(self.average if self.config.ema else self.generator).cpu()
         teacher = tuple(tensor.cpu() for tensor in self.teacher) if self.teacher is not None else None
         header = {**self.header, "training": {**asdict(self.config), "step": self.step}, "metrics": dict(self.best)}
-        return Generator(network, self.data.mean.clone(), self.data.std.clone(), header, teacher)
+        generator = Generator(network, self.data.mean.clone(), self.data.std.clone(), header, teacher)
+        if self.config.calibrate:
+            drawn = generator.sample(CALIBRATION_SAMPLES, seed=self.config.seed + 2_000_000)
+            generator.calibration = fit_calibration(self.data.means, self.data.labels, drawn.features.mean(dim=1), drawn.labels)
+        return generator
 
     def evaluate(self):
         """Quick SER heads on fresh samples, UAR on real dev speech; keeps the generator if it is the best so far."""
