@@ -46,7 +46,7 @@ class Settings:
     experts: int = 10  # seeds of the pool
     budgets: list[int] = field(default_factory=lambda: [12])  # points per class of the small arms
     seeds: int = 1  # heads of each arm
-    head_steps: int = 1000  # of S3PRL's runner
+    head_steps: int = 600  # of S3PRL's runner
     head_batch: int = 32  # utterances a step
     head_lr: float = 1e-3  # Adam
     labels: str = "soft"  # of the generated samples: soft | hard
