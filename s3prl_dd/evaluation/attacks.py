@@ -142,7 +142,9 @@ def speakers_from_samples(real, samples, seed=0, floor=None):
     centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])
     given = names[cdist(samples, centres).argmin(axis=1)]
     found, counts = np.unique(given, return_counts=True)
-    said = attacker(samples, given).predict(real.dev) if len(found) > 1 else np.repeat(found, len(real.dev))
+    heard = found[counts > 1]  # of a single sample no spread is known
+    usable = np.isin(given, heard)
+    said = attacker(samples[usable], given[usable]).predict(real.dev) if len(heard) > 1 else np.repeat(found[counts.argmax()], len(real.dev))
     accuracy = _wilson(said == real.dev_speakers)
     by_means = names[cdist(real.dev, centres).argmin(axis=1)] == real.dev_speakers  # without any sample
     floor = 1 / len(names) if floor is None else floor

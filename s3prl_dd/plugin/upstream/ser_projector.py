@@ -6,7 +6,7 @@
 read from it. -g may name a YAML file with other values, see `SerHead`.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from torch import nn
@@ -31,7 +31,7 @@ class SerHead:
     selection: str = "hidden_states"  # -s
     layer: int | None = None  # -l
     normalize: bool = False  # --upstream_feature_normalize
-    layer_weights: list[float] | None = None  # softmaxed weights of the states; None where there is one state
+    layer_weights: list[float] = field(default_factory=list)  # softmaxed weights of the states; empty where there is one
 
     def encoder(self, checkpoint):
         """The Encoder of these features. checkpoint: path, for errors."""
@@ -41,7 +41,7 @@ class SerHead:
                 raise UserError(f"{checkpoint}: its upstream {self.upstream} was made from {path}, which is not there. Give the "
                                 f"right place in a YAML file with -g: `{key}: PATH`.")
         return Encoder(self.upstream, self.upstream_ckpt, self.upstream_model_config, self.selection, self.layer, self.normalize,
-                       layer_weights=self.layer_weights)
+                       layer_weights=self.layer_weights or None)
 
 
 def read_head(ckpt, model_config=None):
