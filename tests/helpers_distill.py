@@ -1,7 +1,4 @@
-"""A tiny corpus of Gaussian classes in feature space, and what the distiller needs around it. Also a program:
-
-    python tests/helpers_distill.py OUT [JSON]      trains tiny_config with these changes into OUT
-"""
+"""A tiny corpus of Gaussian classes in feature space, and what the distiller needs around it."""
 
 import json
 import os
@@ -65,6 +62,12 @@ def tiny_trainer(out, data=None, pool=None, **changes):
                    pool or tiny_pool(data))
 
 
+def train_tiny(out, changes):
+    """A whole run in a process of its own."""
+    torch.set_num_threads(1)
+    tiny_trainer(out, **changes).train(progress=False)
+
+
 def write_run(out, each=12):
     """A recipe's run folder up to the experts: metadata of four speakers, feature store, pool, run.json."""
     items = [(Utterance(f"s{speaker}/{name}{take}.wav", name, f"s{speaker}"), label)
@@ -92,9 +95,3 @@ def run_program(*command, check=True, env=None, timeout=240):
                           timeout=timeout)
     assert not check or done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    trainer = tiny_trainer(sys.argv[1], **json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))
-    trainer.train(progress=False)
