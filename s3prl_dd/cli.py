@@ -71,7 +71,7 @@ def parser():
     verb.add_argument("--seeds", type=int, help="SID runs of each row (default 3)")
     verb.add_argument("--steps", type=int, help="of S3PRL's SID recipe (default 100)")
     verb.add_argument("--batch", type=int, help="utterances a step (default 20)")
-    verb.add_argument("--lrs", type=float, nargs="+", help="learning rates; each row takes the best on dev (default 1e-3)")
+    verb.add_argument("--lrs", type=float, nargs="+", help="learning rates; each row takes the best on dev (default 1e-3 1e-2)")
     verb.add_argument("--samples", type=int, help="of each generator, for the attacks (default 2000)")
     verb.add_argument("--device")
     verb.add_argument("--jobs", type=int, help="S3PRL runs at a time (default: one a core on CPU, one on a GPU)")

@@ -1,6 +1,6 @@
 """What is left of the speaker: the paper's Table 4 through S3PRL's own speaker identification, and attacks on the generator.
 
-    <run>/privacy/<tree>/exp/<row>_seed<s>/     S3PRL's -d voxceleb1, one run each; what is there is not run again
+    <run>/privacy/<tree>/exp/<row>_seed<s>_lr<lr>/  S3PRL's -d voxceleb1, one run each; what is there is not run again
     <run>/privacy/<tree>/states.npz             the upstream's states of the tree, averaged over time
     <run>/privacy/results.json, privacy.png     everything, and SID accuracy over SER UAR
 
@@ -43,7 +43,7 @@ class Settings:
     seeds: int = 3  # SID runs of each row; run s takes the head of seed s, going round
     steps: int = 100  # of S3PRL's SID recipe
     batch: int = 20  # utterances a step
-    lrs: list = field(default_factory=lambda: [1e-3])  # Adam; of several, each row takes the best on dev at seed 0
+    lrs: list = field(default_factory=lambda: [1e-3, 1e-2])  # Adam; each row takes the best on dev at seed 0
     samples: int = 2000  # of each generator, for the attacks
     device: str | None = None
     jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
@@ -184,7 +184,7 @@ def run_rows(run, rows, tree, folder, settings):
     threads = max(1, cores // jobs)
 
     def one(name, seed, lr):
-        expdir = folder / "exp" / (f"{name}_seed{seed}" + (f"_lr{lr:g}" if len(settings.lrs) > 1 else ""))
+        expdir = folder / "exp" / f"{name}_seed{seed}_lr{lr:g}"
         return run_sid(run, rows[name][seed][0], tree, expdir, seed, lr, settings, device, threads)
 
     with tqdm(total=len(rows) * (settings.seeds + len(settings.lrs) - 1), desc=f"SID, {tree.root.name}", unit="run") as progress, \
@@ -366,7 +366,7 @@ def table(results):
             lines.append(f"{TITLES[name]:<30} {_figure(row['sid_accuracy'], 9)} {_figure(probe, 8)} {_figure(difference, 7)} {uar:>10}")
     if results["sid"]:
         lines += ["-" * 110, "probe: linear discriminant analysis of the same embeddings, every utterance tested once; - real: paired over utterances.",
-                  "Privacy is only worth something at equal UAR."]
+                  "The untrained head shows what any linear layer lets through; privacy is only worth something at equal UAR."]
     for view, found in results["attacks"].items():
         titles = [f"{'samples':<20}", f"{'membership AUC':>20}", f"{'train / dev distance':>24}"]
         titles += [f"{'sounds known AUC':>22}", f"{'names real speech %':>26}"] if view == "mean" else []
