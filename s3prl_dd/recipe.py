@@ -72,6 +72,19 @@ class Settings:
             write_json(path, asdict(settings))
         return settings
 
+    def distill_config(self):
+        """The distiller's configuration; raises UserError for one that the later stages cannot use."""
+        from .config import load_config
+        from .distill.config import DistillConfig
+
+        config = load_config(DistillConfig, self.config, self.overrides)
+        if self.labels not in ("soft", "hard"):
+            raise UserError(f"--labels {self.labels}: expected soft or hard.")
+        if self.labels == "soft" and not config.teacher:
+            raise UserError(f"--labels soft: configuration {self.config} carries no teacher (teacher: false). Give --labels hard, "
+                            "or --overrides teacher=true.")
+        return config
+
     def device_name(self):
         import torch
 
@@ -174,15 +187,13 @@ def distill(run, progress=True):
 
 def make_trainer(run):
     """The Trainer of a run, from its features and pool."""
-    from .config import load_config
-    from .distill.config import DistillConfig
     from .distill.data import TrainingData
     from .distill.trainer import Trainer
     from .experts.pool import Pool
     from .features.store import FeatureStore
 
     settings, fold, corpus = run.settings, run.fold, run.corpus
-    config = load_config(DistillConfig, settings.config, settings.overrides)
+    config = settings.distill_config()
     store = FeatureStore(run.features)
     data = TrainingData.from_store(store, fold, config.framing, config.network.frames)
     header = {"labels": fold.train.labels, "features": store.header["features"], "corpus": {
