@@ -123,7 +123,6 @@ def dispatch(arguments):
     verb = arguments.verb
     if verb in (*recipe.STAGES[1:], "run"):
         settings = recipe.Settings.of(arguments.out, vars(arguments))
-        settings.distill_config()  # a mistake in it shows before any long work
         run = recipe.Run(arguments.out, settings)
         stages = recipe.STAGES[arguments.stage - 1:arguments.stop_stage] if verb == "run" else [verb]
         for stage in stages:

@@ -69,7 +69,8 @@ class Settings:
                                 "or delete the folder to start anew.")
         settings = cls(**{**{key: value for key, value in before.items() if key in known}, **changes})
         if write:
-            write_json(path, asdict(settings))
+            settings.distill_config()  # a mistake in it shows before any long work, and before it is kept
+        write_json(path, asdict(settings))
         return settings
 
     def distill_config(self):

@@ -86,6 +86,6 @@ def test_a_stage_before_its_time_says_which_is_missing(table, tmp_path):
 def test_a_configuration_without_a_teacher_refuses_soft_labels_before_any_work(table, tmp_path):
     done = s3prl_dd("run", "--corpus", "table", "--root", table, "--out", tmp_path / "run", "--config", "gan_cnn_small", check=False)
     assert done.returncode == 2 and "--labels hard" in done.stderr
-    assert not (tmp_path / "run" / "metadata").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
     done = s3prl_dd("run", "--out", tmp_path / "other", "--overrides", "sepst=3", check=False)
     assert done.returncode == 2 and "Did you mean 'steps'?" in done.stderr
