@@ -68,9 +68,9 @@ class Settings:
                 raise UserError(f"{path}: this run's {key} is {before.get(key)!r}, now {value!r} is asked for. Take another --out, "
                                 "or delete the folder to start anew.")
         settings = cls(**{**{key: value for key, value in before.items() if key in known}, **changes})
+        settings.distill_config()  # a mistake in it shows before any long work, and before it is kept
         if write:
-            settings.distill_config()  # a mistake in it shows before any long work, and before it is kept
-        write_json(path, asdict(settings))
+            write_json(path, asdict(settings))
         return settings
 
     def distill_config(self):
