@@ -23,11 +23,15 @@ setup() {
   }
   echo "[set-up] $venv (some minutes the first time)"
   "$python" -m venv "$venv"
-  # torch is pinned in every call: an unpinned one may pull gigabytes
-  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -r "$here/requirements.txt" 2>&1 | grep -v "is ignored: it is neither" || true
-  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -e "$here[demo,test]" 2>&1 | grep -v "is ignored: it is neither" || true
-  "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" -e "$here[moonshine]" > "$venv/moonshine.log" 2>&1 ||
-    echo "[set-up] no moonshine wheel for this machine (see $venv/moonshine.log): the demo will use fbank"
+  # torch is constrained in every call: an unpinned one may pull gigabytes
+  install() { "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" "$@" >> "$venv/setup.log" 2>&1; }
+  : > "$venv/setup.log"
+  install -r "$here/requirements.txt" && install -e "$here[demo,test]" || {
+    tail -n 20 "$venv/setup.log" >&2
+    echo "run.sh: pip could not install the dependencies (above: the end of $venv/setup.log). Run it again when that is mended." >&2
+    exit 1
+  }
+  install -e "$here[moonshine]" || echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank"
   "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn' || {
     echo "run.sh: the set-up did not end well; see the messages above." >&2
     exit 1
