@@ -69,7 +69,7 @@ def parser():
     verb.add_argument("--sid-list", help="S3PRL's list file (default: list.txt in the tree)")
     verb.add_argument("--arm", help="whose heads: distilled_full, distilled_12ppc, ... (default distilled_full)")
     verb.add_argument("--seeds", type=int, help="SID runs of each row (default 3)")
-    verb.add_argument("--steps", type=int, help="of S3PRL's SID recipe (default 100)")
+    verb.add_argument("--steps", type=int, help="of S3PRL's SID recipe (default 300)")
     verb.add_argument("--batch", type=int, help="utterances a step (default 20)")
     verb.add_argument("--lrs", type=float, nargs="+", help="learning rates; each row takes the best on dev (default 1e-3 1e-2)")
     verb.add_argument("--samples", type=int, help="of each generator, for the attacks (default 2000)")

@@ -41,7 +41,7 @@ class Settings:
 
     arm: str = "distilled_full"  # which heads of the GAN runs
     seeds: int = 3  # SID runs of each row; run s takes the head of seed s, going round
-    steps: int = 100  # of S3PRL's SID recipe
+    steps: int = 300  # of S3PRL's SID recipe
     batch: int = 20  # utterances a step
     lrs: list = field(default_factory=lambda: [1e-3, 1e-2])  # Adam; each row takes the best on dev at seed 0
     samples: int = 2000  # of each generator, for the attacks
