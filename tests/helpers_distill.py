@@ -1,20 +1,22 @@
 """A tiny corpus of Gaussian classes in feature space, and what the distiller needs around it."""
 
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
-import subprocess
+import socket
 import sys
 from pathlib import Path
 
 import torch
 
 from s3prl_dd.config import build, merge
-from s3prl_dd.corpora.metadata import Metadata, Utterance
+from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.trainer import Trainer
 from s3prl_dd.experts.pool import train_pool
-from s3prl_dd.features.store import StoreWriter
+from s3prl_dd.features.store import FeatureStore, StoreWriter
 from s3prl_dd.rng import keyed
 
 ROOT = Path(__file__).parent.parent
@@ -56,9 +58,13 @@ def tiny_config(**changes):
     return build(DistillConfig, merge(values, changes), "tiny_config")
 
 
+class TinyTrainer(Trainer):
+    head_steps = 60
+
+
 def tiny_trainer(out, data=None, pool=None, **changes):
     data = data or tiny_data()
-    return Trainer(tiny_config(**changes), data, out, {"labels": LABELS, "features": FEATURES, "corpus": CORPUS},
+    return TinyTrainer(tiny_config(**changes), data, out, {"labels": LABELS, "features": FEATURES, "corpus": CORPUS},
                    pool or tiny_pool(data))
 
 
@@ -69,7 +75,7 @@ def train_tiny(out, changes):
 
 
 def write_run(out, each=12):
-    """A recipe's run folder up to the experts: metadata of four speakers, feature store, pool, run.json."""
+    """A recipe's run folder up to the experts: metadata of four speakers, feature store, pool."""
     items = [(Utterance(f"s{speaker}/{name}{take}.wav", name, f"s{speaker}"), label)
              for speaker in range(4) for name, label in LABELS.items() for take in range(each)]
     part = {True: [], False: []}
@@ -81,17 +87,41 @@ def write_run(out, each=12):
     with StoreWriter(Path(out) / "features", FEATURES) as writer:
         for (item, _), frames in zip(items, utterances([label for _, label in items], "store")):
             writer.add(item, frames)
-    from s3prl_dd import recipe
-
-    settings = recipe.Settings.of(out, {"corpus": "demo", "experts": 3, "device": "cpu"})
-    recipe.experts(recipe.Run(out, settings))
+    data = TrainingData.from_store(FeatureStore(Path(out) / "features"), read_fold(Path(out) / "metadata", "fold1"))
+    tiny_pool(data).save(Path(out) / "pool.safetensors")
     return Path(out)
 
 
-def run_program(*command, check=True, env=None, timeout=240):
-    """Run `python COMMAND` on one thread; the CompletedProcess with text output."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **(env or {})}
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, text=True, capture_output=True,
-                          timeout=timeout)
-    assert not check or done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done
+def forked():
+    """A multiprocessing context whose processes have torch and the distiller imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers_distill"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
+def on_two_ranks(function, *arguments):
+    """Call function(*arguments) in two processes with torchrun's variables; returns their exit codes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    ranks = [forked().Process(target=_as_rank, args=(rank, port, function, arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        process.kill()
+    return [process.exitcode for process in ranks]
+
+
+def _as_rank(rank, port, function, arguments):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    sys.exit(function(*arguments))

@@ -2,8 +2,6 @@
 
 import json
 import math
-import multiprocessing
-import os
 import random
 import resource
 import signal
@@ -12,7 +10,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers_distill import ALL_TERMS, DIM, ROOT, tiny_config, tiny_data, tiny_pool, tiny_trainer, train_tiny
+from helpers_distill import ALL_TERMS, DIM, forked, tiny_config, tiny_data, tiny_pool, tiny_trainer, train_tiny
 
 from s3prl_dd.distill import losses
 from s3prl_dd.distill.data import TrainingData, resample
@@ -418,16 +416,13 @@ def states_equal(one, other):
             assert all(torch.equal(value, other[part]["state"][index][name]) for name, value in state.items()), part
 
 
-def test_sigkill_at_any_step_ends_as_if_not_killed(tmp_path, monkeypatch):
+def test_sigkill_at_any_step_ends_as_if_not_killed(tmp_path):
     """Killed twice at random steps, then run to the end: every file as without a kill."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    context = multiprocessing.get_context("forkserver")  # imports once
-    context.set_forkserver_preload(["helpers_distill"])
     changes = {"steps": 24, "eval_every": 12, "save_every": 5}
     killed, log = tmp_path / "killed", tmp_path / "killed/log.log"
 
     def start(folder):
-        process = context.Process(target=train_tiny, args=(folder, changes))
+        process = forked().Process(target=train_tiny, args=(folder, changes))
         process.start()
         return process
 
@@ -444,7 +439,7 @@ def test_sigkill_at_any_step_ends_as_if_not_killed(tmp_path, monkeypatch):
         deadline = time.time() + 120
         while process.is_alive() and time.time() < deadline and not (
                 log.is_file() and f"\nstep {at}:" in "\n" + log.read_text()):
-            time.sleep(0.002)
+            time.sleep(0.01)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL

@@ -37,6 +37,8 @@ CALIBRATION_SAMPLES = 500  # of each class
 class Trainer:
     """One distillation into the folder `out`: generator.safetensors, checkpoint.pt, log.log, TensorBoard, metrics.json."""
 
+    head_steps = 600  # of the quick heads that an evaluation trains
+
     def __init__(self, config, data, out, header, pool=None, device="cpu"):
         """config: DistillConfig; data: TrainingData; pool: experts.Pool where config.needs_pool; header: the generator
         file's labels, features and corpus blocks."""
@@ -306,8 +308,8 @@ class Trainer:
         means = samples.features.mean(dim=1)
         soft = samples.soft_labels if config.eval_soft else None
         scale = self.data.means.std(dim=0).mean()
-        kept = train_heads(means / scale, samples.labels, range(config.eval_heads), steps=600, lr=3e-3, soft_labels=soft,
-                           snapshots=(300, 400, 500), classes=config.network.classes)
+        kept = train_heads(means / scale, samples.labels, range(config.eval_heads), steps=self.head_steps, lr=3e-3, soft_labels=soft,
+                           snapshots=[self.head_steps * part // 6 for part in (3, 4, 5)], classes=config.network.classes)
         dev_means, dev_labels = self.data.dev
         scores = [score for _, heads in kept for score in score_heads(heads, dev_means / scale, dev_labels)]
         score = sum(scores) / len(scores)  # over heads and their last snapshots: dev sets are small
