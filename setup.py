@@ -8,7 +8,7 @@ version = next(line for line in (ROOT / "s3prl_dd/__init__.py").read_text().spli
 extras = {
     "demo": ["espeakng-loader==0.2.4"],  # the demo corpus: eSpeak NG without a system package
     "moonshine": ["moonshine-voice==0.0.49", "onnxruntime>=1.20", "flatbuffers>=24"],  # pretrained states without a hub
-    "test": ["pytest>=8"],
+    "test": ["pytest>=8", "librosa>=0.10"],  # librosa: S3PRL's own IEMOCAP script, which ours is compared with, imports it
 }
 
 setup(
