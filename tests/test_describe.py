@@ -30,7 +30,9 @@ def test_file_bytes_is_the_size_of_a_saved_file(name, half, tmp_path):
     told = describe(config, 768)
     header = {"network": vars(config.network), "labels": {}, "class_counts": [1] * 4, "lengths": [list(range(101))] * 4,
               "features": {}, "corpus": {}}
-    Generator(build_generator(config.network), torch.zeros(768), torch.ones(768), header).save(tmp_path / "file", half)
+    calibration = (torch.eye(768), torch.zeros(4, 768), torch.zeros(4, 768)) if config.calibrate else None
+    Generator(build_generator(config.network), torch.zeros(768), torch.ones(768), header,
+              calibration=calibration).save(tmp_path / "file", half)
     assert told["file_bytes"] == pytest.approx((tmp_path / "file").stat().st_size, rel=0.01)
 
 
@@ -66,7 +68,7 @@ def test_configurations_of_the_paper():
         config = load_config(DistillConfig, name)
         assert config.network.architecture == name[:7]
         assert (config.feature_matching, config.softmax_reduction, config.softmax_pairing) == ("sample", "sample", "label")
-        assert not config.network.utterance_branch and not config.teacher and config.betas == [0.0, 0.9]
+        assert not config.network.utterance_branch and not config.teacher and not config.calibrate and config.betas == [0.0, 0.9]
         assert not config.weight("mmd") and not config.weight("gradient_matching")
         assert all(config.weight(term) > 0 for term in ("critic_class", "feature_matching", "generator_class",
                                                         "softmax_matching", "diversity"))
