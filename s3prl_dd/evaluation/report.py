@@ -99,22 +99,22 @@ def table(results):
     seeds = max(len(arm["uar_per_seed"]) for arm in results["arms"].values())
     lines = ["", f"{results['corpus']}, {results['upstream']}, {results['fold']}: SER head by S3PRL's runner, UAR on "
              f"{results['test_utterances']} real test utterances of held-out speakers, {seeds} seed{'s' * (seeds > 1)}", "",
-             f"{'trained on':<28} {'points':>7} {'UAR %':>7} {'+-':>5} {'acc %':>7} {'seconds':>8}", "-" * 67]
+             f"{'trained on':<32} {'points':>7} {'UAR %':>7} {'+-':>5} {'acc %':>7} {'seconds':>8}", "-" * 71]
     if results["synthetic"]:
         lines[1] = lines[1].replace("real test utterances", "test utterances (synthetic speech)")
     for arm, score in results["arms"].items():
         name = display_name(arm)
         spread = f"{100 * np.std(score['uar_per_seed'], ddof=1):.1f}" if len(score["uar_per_seed"]) > 1 else "-"
-        lines.append(f"{name:<28} {score['points']:>7} {100 * score['uar']:>7.1f} {spread:>5} {100 * score['accuracy']:>7.1f} "
+        lines.append(f"{name:<32} {score['points']:>7} {100 * score['uar']:>7.1f} {spread:>5} {100 * score['accuracy']:>7.1f} "
                      f"{score['train_seconds']:>8.0f}")
-    lines.append("-" * 67)
+    lines.append("-" * 71)
     sizes = results["bytes"]
     names = {"audio": "audio of the training part", "features_float32": "its features (float32)", "generator": "generator file"}
     for key, size in sizes.items():
         share = f"  ({100 * size / sizes['audio']:.1f} % of the audio)" if key == "generator" else ""
-        lines.append(f"{names[key]:<28} {size / 1e6:>10.2f} MB{share}")
+        lines.append(f"{names[key]:<32} {size / 1e6:>10.2f} MB{share}")
     if results["distill_seconds"]:
-        lines.append(f"{'distillation':<28} {results['distill_seconds']:>10.0f} s")
+        lines.append(f"{'distillation':<32} {results['distill_seconds']:>10.0f} s")
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
                  f"GAN samples have {results['labels']} labels.")
     return "\n".join(lines)

@@ -1,0 +1,231 @@
+"""The recipe's own logic: settings that stay, scores read from S3PRL's log, the table."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+from helpers_distill import LABELS, write_run
+
+from s3prl_dd import cli, recipe
+from s3prl_dd.corpora.metadata import Metadata, Utterance
+from s3prl_dd.errors import UserError
+from s3prl_dd.evaluation.report import collect, order, table
+from s3prl_dd.recipe import Run, Settings, best_on_dev, points
+
+
+# settings
+
+
+def test_settings_are_kept(tmp_path):
+    first = Settings.of(tmp_path, {"corpus": "ravdess", "root": str(tmp_path), "experts": 3, "overrides": ["steps=5"], "out": "not a setting",
+                                   "layer": None})
+    assert first.root == str(tmp_path.resolve()) and first.experts == 3 and first.upstream == Settings().upstream
+    assert json.loads((tmp_path / "run.json").read_text())["overrides"] == ["steps=5"]
+    assert Settings.of(tmp_path, {}) == first
+    assert Settings.of(tmp_path, {"corpus": "ravdess", "experts": 3}) == first
+
+
+@pytest.mark.parametrize("change", [{"corpus": "emodb"}, {"upstream": "hubert"}, {"fold": "fold2"}, {"experts": 4}, {"overrides": ["steps=6"]},
+                                    {"normalize": True}, {"head_lr": 1e-2}, {"labels": "hard"}, {"layer": 3}])
+def test_changed_settings_are_refused(tmp_path, change):
+    Settings.of(tmp_path, {"corpus": "ravdess"})
+    before = (tmp_path / "run.json").read_text()
+    (key, value), = change.items()
+    with pytest.raises(UserError, match=f"this run's {key} is .* is asked for. Take another --out"):
+        Settings.of(tmp_path, change)
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_settings_that_may_change(tmp_path):
+    Settings.of(tmp_path, {"device": "cpu"})
+    changed = Settings.of(tmp_path, {"device": "cuda", "jobs": 3, "budgets": [6, 12], "seeds": 5})
+    assert (changed.device, changed.jobs, changed.budgets, changed.seeds) == ("cuda", 3, [6, 12], 5)
+    assert Settings.of(tmp_path, {}) == changed
+
+
+def test_only_the_leading_rank_writes_settings(tmp_path):
+    Settings.of(tmp_path, {"experts": 4}, write=False)
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("change, told", [({"overrides": ["stepz=5"]}, "unknown key 'stepz'"), ({"config": "gan_9d"}, "no such configuration"),
+                                          ({"labels": "firm"}, "expected soft or hard"), ({"overrides": ["teacher=false"]}, "carries no teacher")])
+def test_mistakes_show_before_they_are_kept(tmp_path, change, told):
+    with pytest.raises(UserError, match=told):
+        Settings.of(tmp_path, change)
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_command_line_reaches_the_settings(tmp_path, capsys):
+    """`s3prl-dd distill` on an empty run: flags are kept, and the missing stage is named."""
+    out = str(tmp_path / "run")
+    assert cli.main(["distill", "--out", out, "--head-lr", "0.01", "--budgets", "6", "12", "--no-normalize", "--overrides", "steps=3"]) == 2
+    kept = json.loads((tmp_path / "run/run.json").read_text())
+    assert (kept["head_lr"], kept["budgets"], kept["normalize"], kept["overrides"]) == (0.01, [6, 12], False, ["steps=3"])
+    assert "s3prl-dd prepare" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["distill", "--out", out, "--corpus", "nothing"])
+
+
+# scores
+
+
+LOG = """train at step 10: 0.9
+dev at step 10: 0.5
+dev uar at step 10: 0.41
+New best on dev at step 10: 0.5
+test at step 10: 0.61
+test uar at step 10: 0.62
+dev at step 20: 0.7
+dev uar at step 20: 0.53
+New best on dev at step 20: 0.7
+test at step 20: 0.31
+test uar at step 20: 0.32
+dev at step 30: 0.9
+dev uar at step 30: 0.53
+test at step 30: 0.91
+test uar at step 30: 0.92
+dev at step 40: 0.99
+dev uar at step 40: 0.99
+test at step 40: 0.99
+"""
+
+
+def test_best_on_dev_is_by_dev_uar_and_the_first_of_equals(tmp_path):
+    (tmp_path / "log.log").write_text(LOG)
+    assert best_on_dev(tmp_path) == {"step": 20, "dev_uar": 0.53, "uar": 0.32, "accuracy": 0.31}
+
+
+def test_log_without_scores_is_told(tmp_path):
+    (tmp_path / "log.log").write_text("dev at step 10: 0.5\ntest at step 10: 0.4\n")
+    with pytest.raises(UserError, match="no step with UAR on dev and test"):
+        best_on_dev(tmp_path)
+
+
+def test_points():
+    assert points("real", None, [5, 3, 4]) == 12 and points("distilled_full", "balanced", [5, 3, 4]) == 12
+    assert points("distilled_6ppc", 6, [5, 3, 4]) == 18
+
+
+def test_missing_stage_is_named(tmp_path):
+    with pytest.raises(UserError, match="pool.safetensors: not there yet. Run `s3prl-dd experts` first"):
+        recipe.need(tmp_path / "pool.safetensors", "experts")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with metadata, features, generator, and heads' scores, all made."""
+    out = write_run(tmp_path / "run")
+    (out / "generator.safetensors").write_bytes(b"x" * 5000)
+    for item in Metadata.read(out / "metadata/Session1/train_meta_data.json").utterances:
+        (out / item.path).parent.mkdir(exist_ok=True)
+        (out / item.path).write_bytes(b"x" * 1000)
+    scores = {"real": [0.80, 0.84], "distilled_full": [0.79, 0.75], "distilled_6ppc": [0.7, 0.7], "distilled_100ppc": [0.76, 0.76],
+              "random_real_6ppc": [0.6, 0.64], "random_real_100ppc": [0.8, 0.8]}
+    for arm, uars in scores.items():
+        for seed, uar in enumerate(uars):
+            folder = out / "exp" / f"{arm}_seed{seed}"
+            folder.mkdir(parents=True)
+            (folder / "run.json").write_text(json.dumps({"arm": arm, "seed": seed, "seconds": 60 + seed, "step": 5, "dev_uar": 0.9, "uar": uar,
+                                                         "accuracy": 0.5, "command": f"python {arm}"}))
+    (out / "gan").mkdir()
+    (out / "gan/seconds.json").write_text('{"distill": 123.4}')
+    return Run(out, Settings.of(out, {"labels": "hard", "upstream": "made", "seeds": 2}))
+
+
+def test_collect(run):
+    results = collect(run)
+    counts = run.fold.train.class_counts
+    assert list(results["arms"]) == ["real", "distilled_full", "distilled_100ppc", "distilled_6ppc", "random_real_100ppc", "random_real_6ppc"]
+    real = results["arms"]["real"]
+    assert real["uar"] == pytest.approx(0.82) and real["uar_per_seed"] == [0.80, 0.84] and real["train_seconds"] == 60.5
+    found = {arm: score["points"] for arm, score in results["arms"].items()}
+    assert found == {"real": sum(counts), "distilled_full": sum(counts) // 3 * 3, "distilled_100ppc": 300, "distilled_6ppc": 18,
+                     "random_real_100ppc": sum(counts), "random_real_6ppc": 18}  # real subsets cannot be larger than the corpus
+    assert results["bytes"]["audio"] == 1000 * sum(counts) and results["bytes"]["generator"] == 5000
+    frames = json.loads("[" + ",".join((run.features / "index.jsonl").read_text().splitlines()) + "]")
+    train = {item.path for item in run.fold.train.utterances}
+    assert results["bytes"]["features_float32"] == sum(entry["frames"] for entry in frames if entry["id"] in train) * 10 * 4
+    assert results["distill_seconds"] == 123.4 and results["test_utterances"] == 36 and results["fold"] == "fold1"
+    assert {"torch", "s3prl", "s3prl_dd"} <= set(results["versions"])
+
+
+def test_table(run):
+    lines = table(collect(run)).splitlines()
+    assert lines[1] == ("gauss, made, fold1: SER head by S3PRL's runner, UAR on 36 test utterances (synthetic speech) of held-out speakers, 2 seeds")
+    assert lines[3].split() == ["trained", "on", "points", "UAR", "%", "+-", "acc", "%", "seconds"]
+    count = sum(run.fold.train.class_counts)
+    assert lines[5:11] == [
+        f"all real data                    {count:>7}    82.0   2.8    50.0       60",
+        f"GAN samples, full size           {count // 3 * 3:>7}    77.0   2.8    50.0       60",
+        "GAN samples, 100 a class             300    76.0   0.0    50.0       60",
+        "GAN samples, 6 a class                18    70.0   0.0    50.0       60",
+        f"random real subset, 100 a class  {count:>7}    80.0   0.0    50.0       60",
+        "random real subset, 6 a class         18    62.0   2.8    50.0       60"]
+    assert any(line.startswith("generator file") and "0.01 MB" in line and "% of the audio" in line for line in lines)
+    assert "distillation" in lines[-2] and "123 s" in lines[-2] and "hard labels" in lines[-1]
+
+
+def test_report_writes_what_it_prints(run, capsys):
+    recipe.report(run)
+    results = json.loads((run.out / "results.json").read_text())
+    assert table(results) in capsys.readouterr().out
+
+
+def test_order():
+    arms = ["random_real_6ppc", "distilled_6ppc", "real", "distilled_100ppc", "distilled_full"]
+    assert sorted(arms, key=order) == ["real", "distilled_full", "distilled_100ppc", "distilled_6ppc", "random_real_6ppc"]
+
+
+# S3PRL's runner
+
+
+def test_finished_runs_are_not_run_again(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(recipe, "run_downstream", lambda *arguments, **_: calls.append(arguments[1:]) or
+                        {"uar": 0.5, "dev_uar": 0.5, "seconds": 1})
+    run.settings.budgets, run.settings.seeds = [6], 3
+    recipe.train(run)
+    assert sorted(calls) == [("distilled_6ppc", 6, 2), ("distilled_full", "balanced", 2), ("random_real_6ppc", 6, 2)]
+
+
+def test_command_of_an_arm(run, monkeypatch):
+    """The literal command of S3PRL, and its failure with the end of the log."""
+    commands = []
+
+    def fake(command, stdout, **_):
+        commands.append(command)
+        (run.expdir("distilled_6ppc", 7) / "log.log").write_text(LOG)
+        stdout.write(b"loading\rtraining\nValueError: it broke\n")
+        return subprocess.CompletedProcess(command, len(commands) - 1)
+
+    monkeypatch.setattr(recipe.subprocess, "run", fake)
+    run.settings.layer, run.settings.device = 3, "cpu"
+    score = recipe.run_downstream(run, "distilled_6ppc", 6, 7)
+    assert score["uar"] == 0.32 and json.loads((run.expdir("distilled_6ppc", 7) / "run.json").read_text()) == score
+    command = commands[0]
+    flag = lambda name: command[command.index(name) + 1]
+    assert command[:3] == [sys.executable, "-m", "s3prl_dd.run_downstream"]
+    assert (flag("-d"), flag("-u"), flag("--seed"), flag("-l"), flag("-p")) == (
+        "distilled_emotion", "made", "7", "3", str(run.expdir("distilled_6ppc", 7)))
+    options = dict(item.split("=", 1) for item in flag("-o").split(",,"))
+    assert options["config.downstream_expert.datarc.budget"] == "6" and options["config.downstream_expert.datarc.labels"] == "'hard'"
+    assert options["config.downstream_expert.datarc.test_fold"] == "'fold1'" and options["config.optimizer.lr"] == "0.001"
+    assert shlex.split(score["command"]) == ["python", *command[1:]]
+    with pytest.raises(UserError, match="(?s)ended with code 1.*stdout.log:.*ValueError: it broke"):
+        recipe.run_downstream(run, "distilled_6ppc", 6, 7)
+    downstream, _ = recipe.arm_overrides(run, "random_real_6ppc", 6)
+    assert downstream == "emotion"
+
+
+def test_experts_and_distill_leave_finished_files_alone(run, capsys):
+    recipe.experts(run), recipe.distill(run)
+    told = capsys.readouterr().out
+    assert "pool is there" in told and "generator is there" in told
+
+
+def test_labels_of():
+    metadata = Metadata(LABELS, (Utterance("a", "sad", "s"), Utterance("b", "neu", "s")))
+    assert recipe.labels_of(metadata).tolist() == [2, 0]
