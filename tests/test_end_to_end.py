@@ -67,9 +67,15 @@ def test_every_stage_and_a_second_run(table, tmp_path):
     assert load_file(tmp_path / "set.safetensors")["features"].shape == (12, 4, 240)
 
 
-def test_a_hubert_checkpoint(table, hubert_file, tmp_path):
-    out = tmp_path / "run"
-    run(table, out, "--upstream", "hubert_local", "--upstream-ckpt", hubert_file, "--budgets")
+@pytest.mark.parametrize("upstream", ["hubert_local", "hf_hubert_custom"])
+def test_a_hubert_checkpoint(upstream, table, hubert_file, tmp_path):
+    checkpoint, out = hubert_file, tmp_path / "run"
+    if upstream == "hf_hubert_custom":
+        from tiny_hubert import write_hf_hubert
+
+        checkpoint = tmp_path / "hf"
+        write_hf_hubert(checkpoint)
+    run(table, out, "--upstream", upstream, "--upstream-ckpt", checkpoint, "--budgets")
     results = json.loads((out / "results.json").read_text())
     assert set(results["arms"]) == {"real", "distilled_full"}
     header = json.loads(s3prl_dd("inspect", out / "generator.safetensors", "--json").stdout)

@@ -48,7 +48,7 @@ def two_runs(folder):
 
 
 def test_two_ranks_give_the_parameters_of_one(two_runs):
-    """Every term on. After 6 steps of lr 1e-3 all parameters agree to 2e-5, but the biases that batch norm cancels:
+    """Every term on. After 6 steps of lr 1e-3 all parameters agree to 2e-6, but the biases that batch norm cancels:
     their gradient is zero up to rounding, which Adam blows up to whole steps."""
     one, two = (torch.load(two_runs[ranks] / "gan/checkpoint.pt", weights_only=True) for ranks in (1, 2))
     assert one["step"] == two["step"] == 6
@@ -61,7 +61,7 @@ def test_two_ranks_give_the_parameters_of_one(two_runs):
         assert one[part].keys() == two[part].keys()
         for name, value in one[part].items():
             if part == "critic" or not (name in cancelled or "running" in name):
-                torch.testing.assert_close(two[part][name], value, rtol=0, atol=2e-5, msg=lambda text: f"{part} {name}: {text}")
+                torch.testing.assert_close(two[part][name], value, rtol=0, atol=2e-6, msg=lambda text: f"{part} {name}: {text}")
                 compared += 1
     assert compared > 40
     moved = (one["generator"]["start.weight"] - one["average"]["start.weight"]).abs().max()
@@ -71,7 +71,7 @@ def test_two_ranks_give_the_parameters_of_one(two_runs):
         network = build_generator(config)
         network.load_state_dict(state["generator"])
         samples.append(network.train()(noise, labels))  # where those biases cancel
-    torch.testing.assert_close(samples[1], samples[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(samples[1], samples[0], rtol=0, atol=1e-5)
 
 
 def terms_at(run, step):
@@ -81,7 +81,7 @@ def terms_at(run, step):
 
 
 def test_terms_of_sets_are_of_the_whole_batch(two_runs):
-    """What compares samples is not a mean over ranks: rank 0 must log one rank's value."""
+    """What compares samples with one another has the value of one rank on rank 0 too."""
     one, two = (terms_at(two_runs[ranks], 1) for ranks in (1, 2))
     assert one.keys() == two.keys()
     for name in ("softmax_matching", "diversity", "mmd", "gradient_matching", "feature_matching", "critic_norm", "generator_norm", "clamped"):

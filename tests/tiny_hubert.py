@@ -25,6 +25,9 @@ def write_hubert_local(path, seed=0):
 
 def write_hf_hubert(folder, seed=0):
     """A folder for `-u hf_hubert_custom -k folder`, of the same shape."""
+    from s3prl_dd.plugin.compat import mend
+
+    mend()  # transformers imports torchaudio
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     torch.manual_seed(seed)

@@ -125,7 +125,7 @@ def score_heads(heads, means, labels):
     return [uar(labels, row) for row in predicted]
 
 
-def train_pool(train, dev, seeds=10, steps=2000, snapshots=20, lr=1e-3, classes=4, progress=True):
+def train_pool(train, dev, seeds=10, steps=3000, snapshots=20, lr=1e-3, classes=4, progress=True):
     """A Pool of `seeds` SUPERB heads with `snapshots` each, at steps spread as squares (early ones are close together).
 
     train, dev: (means [N, D], labels [N])
