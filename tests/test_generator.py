@@ -270,6 +270,7 @@ def test_epochs_are_new_draws_or_one_fixed_set(generator):
     assert torch.equal(new[3][0], first[0])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("lengths", ["generator", "corpus"])
 def test_data_loader(generator, workers, lengths):
