@@ -42,7 +42,7 @@ def parser():
             if isinstance(default, bool):
                 verb.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
             elif isinstance(default, list):
-                verb.add_argument(name, nargs="*", type=int if item.name == "budgets" else str, metavar="VALUE")
+                verb.add_argument(name, nargs="*", type=budget if item.name == "budgets" else str, metavar="VALUE")
             elif item.name == "corpus":
                 verb.add_argument(name, choices=sorted(CORPORA))
             else:
@@ -61,6 +61,9 @@ def parser():
     verb.add_argument("--speaker", help="table, sid: regular expression whose first group is the speaker")
     verb.add_argument("--split-by", help="sid: regular expression; train and dev get some of its values, test the others")
     verb.add_argument("--copy", action="store_true", help="sid: copies instead of links")
+
+    verb = verbs.add_parser("compare", help="the tables of several runs (folds, configurations) in one")
+    verb.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
 
     verb = verbs.add_parser("privacy", help="what is left of the speaker, in the heads and in the generator file")
     verb.add_argument("--out", default="result/demo", help="a run's folder, the proposed GAN (default %(default)s)")
@@ -83,6 +86,7 @@ def parser():
     verb.add_argument("--budget", default="balanced", help="points per class, a YAML mapping {total: 200}, balanced or original")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--lengths", choices=["generator", "corpus"], default="generator")
+    verb.add_argument("--center", action=argparse.BooleanOptionalAction, default=True, help="shift each class to its mean (default on)")
     verb = verbs.add_parser("inspect", help="what a generator file is and was made from")
     verb.add_argument("generator")
     verb.add_argument("--json", action="store_true")
@@ -97,6 +101,13 @@ def parser():
     for name, about in (("link", "make our downstream known to a clone of S3PRL"), ("unlink", "undo link")):
         verbs.add_parser(name, help=about).add_argument("clone", help="the clone's folder")
     return main
+
+
+def budget(word):
+    """An item of --budgets."""
+    if word == "original" or (word.isdigit() and int(word) > 0):
+        return word if word == "original" else int(word)
+    raise argparse.ArgumentTypeError(f"{word!r}: expected points per class (6 12 ...) or original")
 
 
 def stage_about(stage):
@@ -131,6 +142,10 @@ def dispatch(arguments):
             getattr(recipe, stage)(run)
     elif verb == "prepare":
         prepare(arguments)
+    elif verb == "compare":
+        from .evaluation.report import compare
+
+        print(compare(arguments.runs))
     elif verb == "privacy":
         from .evaluation.privacy import Settings, measure
 
@@ -175,7 +190,7 @@ def use_generator(arguments):
     if arguments.verb == "sample":
         import yaml
 
-        generator.write_samples(arguments.out, yaml.safe_load(arguments.budget), arguments.seed, arguments.lengths)
+        generator.write_samples(arguments.out, yaml.safe_load(arguments.budget), arguments.seed, arguments.lengths, arguments.center)
     else:
         from .plugin.featurizer import write_featurizer_checkpoint
 

@@ -26,6 +26,9 @@ from .files import atomic_path, read_json, write_json
 
 STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
 
+OF_A_VARIANT = ("base", "config", "overrides", "labels", "center", "device", "jobs", "budgets", "seeds")
+"""Settings in which a run may differ from its base."""
+
 
 @dataclass
 class Settings:
@@ -44,12 +47,14 @@ class Settings:
     config: str = "gan_1d"  # the distiller's configuration, a file or a shipped one
     overrides: list[str] = field(default_factory=list)  # KEY=VALUE for the distiller
     experts: int = 10  # seeds of the pool
-    budgets: list[int] = field(default_factory=lambda: [12])  # points per class of the small arms
+    budgets: list = field(default_factory=lambda: [12])  # further arms: points per class; original is the corpus's own mix
     seeds: int = 1  # heads of each arm
     head_steps: int = 600  # of S3PRL's runner
     head_batch: int = 32  # utterances a step
     head_lr: float = 1e-3  # Adam
     labels: str = "soft"  # of the generated samples: soft | hard
+    center: bool = True  # shift each class of a set of samples to the class's mean, see Generator.shift
+    base: str | None = None  # another run's folder: its metadata, features, pool and heads on real data serve here too
     feature_cache: float = 4.0  # gigabytes of hidden states in memory, see `s3prl_dd.run_downstream --help`
     jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
 
@@ -60,7 +65,10 @@ class Settings:
         before = read_json(path, "run description") if path.is_file() else {}
         known = {item.name for item in fields(cls)}
         changes = {key: value for key, value in changes.items() if value is not None and key in known}
-        for key in ("root", "upstream_ckpt", "upstream_model_config"):
+        if changes.get("base") and not before:
+            before = cls.like(changes["base"], changes)
+            changes["base"] = before["base"]
+        for key in ("base", "root", "upstream_ckpt", "upstream_model_config"):
             if changes.get(key) and Path(changes[key]).exists():
                 changes[key] = str(Path(changes[key]).resolve())
         for key, value in changes.items():
@@ -72,6 +80,19 @@ class Settings:
         if write:
             write_json(path, asdict(settings))
         return settings
+
+    @staticmethod
+    def like(base, changes):
+        """The settings of run folder `base` for a run that builds on it and differs by `changes`, as a dict."""
+        path = Path(base) / "run.json"
+        settings = read_json(need(path, "run"), "run description")
+        for key in sorted(set(changes) - set(OF_A_VARIANT)):
+            if settings.get(key) != changes[key]:
+                raise UserError(f"--{key.replace('_', '-')} {changes[key]}: --base {base} was made with {settings.get(key)}, and what "
+                                f"is taken from there would not fit. A run on a base may change {', '.join(OF_A_VARIANT)}.")
+        settings = {key: value for key, value in settings.items() if key not in ("config", "overrides", "labels", "center")}
+        settings |= {key: changes[key] for key in ("config", "overrides", "labels", "center") if key in changes}
+        return {**settings, "base": str(Path(settings.get("base") or base).resolve())}
 
     def distill_config(self):
         """The distiller's configuration; raises UserError for one that the later stages cannot use."""
@@ -97,15 +118,23 @@ class Run:
 
     def __init__(self, out, settings):
         self.out, self.settings = Path(out), settings
-        self.metadata = self.out / "metadata"
-        self.features = self.out / "features"
-        self.pool = self.out / "pool.safetensors"
+        self.base = Path(settings.base or out)
+        self.metadata = self.base / "metadata"
+        self.features = self.base / "features"
+        self.pool = self.base / "pool.safetensors"
+        self.means = self.base / "means"
         self.gan = self.out / "gan"
         self.generator = self.out / "generator.safetensors"
         self.results = self.out / "results.json"
 
     def expdir(self, arm, seed):
-        return self.out / "exp" / f"{arm}_seed{seed}"
+        return (self.out if arm.startswith("distilled") else self.base) / "exp" / f"{arm}_seed{seed}"
+
+    def scores(self):
+        """run.json of every expdir that this run may call its own."""
+        found = [*(self.base / "exp").glob("*_seed*/run.json"), *(self.out / "exp").glob("distilled*_seed*/run.json")]
+        return [read_json(path) for path in sorted(set(found)) if self.base == self.out or path.is_relative_to(self.out)
+                or not path.parent.name.startswith("distilled")]
 
     @property
     def fold(self):
@@ -130,7 +159,7 @@ def prepare(run):
 
 def real(run):
     """metadata -> SER heads on all real training data, by S3PRL's runner; its layer weights serve the extraction"""
-    run_arms(run, [("real", None)])
+    run_arms(run, ["real"])
 
 
 def extract(run):
@@ -208,9 +237,19 @@ def make_trainer(run):
 def train(run):
     """generator file -> SER heads on its samples and on random real subsets, by S3PRL's runner"""
     need(run.generator, "distill")
-    budgets = run.settings.budgets
-    run_arms(run, [("distilled_full", "balanced"), *((f"distilled_{n}ppc", n) for n in budgets),
-                   *((f"random_real_{n}ppc", n) for n in budgets)])
+    run_arms(run, ["distilled_full", *(arm for kind in ("distilled", "random_real") for arm in arms_of(kind, run.settings.budgets))])
+
+
+def arms_of(kind, budgets):
+    """Names of the arms of a kind: distilled_original, distilled_12ppc, random_real_12ppc, ..."""
+    return [f"{kind}_{budget}ppc" if isinstance(budget, int) else f"{kind}_{budget}" for budget in budgets
+            if kind == "distilled" or isinstance(budget, int)]
+
+
+def budget_of(arm):
+    """The budget (budget.class_counts) that an arm's name stands for; None: all real data."""
+    word = arm.rpartition("_")[2]
+    return {"real": None, "full": "balanced", "original": "original"}[word] if not word.endswith("ppc") else int(word[:-3])
 
 
 def report(run):
@@ -229,9 +268,9 @@ def report(run):
 
 
 def run_arms(run, arms):
-    """Train a head for each arm (name, budget) and seed through S3PRL's runner, in processes of their own."""
+    """Train a head for each arm (by name) and seed through S3PRL's runner, in processes of their own."""
     settings = run.settings
-    todo = [(arm, budget, seed) for arm, budget in arms for seed in range(settings.seeds)
+    todo = [(arm, seed) for arm in arms for seed in range(settings.seeds)
             if not (run.expdir(arm, seed) / "run.json").is_file()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = settings.jobs or (cores if settings.device_name() == "cpu" else 1)
@@ -239,23 +278,25 @@ def run_arms(run, arms):
     with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress, ThreadPoolExecutor(jobs) as pool:
         def one(item):
             score = run_downstream(run, *item, threads=max(1, cores // jobs))
-            progress.write(f"{item[0]} seed {item[2]}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
+            progress.write(f"{item[0]} seed {item[1]}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
                            f"{score['seconds']:.0f} s")
             progress.update()
 
         list(pool.map(one, todo))
 
 
-def arm_overrides(run, arm, budget):
+def arm_overrides(run, arm):
     """(downstream, overrides) of S3PRL's runner for an arm."""
     settings = run.settings
     data = {"root": run.corpus["root"], "meta_data": str(run.metadata.resolve()), "test_fold": settings.fold, "num_workers": 0,
-            "train_batch_size": settings.head_batch, "eval_batch_size": 1 if settings.device_name() == "cpu" else 8,
+            "train_batch_size": settings.head_batch, "eval_batch_size": 32 if settings.feature_cache else 1 if settings.device_name() == "cpu" else 8,
             "select_by": "uar"}
     downstream = "emotion"
     if arm.startswith("distilled"):
         downstream = "distilled_emotion"
-        data |= {"generator": str(run.generator.resolve()), "resample": False, "labels": settings.labels}
+        data |= {"generator": str(run.generator.resolve()), "resample": False, "labels": settings.labels,
+                 "center": settings.center}
+    budget = budget_of(arm)
     if budget is not None:
         data["budget"] = budget
     every = max(1, settings.head_steps // 20)
@@ -266,29 +307,39 @@ def arm_overrides(run, arm, budget):
     return downstream, overrides
 
 
-def run_downstream(run, arm, budget, seed, threads=1):
+def run_downstream(run, arm, seed, threads=1):
     """One run of S3PRL; returns its score and keeps it, with the command, in <expdir>/run.json."""
     settings, expdir = run.settings, run.expdir(arm, seed)
-    expdir.mkdir(parents=True, exist_ok=True)
-    downstream, overrides = arm_overrides(run, arm, budget)
-    command = [sys.executable, "-m", "s3prl_dd.run_downstream", "-m", "train", "-d", downstream, "-u", settings.upstream,
-               "-s", settings.selection, "--seed", str(seed), "-p", str(expdir), "-a",
-               "--device", settings.device_name(), "--feature_cache", str(settings.feature_cache),
-               "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
-    for flag, value in (("-k", settings.upstream_ckpt), ("-g", settings.upstream_model_config), ("-l", settings.layer)):
-        command += [flag, str(value)] if value is not None else []
-    command += ["--upstream_feature_normalize"] if settings.normalize else []
+    downstream, overrides = arm_overrides(run, arm)
+    flags = [*upstream_flags(settings), "--device", settings.device_name(), "--feature_cache", str(settings.feature_cache),
+             "--feature_folder", str(run.means)]
     started = time.time()
+    command = start_s3prl(expdir, downstream, flags, overrides, seed, threads)
+    score = {"arm": arm, "seed": seed, "seconds": time.time() - started, **best_on_dev(expdir), "command": command}
+    write_json(expdir / "run.json", score)
+    return score
+
+
+def upstream_flags(settings):
+    """S3PRL's flags for the upstream of a run."""
+    flags = ["-u", settings.upstream, "-s", settings.selection]
+    for flag, value in (("-k", settings.upstream_ckpt), ("-g", settings.upstream_model_config), ("-l", settings.layer)):
+        flags += [flag, str(value)] if value is not None else []
+    return flags + (["--upstream_feature_normalize"] if settings.normalize else [])
+
+
+def start_s3prl(expdir, downstream, flags, overrides, seed, threads=1):
+    """Train by our launcher in a process of its own; goes on from the expdir's last state. returns: the command line"""
+    command = ["-m", "s3prl_dd.run_downstream", "-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", str(expdir), "-a",
+               "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
+    expdir.mkdir(parents=True, exist_ok=True)
     with open(expdir / "stdout.log", "ab") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        code = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                               env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
     if code:
         tail = "\n".join((expdir / "stdout.log").read_text(errors="replace").replace("\r", "\n").splitlines()[-15:])
-        raise UserError(f"{arm} seed {seed}: S3PRL's runner ended with code {code}. The end of {expdir}/stdout.log:\n{tail}")
-    score = {"arm": arm, "seed": seed, "seconds": time.time() - started, **best_on_dev(expdir),
-             "command": shlex.join(["python", *command[1:]])}
-    write_json(expdir / "run.json", score)
-    return score
+        raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{tail}")
+    return shlex.join(["python", *command])
 
 
 def best_on_dev(expdir):
@@ -314,9 +365,11 @@ def labels_of(metadata):
     return torch.tensor([metadata.labels[utterance.label] for utterance in metadata.utterances])
 
 
-def points(arm, budget, counts):
-    """How many training points an arm has."""
-    return sum(counts) if budget is None else sum(class_counts(budget, counts))
+def points(arm, counts):
+    """How many training points an arm has, of a real training set with these class counts."""
+    budget = budget_of(arm)
+    wanted = counts if budget is None else class_counts(budget, counts)
+    return sum(wanted) if arm.startswith("distilled") else sum(map(min, wanted, counts))
 
 
 def need(path, stage):

@@ -62,7 +62,7 @@ def make_generator(path, features, labels=LABELS, train_speakers=("speaker1", "s
               "corpus": {"name": corpus, "fold": fold, "synthetic": False, "train_speakers": list(train_speakers),
                          "test_speakers": ["speaker0"], "test_digest": "0"}, **header}
     heads = (torch.randn(3, classes, dim), torch.zeros(3, classes)) if teacher else None
-    Generator(build_generator(config), torch.randn(dim), torch.ones(dim), header, heads).save(path)
+    Generator(build_generator(config), torch.randn(dim), torch.ones(dim), torch.randn(len(header["labels"]), dim), header, heads).save(path)
     return path
 
 

@@ -31,7 +31,7 @@ def test_file_bytes_is_the_size_of_a_saved_file(name, half, tmp_path):
     header = {"network": vars(config.network), "labels": {}, "class_counts": [1] * 4, "lengths": [list(range(101))] * 4,
               "features": {}, "corpus": {}}
     calibration = (torch.eye(768), torch.zeros(4, 768), torch.zeros(4, 768)) if config.calibrate else None
-    Generator(build_generator(config.network), torch.zeros(768), torch.ones(768), header,
+    Generator(build_generator(config.network), torch.zeros(768), torch.ones(768), torch.zeros(4, 768), header,
               calibration=calibration).save(tmp_path / "file", half)
     assert told["file_bytes"] == pytest.approx((tmp_path / "file").stat().st_size, rel=0.01)
 
@@ -78,7 +78,8 @@ def test_configurations_of_the_paper():
 
 
 def test_ablations_differ_from_their_base_in_one_or_two_weights():
-    base = load_config(DistillConfig, "gan_1d")
+    base = load_config(DistillConfig, "ablation_both")
+    assert not base.calibrate
     for name, off in (("ablation_baseline", {"softmax_matching", "diversity"}), ("ablation_sml", {"diversity"}),
                       ("ablation_div", {"softmax_matching"})):
         config = load_config(DistillConfig, name)

@@ -29,7 +29,7 @@ def make(teacher=True, dim=10, **header):
               "corpus": CORPUS, "training": {"step": 100, "batch": 24, "seed": 0, "framing": "resample", "lambdas": {"diversity": 0.3}},
               "metrics": {"dev_uar": 0.75, "step": 50}, **header}
     heads = (torch.randn(4, 3, dim), torch.randn(4, 3)) if teacher else None
-    return Generator(build_generator(config), torch.arange(dim) * 1.0, 1 + torch.rand(dim), header, heads)
+    return Generator(build_generator(config), torch.arange(dim) * 1.0, 1 + torch.rand(dim), torch.randn(3, dim), header, heads)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,8 @@ def test_round_trip(generator, path):
 def test_file_holds_the_generator_and_nothing_else(generator, path):
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
-    assert keys == {f"generator.{key}" for key in generator.network.state_dict()} | {"mean", "std", "teacher.weight", "teacher.bias"}
+    assert keys == {f"generator.{key}" for key in generator.network.state_dict()} | {"mean", "std", "class_means",
+                    "teacher.weight", "teacher.bias"}
 
 
 def test_half_precision_file(generator, tmp_path, path):
@@ -324,13 +325,13 @@ def test_distributed_sampler(generator):
 
 def test_write_samples(path, tmp_path, capsys):
     out = tmp_path / "samples.safetensors"
-    assert cli.main(["sample", str(path), "--out", str(out), "--budget", "{total: 15}", "--seed", "3", "--lengths", "corpus"]) == 0
+    assert cli.main(["sample", str(path), "--out", str(out), "--budget", "{total: 15}", "--seed", "3", "--lengths", "corpus", "--no-center"]) == 0
     tensors, expected = load_file(out), Generator.load(path).sample({"total": 15}, 3, lengths="corpus")
     for key, value in vars(expected).items():
         assert torch.equal(tensors[key], value), key
     with safe_open(out, "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
-    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "features": FEATURES}
+    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "center": False, "features": FEATURES}
     assert "15 samples, [5, 4, 6] a class" in capsys.readouterr().out
 
 
@@ -355,3 +356,30 @@ def test_errors_of_the_command(tmp_path, path, capsys):
 
 def test_index_labels():
     assert index_labels([2, 0, 3]).tolist() == [0, 0, 2, 2, 2]
+
+
+# centring
+
+
+def test_a_centred_set_has_the_files_class_means(generator):
+    samples = generator.sample({"counts": [2, 3, 9]}, seed=4, center=True, batch_size=5)
+    plain = generator.sample({"counts": [2, 3, 9]}, seed=4)
+    for label in range(3):
+        here = samples.labels == label
+        assert torch.allclose(samples.features[here].mean(dim=(0, 1)), generator.class_means[label], atol=1e-4)
+        moved = samples.features[here] - plain.features[here]  # all samples of a class by one vector, in every frame
+        assert torch.allclose(moved, moved[:1, :1].expand_as(moved), atol=1e-4)
+    assert torch.allclose(samples.soft_labels, generator.soften(samples.features.mean(dim=1)), atol=1e-4)
+
+
+def test_a_centred_dataset_is_the_centred_set_and_repeats(generator):
+    data = GeneratedDataset(generator, 4, seed=2, resample=True, center=True)
+    for epoch in (3, 0):
+        data.set_epoch(epoch)
+        expected = generator.sample(4, seed=2, epoch=epoch, center=True)
+        shuffled = data.__getitems__([11, 0, 5])
+        assert all(torch.allclose(item[0], expected.features[i], atol=1e-4) for item, i in zip(shuffled, (11, 0, 5)))
+    fixed = GeneratedDataset(generator, 4, seed=2, resample=False, center=True)
+    first = fixed[3][0]
+    fixed.set_epoch(7)
+    assert torch.equal(fixed[3][0], first)

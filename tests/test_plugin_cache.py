@@ -65,3 +65,19 @@ def test_one_layer_is_kept_where_one_is_asked_for():
     states = model(wavs(40, 60))["hidden_states"]
     assert len(states) == 3 and torch.equal(states[1][:1, :4], Counting()(wavs(40))["hidden_states"][1])
     assert model.used == (4 + 6) * 10 * 4
+
+
+def test_averaged_states_are_the_means_over_featurizers_frames(tmp_path):
+    """Featurizer hands over round(samples / rate) frames, here fewer than the upstream gave: the others must not count."""
+    model = FrozenUpstream(Counting(), "hidden_states", gigabytes=1, rate=20, folder=tmp_path)
+    states = model(wavs(40, 60))["hidden_states"]
+    expected = Counting()(wavs(60))["hidden_states"]
+    assert [state.shape for state in states] == [(2, 1, 10)] * 3
+    assert all(torch.allclose(state[1, 0], whole[0, :3].mean(dim=0)) for state, whole in zip(states, expected))
+
+    later = FrozenUpstream(Counting(), "hidden_states", gigabytes=1, rate=20, folder=tmp_path)
+    again = later(wavs(60, 40, 50))["hidden_states"]
+    assert later.upstream.runs == 1 and all(torch.equal(a[:2], b.flip(0)) for a, b in zip(again, states))
+    one = FrozenUpstream(Counting(), "last_hidden_state", gigabytes=1, rate=20, folder=tmp_path / "one")
+    first = one(wavs(40))["last_hidden_state"]
+    assert torch.equal(FrozenUpstream(None, "last_hidden_state", gigabytes=1, rate=20, folder=tmp_path / "one")(wavs(40))["last_hidden_state"], first)

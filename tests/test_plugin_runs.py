@@ -216,9 +216,9 @@ def test_distributed_needs_a_gpu(monkeypatch):
 def test_what_the_launcher_adds(monkeypatch, tmp_path):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     given = ["-m", "train", "-d", "distilled_emotion", "-u", "fbank", "-o", "args.seed=3"]
-    argv, gigabytes = complete([*given, "--feature_cache", "2.5"])
+    argv, cache = complete([*given, "--feature_cache", "2.5"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    assert argv == [*given, "--device", device, "-c", str((CONFIGS / "distilled_emotion.yaml").resolve())] and gigabytes == 2.5
+    assert argv == [*given, "--device", device, "-c", str((CONFIGS / "distilled_emotion.yaml").resolve())] and cache == {"gigabytes": 2.5, "folder": None}
     (tmp_path / "mine.yaml").write_text("runner: {}")
     assert complete([*given, "-c", str(tmp_path / "mine.yaml")])[0][-1] == str(tmp_path / "mine.yaml")
     assert complete(["-m", "train", "-a", "-p", str(tmp_path), *given[2:]])[0][-2] == "-c"  # nothing to resume yet

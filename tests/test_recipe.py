@@ -105,8 +105,8 @@ def test_log_without_scores_is_told(tmp_path):
 
 
 def test_points():
-    assert points("real", None, [5, 3, 4]) == 12 and points("distilled_full", "balanced", [5, 3, 4]) == 12
-    assert points("distilled_6ppc", 6, [5, 3, 4]) == 18
+    assert points("real", [5, 3, 4]) == points("distilled_full", [5, 3, 4]) == points("distilled_original", [5, 3, 4]) == 12
+    assert points("distilled_6ppc", [5, 3, 4]) == 18 and points("random_real_4ppc", [5, 3, 4]) == 11
 
 
 def test_missing_stage_is_named(tmp_path):
@@ -188,7 +188,7 @@ def test_finished_runs_are_not_run_again(run, monkeypatch):
                         {"uar": 0.5, "dev_uar": 0.5, "seconds": 1})
     run.settings.budgets, run.settings.seeds = [6], 3
     recipe.train(run)
-    assert sorted(calls) == [("distilled_6ppc", 6, 2), ("distilled_full", "balanced", 2), ("random_real_6ppc", 6, 2)]
+    assert sorted(calls) == [("distilled_6ppc", 2), ("distilled_full", 2), ("random_real_6ppc", 2)]
 
 
 def test_command_of_an_arm(run, monkeypatch):
@@ -203,7 +203,7 @@ def test_command_of_an_arm(run, monkeypatch):
 
     monkeypatch.setattr(recipe.subprocess, "run", fake)
     run.settings.layer, run.settings.device = 3, "cpu"
-    score = recipe.run_downstream(run, "distilled_6ppc", 6, 7)
+    score = recipe.run_downstream(run, "distilled_6ppc", 7)
     assert score["uar"] == 0.32 and json.loads((run.expdir("distilled_6ppc", 7) / "run.json").read_text()) == score
     command = commands[0]
     flag = lambda name: command[command.index(name) + 1]
@@ -215,8 +215,8 @@ def test_command_of_an_arm(run, monkeypatch):
     assert options["config.downstream_expert.datarc.test_fold"] == "'fold1'" and options["config.optimizer.lr"] == "0.001"
     assert shlex.split(score["command"]) == ["python", *command[1:]]
     with pytest.raises(UserError, match="(?s)ended with code 1.*stdout.log:.*ValueError: it broke"):
-        recipe.run_downstream(run, "distilled_6ppc", 6, 7)
-    downstream, _ = recipe.arm_overrides(run, "random_real_6ppc", 6)
+        recipe.run_downstream(run, "distilled_6ppc", 7)
+    downstream, _ = recipe.arm_overrides(run, "random_real_6ppc")
     assert downstream == "emotion"
 
 

@@ -14,7 +14,6 @@ import sys
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 from tqdm import tqdm
 
 SYNCHRONOUS, DONT_EXIT, UTF8 = 2, 0x8000, 1
@@ -53,6 +52,8 @@ class Voice:
             sys.exit(f"eSpeak NG could not speak {job['text']!r}")
         samples = np.concatenate(self.chunks).astype(np.float64)
         divisor = np.gcd(self.rate, 16000)
+        from scipy.signal import resample_poly  # slow to import, and only the demo needs it
+
         return np.clip(np.rint(resample_poly(samples, 16000 // divisor, self.rate // divisor)), -32768, 32767).astype(np.int16)
 
 

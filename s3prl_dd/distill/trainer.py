@@ -31,7 +31,7 @@ from .networks import Critic, build_generator
 
 log = logging.getLogger(__name__)
 
-CALIBRATION_SAMPLES = 500  # of each class
+STATISTICS_SAMPLES = 500  # of each class, for class_means and the calibration
 
 
 class Trainer:
@@ -291,13 +291,16 @@ class Trainer:
 
     def current(self):
         """The averaged generator as a Generator with its header."""
-        network = copy.deepcopy(self.average if self.config.ema else self.generator).cpu()
-        teacher = tuple(tensor.cpu() for tensor in self.teacher) if self.teacher is not None else None
+        network = copy.deepcopy(self.average if self.config.ema else self.generator)
         header = {**self.header, "training": {**asdict(self.config), "step": self.step}, "metrics": dict(self.best)}
-        generator = Generator(network, self.data.mean.clone(), self.data.std.clone(), header, teacher)
+        placeholder = torch.zeros(network.config.classes, self.mean.numel())
+        generator = Generator(network, self.mean.clone(), self.std.clone(), placeholder, header, self.teacher).to(self.device)
+        drawn = generator.sample(STATISTICS_SAMPLES, seed=self.config.seed + 2_000_000)
+        means, labels = drawn.features.mean(dim=1), drawn.labels  # [C * n, D]
+        generator.class_means = losses.class_means(means, labels)
         if self.config.calibrate:
-            drawn = generator.sample(CALIBRATION_SAMPLES, seed=self.config.seed + 2_000_000)
-            generator.calibration = fit_calibration(self.data.means, self.data.labels, drawn.features.mean(dim=1), drawn.labels)
+            generator.calibration = fit_calibration(self.data.means.to(self.device), self.real_labels, means, labels)
+            generator.class_means = generator.calibration[2].clone()  # the real ones: what calibration leads to
         return generator
 
     def evaluate(self):
@@ -305,22 +308,22 @@ class Trainer:
         config = self.config
         generator = self.current()
         samples = generator.sample("balanced", seed=config.seed + 1_000_000, epoch=self.step)
-        means = samples.features.mean(dim=1)
-        soft = samples.soft_labels if config.eval_soft else None
+        means, labels = samples.features.mean(dim=1).cpu(), samples.labels.cpu()
+        soft = samples.soft_labels.cpu() if config.eval_soft else None
         scale = self.data.means.std(dim=0).mean()
-        kept = train_heads(means / scale, samples.labels, range(config.eval_heads), steps=self.head_steps, lr=3e-3, soft_labels=soft,
+        kept = train_heads(means / scale, labels, range(config.eval_heads), steps=self.head_steps, lr=3e-3, soft_labels=soft,
                            snapshots=[self.head_steps * part // 6 for part in (3, 4, 5)], classes=config.network.classes)
         dev_means, dev_labels = self.data.dev
         scores = [score for _, heads in kept for score in score_heads(heads, dev_means / scale, dev_labels)]
         score = sum(scores) / len(scores)  # over heads and their last snapshots: dev sets are small
         within = {"real": within_class_distance(self.data.means, self.data.labels),
-                  "generated": within_class_distance(means, samples.labels)}
+                  "generated": within_class_distance(means, labels)}
         entry = {"step": self.step, "dev_uar": score, "distance_real": within["real"], "distance_generated": within["generated"]}
         self.history.append(entry)
         self.write("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry.items()))
         self.board.add_scalar("dev/uar", score, self.step)
         self.board.add_scalars("dev/within_class_distance", within, self.step)
-        self.board.add_figure("dev/projection", project(self.data.means, self.data.labels, means, samples.labels,
+        self.board.add_figure("dev/projection", project(self.data.means, self.data.labels, means, labels,
                                                         self.header["labels"]), self.step)
         if score > self.best["dev_uar"]:
             self.best = {"dev_uar": score, "step": self.step}

@@ -11,9 +11,6 @@ nothing without the head's UAR beside it: a head that knows nothing is private t
 
 import os
 import re
-import shlex
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,31 +212,16 @@ def run_sid(run, checkpoint, tree, expdir, seed, lr, settings, device, threads):
             raise UserError(f"{expdir}: was run with {changed[0]} {score.get(changed[0])!r}, now {wanted[changed[0]]!r} is asked for. "
                             "Delete the folder to run it again.")
         return score
-    expdir.mkdir(parents=True, exist_ok=True)
     every = max(1, settings.steps // 10)
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in {
         "file_path": str(tree.root), "meta_data": str(tree.list_file), "num_workers": 0, "train_batch_size": settings.batch,
         "max_timestep": None}.items()}  # whole utterances, so that they can be cached
     overrides |= {"config.runner.total_steps": settings.steps, "config.runner.gradient_accumulate_steps": 1, "config.runner.log_step": every,
                   "config.runner.eval_step": every, "config.runner.save_step": settings.steps, "config.optimizer.lr": lr}
-    command = [sys.executable, "-m", "s3prl_dd.run_downstream", "-m", "train", "-d", "voxceleb1"]
-    if checkpoint:
-        command += ["-u", "ser_projector", "-k", str(checkpoint)]
-    else:
-        source = run.settings
-        command += ["-u", source.upstream, "-s", source.selection]
-        for flag, value in (("-k", source.upstream_ckpt), ("-g", source.upstream_model_config), ("-l", source.layer)):
-            command += [flag, str(value)] if value is not None else []
-        command += ["--upstream_feature_normalize"] if source.normalize else []
-    command += ["-p", str(expdir), "-a", "--seed", str(seed), "--device", device, "--feature_cache", str(settings.feature_cache),
-                "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
-    with open(expdir / "stdout.log", "ab") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                              env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
-    if code:
-        tail = "\n".join((expdir / "stdout.log").read_text(errors="replace").replace("\r", "\n").splitlines()[-15:])
-        raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{tail}")
-    score = {**wanted, "seed": seed, **best_on_dev(expdir), "command": shlex.join(["python", *command[1:]])}
+    flags = ["-u", "ser_projector", "-k", str(checkpoint)] if checkpoint else recipe.upstream_flags(run.settings)
+    flags += ["--device", device, "--feature_cache", str(settings.feature_cache)]
+    command = recipe.start_s3prl(expdir, "voxceleb1", flags, overrides, seed, threads)
+    score = {**wanted, "seed": seed, **best_on_dev(expdir), "command": command}
     write_json(expdir / "run.json", score)
     return score
 

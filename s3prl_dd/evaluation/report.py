@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..errors import UserError
 from ..files import atomic_path, read_json
+from ..recipe import budget_of, points
 
 
 def collect(run):
@@ -16,21 +18,15 @@ def collect(run):
     fold, corpus = run.fold, run.corpus
     counts = fold.train.class_counts
     arms = {}
-    for path in sorted((run.out / "exp").glob("*_seed*/run.json")):
-        score = read_json(path)
+    for score in run.scores():
         arms.setdefault(score["arm"], []).append(score)
     results = {}
     for arm, scores in sorted(arms.items(), key=lambda item: order(item[0])):
         scores.sort(key=lambda score: score["seed"])
-        ppc = arm.rpartition("_")[2].removesuffix("ppc")
-        if ppc.isdigit():
-            points = sum(min(int(ppc), count) for count in counts) if "real" in arm else int(ppc) * len(counts)
-        else:
-            points = sum(counts) if arm == "real" else sum(counts) // len(counts) * len(counts)
         results[arm] = {
             "uar": float(np.mean([score["uar"] for score in scores])), "uar_per_seed": [score["uar"] for score in scores],
             "dev_uar": float(np.mean([score["dev_uar"] for score in scores])),
-            "accuracy": float(np.mean([score["accuracy"] for score in scores])), "points": points,
+            "accuracy": float(np.mean([score["accuracy"] for score in scores])), "points": points(arm, counts),
             "train_seconds": float(np.mean([score["seconds"] for score in scores])), "command": scores[0]["command"]}
     root = Path(corpus["root"])
     sizes = {"audio": sum((root / item.path).stat().st_size for item in fold.train.utterances)}
@@ -44,14 +40,16 @@ def collect(run):
     seconds = read_json(run.gan / "seconds.json") if (run.gan / "seconds.json").is_file() else {}
     return {"arms": results, "bytes": sizes, "distill_seconds": seconds.get("distill"), "corpus": corpus["name"],
             "synthetic": corpus["synthetic"], "upstream": run.settings.upstream, "fold": run.settings.fold,
-            "labels": run.settings.labels, "classes": len(counts), "test_utterances": len(fold.test.utterances), "versions": versions(), "machine": machine()}
+            "config": run.settings.config, "overrides": run.settings.overrides, "labels": run.settings.labels,
+            "center": run.settings.center, "classes": len(counts), "test_utterances": len(fold.test.utterances),
+            "versions": versions(), "machine": machine()}
 
 
 def order(arm):
     """real, then the distilled arms from many points to few, then the random real ones."""
-    kinds = ["real", "distilled_full"]
-    ppc = arm.rpartition("_")[2].removesuffix("ppc")
-    return (kinds.index(arm), 0) if arm in kinds else (2 if arm.startswith("distilled") else 3, -int(ppc) if ppc.isdigit() else 0)
+    kind = ["real", "distilled", "random"].index(arm.split("_")[0])
+    budget = budget_of(arm)
+    return kind, (-budget if isinstance(budget, int) else ["balanced", "original", None].index(budget) - 1e9)
 
 
 def versions():
@@ -68,7 +66,8 @@ def machine():
     return {"system": platform.platform(), "cores": os.cpu_count(), "gpu": gpu}
 
 
-NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "distilled": "GAN samples", "random": "random real subset"}
+NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "distilled_original": "GAN samples, original mix",
+         "distilled": "GAN samples", "random": "random real subset"}
 
 
 def display_name(arm):
@@ -118,3 +117,51 @@ def table(results):
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
                  f"GAN samples have {results['labels']} labels.")
     return "\n".join(lines)
+
+
+# several runs side by side
+
+
+def compare(folders):
+    """Text: the arms of several runs (folds, configurations), each row's UAR in every fold, mean, spread, share of real.
+
+    Runs of one fold share the heads on real data; a row's +- is the standard deviation over head seeds, averaged over folds.
+    """
+    runs = [read_json(result_file(folder), "results") for folder in folders]
+    for key in ("corpus", "upstream"):
+        if len({run[key] for run in runs}) > 1:
+            raise UserError(f"runs of different {key}: {', '.join(sorted({run[key] for run in runs}))}. Compare those of one.")
+    folds = sorted({run["fold"] for run in runs})
+    rows = {}  # (arm, configuration or "") -> fold -> UARs of its seeds
+    for run in runs:
+        for arm, score in run["arms"].items():
+            made_by = variant(run) if arm.startswith("distilled") else ""
+            rows.setdefault((arm, made_by), {})[run["fold"]] = score["uar_per_seed"]
+    real = rows.get(("real", ""), {})
+    width = max(len(made_by) for _, made_by in rows) + 2
+    lines = [f"{runs[0]['corpus']}, {runs[0]['upstream']}: UAR % on real test speech of held-out speakers", "",
+             f"{'trained on':<32} {'configuration':<{width}}" + "".join(f"{fold:>8}" for fold in folds)
+             + f"{'mean':>8} {'+-':>5} {'seeds':>6} {'of real':>8}"]
+    lines.append("-" * len(lines[-1]))
+    for (arm, made_by), found in sorted(rows.items(), key=lambda item: (order(item[0][0]), item[0][1])):
+        means = {fold: np.mean(found[fold]) for fold in found}
+        spreads = [np.std(values, ddof=1) for values in found.values() if len(values) > 1]
+        shares = np.mean([means[fold] for fold in means if fold in real]) / np.mean([np.mean(real[fold]) for fold in means if fold in real])
+        lines.append(f"{display_name(arm):<32} {made_by:<{width}}"
+                     + "".join(f"{100 * means[fold]:>8.1f}" if fold in means else f"{'-':>8}" for fold in folds)
+                     + f"{100 * np.mean(list(means.values())):>8.1f} {100 * np.mean(spreads) if spreads else float('nan'):>5.1f}"
+                     + f" {min(map(len, found.values())):>6} {100 * shares:>7.1f}%")
+    return "\n".join(lines)
+
+
+def result_file(folder):
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report --out {folder}` writes it).")
+    return path
+
+
+def variant(run):
+    """A run's configuration in a few words."""
+    words = [Path(run["config"]).stem, *run["overrides"], run["labels"] + " labels"]
+    return " ".join(words if run["center"] else [*words, "uncentred"])

@@ -1,10 +1,15 @@
 """A frozen upstream that remembers: real audio by its samples, and the placeholders of generated data for free."""
 
 import hashlib
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+
+from ..files import atomic_path
 
 PLACEHOLDER_SAMPLES = 1600
 """A placeholder wav is this many zeros, 0.1 s: a few frames, for Featurizer still weighs and sums them."""
@@ -22,12 +27,17 @@ class FrozenUpstream(nn.Module):
                     computed anew; without a cache, the batch goes through the upstream as S3PRL does it
 
     selection, layer: S3PRL's -s and -l. With a layer only that state is kept.
+    rate: samples a frame, None keeps whole states. Given, each state is averaged over the frames that Featurizer would
+        hand over, [1, D]: exact for a head that reads means alone (plugin.emotion.reads_means), and T times smaller.
+        Featurizer must then take its frames as they are (`every_frame`).
+    folder: keep averaged states there too, for other runs of the same upstream and selection
     """
 
-    def __init__(self, upstream, selection, layer=None, gigabytes=0.0):
+    def __init__(self, upstream, selection, layer=None, gigabytes=0.0, rate=None, folder=None):
         super().__init__()
         self.upstream = upstream
-        self.selection, self.layer = selection, layer
+        self.selection, self.layer, self.rate = selection, layer, rate
+        self.folder = Path(folder) if folder and rate else None
         self.limit, self.used = gigabytes * 1e9, 0  # bytes
         self.kept = {}
         self.placeholder = None
@@ -48,17 +58,17 @@ class FrozenUpstream(nn.Module):
         return self._assemble([self._recall(wav) for wav in wavs], wavs[0].device)
 
     def _recall(self, wav):
-        key = hashlib.blake2b(wav.cpu().numpy().tobytes(), digest_size=16).digest()
+        key = hashlib.sha256(wav.cpu().contiguous().numpy()).hexdigest()[:32]
         if key in self.kept:
             return self.kept[key]
-        result = self._run(wav)
+        result = self._read(key) or self._run(wav, key)
         size = sum(state.nbytes for state in result[1])
         if self.used + size <= self.limit:
             self.kept[key] = result
             self.used += size
         return result
 
-    def _run(self, wav):
+    def _run(self, wav, key=None):
         """(name of the output, its states: list of [T, D] on the CPU, how many states it had or None if it was no list)."""
         output = self.upstream([wav])
         name = self.selection if self.selection in output else "hidden_states"  # as Featurizer falls back
@@ -70,7 +80,26 @@ class FrozenUpstream(nn.Module):
             states = [states]
         elif count > 1 and self.layer is not None:
             states = [states[self.layer]]
-        return name, [state[0].detach().float().cpu() for state in states], count
+        states = [state[0].detach().float().cpu() for state in states]
+        if self.rate:
+            states = [state[:round(len(wav) / self.rate)].mean(dim=0, keepdim=True) for state in states]
+            self._write(key, name, states, count)
+        return name, states, count
+
+    def _read(self, key):
+        """What _run gave in another run, or None."""
+        path = self.folder and self.folder / f"{key}.safetensors"
+        if not path or not path.is_file():
+            return None
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            return about["name"], list(file.get_tensor("states").split(1)), int(about["count"]) or None
+
+    def _write(self, key, name, states, count):
+        if self.folder and key:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.folder / f"{key}.safetensors") as temporary:
+                save_file({"states": torch.cat(states)}, temporary, metadata={"name": name, "count": str(count or 0)})
 
     def _assemble(self, results, device):
         name, _, count = results[0]
@@ -78,3 +107,8 @@ class FrozenUpstream(nn.Module):
         if count is None:
             return {name: states[0]}
         return {name: states if len(states) == count else states * count}  # Featurizer picks the layer by its index
+
+
+def every_frame(wavs, feature):
+    """Stands in for Featurizer.tolist where states are averaged: [B, 1, D] -> list of [1, D]."""
+    return list(feature)

@@ -218,6 +218,13 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
 DownstreamExpert = EmotionExpert  # the name that S3PRL's Runner looks for
 
 
+def reads_means(modelrc):
+    """Whether S3PRL's head of this modelrc is linear in the frames until it averages them (SUPERB's is): then utterance
+    means give the same logits and gradients."""
+    head = modelrc.get(modelrc.get("select"), {})
+    return modelrc.get("select") == "UtteranceLevel" and head.get("pooling", "MeanPooling") == "MeanPooling" and not head.get("pre_net")
+
+
 @contextlib.contextmanager
 def _opening_lists_by(function):
     """Let S3PRL's constructor open its metadata files by `function`."""

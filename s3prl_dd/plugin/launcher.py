@@ -2,7 +2,9 @@
 
 All of S3PRL's flags mean what they mean there. Added:
 
-    --feature_cache GB  keep a frozen upstream's hidden states of real audio in memory, up to GB gigabytes (default 0: off)
+    --feature_cache GB  keep a frozen upstream's hidden states of real audio in memory, up to GB gigabytes (default 0: off);
+                        of an emotion head that reads utterance means alone, only these (exact, and much faster)
+    --feature_folder D  with it: keep such means in folder D too, for the runs that follow
     -c                  may be left away for distilled_emotion, emotion and voxceleb1, or name a shipped configuration
     --device            may be left away: cuda where there is a GPU, else cpu
     --local_rank        is also read as --local-rank and from LOCAL_RANK, as torchrun sets it
@@ -22,6 +24,7 @@ from ..config import CONFIGS, config_path
 from ..corpora.sid import check_voxceleb1
 from ..errors import UserError
 from ..files import text_digest
+from .encoder import checkpoint_digest
 from .featurizer import layer_weights, read_checkpoint, to_logits
 from .registration import check_downstream, check_upstream, downstreams, register
 
@@ -41,26 +44,29 @@ def main(argv=None):
 
 def launch(argv):
     """As main, raising the UserError. It changes sys.argv, and S3PRL's modules, for this process."""
-    argv, gigabytes = complete(argv)
+    argv, cache = complete(argv)
     register()
     import s3prl.run_downstream
 
     from . import emotion
 
     sys.modules["s3prl.downstream.emotion.expert"] = emotion  # where the Runner looks for -d emotion
-    s3prl.run_downstream.Runner = make_runner(gigabytes)
+    s3prl.run_downstream.Runner = make_runner(**cache)
     sys.argv = [sys.argv[0], *argv]
     s3prl.run_downstream.main()
 
 
 def complete(argv):
-    """(argv for S3PRL, gigabytes of --feature_cache): checks what can be checked before anything is loaded or written."""
+    """(argv for S3PRL, arguments of make_runner): checks what can be checked before anything is loaded or written."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--feature_cache", type=float, default=0.0)
+    parser.add_argument("--feature_folder")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=os.environ.get("LOCAL_RANK"))
     ours, argv = parser.parse_known_args(argv)
     if not ours.feature_cache >= 0:
         raise UserError(f"--feature_cache {ours.feature_cache}: expected gigabytes, 0 or more.")
+
+    cache = {"gigabytes": ours.feature_cache, "folder": ours.feature_folder}
 
     for short, long in (("-c", "config"), ("-d", "downstream"), ("-u", "upstream"), ("-k", "upstream_ckpt"),
                         ("-e", "past_exp"), ("-i", "init_ckpt"), ("-p", "expdir"), ("-n", "expname")):
@@ -71,7 +77,7 @@ def complete(argv):
     seen, _ = parser.parse_known_args(argv)
     if "-h" in argv or "--help" in argv:
         print(__doc__)
-        return argv, 0.0
+        return argv, cache
 
     if seen.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # S3PRL's evaluation touches any GPU that it sees
@@ -89,7 +95,7 @@ def complete(argv):
     resumed = _find_resumed(seen)
     if resumed:
         read_checkpoint(resumed)
-        return argv, ours.feature_cache
+        return argv, cache
     if seen.init_ckpt:
         read_checkpoint(seen.init_ckpt)
     if not seen.downstream or not seen.upstream:
@@ -97,7 +103,7 @@ def complete(argv):
     check_downstream(seen.downstream)
     if seen.hub == "torch":
         check_upstream(seen.upstream, seen.upstream_ckpt)
-    return argv + ["-c", str(_find_config(seen))], ours.feature_cache
+    return argv + ["-c", str(_find_config(seen))], cache
 
 
 def _find_resumed(seen):
@@ -125,11 +131,12 @@ def _find_config(seen):
                     "for example from a clone of S3PRL.")
 
 
-def make_runner(gigabytes):
+def make_runner(gigabytes=0.0, folder=None):
     """S3PRL's Runner, with a frozen upstream that caches, and for distilled_emotion the generator's layer weights."""
     from s3prl.downstream.runner import Runner
 
-    from .cache import FrozenUpstream
+    from .cache import FrozenUpstream, every_frame
+    from .emotion import reads_means
 
     class BridgedRunner(Runner):
         def __init__(self, args, config):
@@ -143,16 +150,29 @@ def make_runner(gigabytes):
         def distilled(self):
             return self.args.downstream == "distilled_emotion"
 
-        def _get_upstream(self):
-            entry = super()._get_upstream()
-            if not entry.trainable and (gigabytes or self.distilled):
-                entry.model = FrozenUpstream(entry.model, self.args.upstream_feature_selection,
-                                             self.args.upstream_layer_selection, gigabytes)
+        @property
+        def means_alone(self):
+            """Whether utterance means of a frozen upstream are all that the run's head reads."""
+            args, head = self.args, self.config.get("downstream_expert", {}).get("modelrc", {})
+            return bool(gigabytes and not args.upstream_trainable and not args.upstream_feature_normalize
+                        and args.downstream in ("emotion", "distilled_emotion") and reads_means(head))
+
+        def _get_featurizer(self):
+            """With it the frozen upstream: Featurizer tries the plain one on noise, which is not worth keeping."""
+            featurizer, upstream, args = super()._get_featurizer(), self.upstream, self.args
+            if not upstream.trainable and (gigabytes or self.distilled):
+                selection, layer = args.upstream_feature_selection, args.upstream_layer_selection
+                made_by = [args.hub, args.upstream, checkpoint_digest(args.upstream, args.upstream_ckpt, args.upstream_model_config), selection, layer]
+                upstream.model = FrozenUpstream(
+                    upstream.model, selection, layer, gigabytes, featurizer.model.downsample_rate if self.means_alone else None,
+                    folder and Path(folder) / text_digest(map(str, made_by))[:16])
             elif gigabytes:
                 raise UserError("--feature_cache: features of a trained upstream (-f) change at every step. Leave one of them away.")
-            return entry
+            return featurizer
 
         def _init_model(self, model, name, trainable, interfaces=None):
+            if name == "Featurizer" and self.means_alone:
+                model.tolist = every_frame
             if name == "Featurizer" and self.distilled and self.args.mode == "train":
                 _adopt_layer_weights(model, self.config)
                 model.requires_grad_(False)  # generated features give it no gradient, and DDP would wait for one

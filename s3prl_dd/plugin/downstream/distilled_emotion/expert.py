@@ -37,6 +37,7 @@ class DistilledData(EmotionData):
     resample: bool = True  # new samples each epoch; False: one fixed set
     labels: str = "hard"  # hard | soft: the softmax of the file's teacher
     lengths: str = "generator"  # generator | corpus: stretched to lengths drawn from the corpus's
+    center: bool = True  # shift each class of a set to the class's mean: what makes small sets good
     sample_seed: int | None = None  # of the samples; None is --seed
     select_by: str = "uar"
 
@@ -83,13 +84,13 @@ class DownstreamExpert(EmotionExpert):
         seed = self.seed if data.sample_seed is None else data.sample_seed
         if data.labels == "soft" and generator.teacher is None:
             raise UserError(f"{data.generator}: has no teacher for soft labels. Set {DATARC}.labels=hard, or distil with one.")
-        samples = GeneratedDataset(generator, data.budget, seed, data.resample, data.lengths)
+        samples = GeneratedDataset(generator, data.budget, seed, data.resample, data.lengths, data.center)
         self.train_dataset, counts = Placeholders(samples, self.placeholder), samples.counts
-        kind = "resampled each epoch" if data.resample else "one fixed set"
+        kind = ("resampled each epoch" if data.resample else "one fixed set") + (", centred" if data.center else "")
         self.say(f"training on {sum(counts)} generated points ({'/'.join(map(str, counts))}), {kind}, {data.labels} labels, "
                  f"seed {seed}, from {data.generator}")
         if not data.root:
-            samples = GeneratedDataset(generator, data.budget, seed + DEV_SEED, False, data.lengths)
+            samples = GeneratedDataset(generator, data.budget, seed + DEV_SEED, False, data.lengths, data.center)
             self.dev_dataset = Placeholders(samples, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says nothing of real speech")
 
