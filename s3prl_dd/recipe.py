@@ -10,8 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -330,16 +328,16 @@ def upstream_flags(settings):
 
 def start_s3prl(expdir, downstream, flags, overrides, seed, threads=1):
     """Train by our launcher in a process of its own; goes on from the expdir's last state. returns: the command line"""
-    command = ["-m", "s3prl_dd.run_downstream", "-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", str(expdir), "-a",
-               "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
+    from .plugin import workers
+
+    arguments = ["-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", str(expdir), "-a",
+                 "-o", ",,".join(f"{key}={value!r}" for key, value in overrides.items())]
     expdir.mkdir(parents=True, exist_ok=True)
-    with open(expdir / "stdout.log", "ab") as output:
-        code = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                              env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
+    code = workers.run_downstream(arguments, expdir / "stdout.log", threads)
     if code:
         tail = "\n".join((expdir / "stdout.log").read_text(errors="replace").replace("\r", "\n").splitlines()[-15:])
         raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{tail}")
-    return shlex.join(["python", *command])
+    return shlex.join(["python", "-m", "s3prl_dd.run_downstream", *arguments])
 
 
 def best_on_dev(expdir):

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ from s3prl_dd import cli, recipe
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.report import collect, order, table
+from s3prl_dd.plugin import workers
 from s3prl_dd.recipe import Run, Settings, best_on_dev, points
 
 
@@ -195,25 +195,25 @@ def test_command_of_an_arm(run, monkeypatch):
     """The literal command of S3PRL, and its failure with the end of the log."""
     commands = []
 
-    def fake(command, stdout, **_):
+    def fake(command, log, threads):
         commands.append(command)
         (run.expdir("distilled_6ppc", 7) / "log.log").write_text(LOG)
-        stdout.write(b"loading\rtraining\nValueError: it broke\n")
-        return subprocess.CompletedProcess(command, len(commands) - 1)
+        log.write_text("loading\rtraining\nValueError: it broke\n")
+        return len(commands) - 1
 
-    monkeypatch.setattr(recipe.subprocess, "run", fake)
+    monkeypatch.setattr(workers, "run_downstream", fake)
     run.settings.layer, run.settings.device = 3, "cpu"
     score = recipe.run_downstream(run, "distilled_6ppc", 7)
     assert score["uar"] == 0.32 and json.loads((run.expdir("distilled_6ppc", 7) / "run.json").read_text()) == score
     command = commands[0]
     flag = lambda name: command[command.index(name) + 1]
-    assert command[:3] == [sys.executable, "-m", "s3prl_dd.run_downstream"]
+    assert command[:2] == ["-m", "train"]
     assert (flag("-d"), flag("-u"), flag("--seed"), flag("-l"), flag("-p")) == (
         "distilled_emotion", "made", "7", "3", str(run.expdir("distilled_6ppc", 7)))
     options = dict(item.split("=", 1) for item in flag("-o").split(",,"))
     assert options["config.downstream_expert.datarc.budget"] == "6" and options["config.downstream_expert.datarc.labels"] == "'hard'"
     assert options["config.downstream_expert.datarc.test_fold"] == "'fold1'" and options["config.optimizer.lr"] == "0.001"
-    assert shlex.split(score["command"]) == ["python", *command[1:]]
+    assert shlex.split(score["command"]) == ["python", "-m", "s3prl_dd.run_downstream", *command]
     with pytest.raises(UserError, match="(?s)ended with code 1.*stdout.log:.*ValueError: it broke"):
         recipe.run_downstream(run, "distilled_6ppc", 7)
     downstream, _ = recipe.arm_overrides(run, "random_real_6ppc")

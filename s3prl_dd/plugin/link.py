@@ -1,8 +1,8 @@
 """Our downstreams inside a clone of S3PRL, so that its own `python run_downstream.py -d distilled_emotion` finds them.
 
-Each becomes a folder of links, s3prl/downstream/<name>/{__init__,expert}.py and config.yaml. s3prl_dd stays installed
-beside S3PRL. Our upstreams are on the hub only under our launcher, and so are the remedies for new libraries: where
-the clone's own recipes do not run, run `python -m s3prl_dd.run_downstream` instead.
+Each becomes a folder of links, s3prl/downstream/<name>/{__init__,expert}.py and config.yaml. Beside run_downstream.py
+comes a link named torchaudio.py, through which S3PRL runs on new libraries (plugin/torchaudio.py). s3prl_dd stays
+installed beside S3PRL. Our upstreams are on the hub only under our launcher.
 """
 
 import shutil
@@ -19,15 +19,14 @@ def link(clone):
     Raises UserError where `clone` is none, or something of another origin stands in the way (nothing is changed then).
     """
     folder = _downstream_folder(clone)
-    for name in downstreams():
-        for path, target in _links(folder, name):
-            if path.parent.is_symlink() or (path.exists() or path.is_symlink()) and not _points_to(path, target):
-                raise UserError(f"{path}: exists and is not a link of s3prl_dd. Move it away first.")
-    for name in downstreams():
-        for path, target in _links(folder, name):
-            if not path.is_symlink():
-                path.parent.mkdir(exist_ok=True)
-                path.symlink_to(target)
+    links = [*_remedy(folder), *(pair for name in downstreams() for pair in _links(folder, name))]
+    for path, target in links:
+        if path.parent.is_symlink() or (path.exists() or path.is_symlink()) and not _points_to(path, target):
+            raise UserError(f"{path}: exists and is not a link of s3prl_dd. Move it away first.")
+    for path, target in links:
+        if not path.is_symlink():
+            path.parent.mkdir(exist_ok=True)
+            path.symlink_to(target)
     return [folder / name for name in downstreams()]
 
 
@@ -35,6 +34,9 @@ def unlink(clone):
     """Remove what link made, and nothing else. returns: list of the folders that are gone"""
     folder = _downstream_folder(clone)
     gone = []
+    for path, target in _remedy(folder):
+        if _points_to(path, target):
+            path.unlink()
     for name in downstreams():
         links = [path for path, target in _links(folder, name) if _points_to(path, target)]
         for path in links:
@@ -59,6 +61,11 @@ def _links(folder, name):
     targets = {path.name: path for path in (DOWNSTREAM / name).glob("*.py")}
     targets["config.yaml"] = CONFIGS / f"{name}.yaml"
     return [(folder / name / file, target.resolve()) for file, target in targets.items()]
+
+
+def _remedy(folder):
+    """[(link, target)] of the module that lets the run_downstream.py above this folder import torchaudio."""
+    return [(folder.parent / "torchaudio.py", Path(__file__).with_name("torchaudio.py").resolve())]
 
 
 def _points_to(path, target):
