@@ -42,7 +42,7 @@ def parser():
             if isinstance(default, bool):
                 verb.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
             elif isinstance(default, list):
-                verb.add_argument(name, nargs="*", type=budget if item.name == "budgets" else str, metavar="VALUE")
+                verb.add_argument(name, nargs="*", type={"budgets": budget, "head_lrs": float}.get(item.name, str), metavar="VALUE")
             elif item.name == "corpus":
                 verb.add_argument(name, choices=sorted(CORPORA))
             else:

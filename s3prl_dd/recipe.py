@@ -49,7 +49,7 @@ class Settings:
     seeds: int = 1  # heads of each arm
     head_steps: int = 600  # of S3PRL's runner
     head_batch: int = 32  # utterances a step
-    head_lr: float = 1e-3  # Adam
+    head_lrs: list[float] = field(default_factory=lambda: [1e-3])  # Adam; every head takes the best on dev
     labels: str = "soft"  # of the generated samples: soft | hard
     center: bool = True  # shift each class of a set of samples to the class's mean, see Generator.shift
     base: str | None = None  # another run's folder: its metadata, features, pool and heads on real data serve here too
@@ -125,14 +125,23 @@ class Run:
         self.generator = self.out / "generator.safetensors"
         self.results = self.out / "results.json"
 
-    def expdir(self, arm, seed):
-        return (self.out if arm.startswith("distilled") else self.base) / "exp" / f"{arm}_seed{seed}"
+    def expdir(self, arm, seed, lr=None):
+        """S3PRL's expdir of a head; lr None is the first of head_lrs."""
+        others = f"_lr{lr:g}" if lr not in (None, self.settings.head_lrs[0]) else ""
+        return (self.out if arm.startswith("distilled") else self.base) / "exp" / f"{arm}_seed{seed}{others}"
 
     def scores(self):
-        """run.json of every expdir that this run may call its own."""
+        """The score (run.json) of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
         found = [*(self.base / "exp").glob("*_seed*/run.json"), *(self.out / "exp").glob("distilled*_seed*/run.json")]
-        return [read_json(path) for path in sorted(set(found)) if self.base == self.out or path.is_relative_to(self.out)
-                or not path.parent.name.startswith("distilled")]
+        best = {}
+        for path in sorted(set(found)):
+            if self.base != self.out and not path.is_relative_to(self.out) and path.parent.name.startswith("distilled"):
+                continue  # the base's own generator's
+            score = read_json(path)
+            key = score["arm"], score["seed"]
+            if key not in best or score["dev_uar"] > best[key]["dev_uar"]:
+                best[key] = score
+        return [best[key] for key in sorted(best)]
 
     @property
     def fold(self):
@@ -156,7 +165,7 @@ def prepare(run):
 
 
 def real(run):
-    """metadata -> SER heads on all real training data, by S3PRL's runner; its layer weights serve the extraction"""
+    """metadata -> SER heads on all real training data, by S3PRL's runner; the first one's layer weights serve the extraction"""
     run_arms(run, ["real"])
 
 
@@ -268,22 +277,22 @@ def report(run):
 def run_arms(run, arms):
     """Train a head for each arm (by name) and seed through S3PRL's runner, in processes of their own."""
     settings = run.settings
-    todo = [(arm, seed) for arm in arms for seed in range(settings.seeds)
-            if not (run.expdir(arm, seed) / "run.json").is_file()]
+    todo = [(arm, seed, lr) for arm in arms for seed in range(settings.seeds) for lr in settings.head_lrs
+            if not (run.expdir(arm, seed, lr) / "run.json").is_file()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = settings.jobs or (cores if settings.device_name() == "cpu" else 1)
     jobs = max(1, min(jobs, len(todo)))
     with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress, ThreadPoolExecutor(jobs) as pool:
         def one(item):
             score = run_downstream(run, *item, threads=max(1, cores // jobs))
-            progress.write(f"{item[0]} seed {item[1]}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
+            progress.write(f"{item[0]} seed {item[1]} lr {item[2]:g}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
                            f"{score['seconds']:.0f} s")
             progress.update()
 
         list(pool.map(one, todo))
 
 
-def arm_overrides(run, arm):
+def arm_overrides(run, arm, lr):
     """(downstream, overrides) of S3PRL's runner for an arm."""
     settings = run.settings
     data = {"root": run.corpus["root"], "meta_data": str(run.metadata.resolve()), "test_fold": settings.fold, "num_workers": 0,
@@ -301,19 +310,19 @@ def arm_overrides(run, arm):
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
     overrides |= {"config.runner.total_steps": settings.head_steps, "config.runner.gradient_accumulate_steps": 1,
                   "config.runner.eval_step": every, "config.runner.log_step": every, "config.runner.save_step": settings.head_steps,
-                  "config.optimizer.lr": settings.head_lr}
+                  "config.optimizer.lr": lr}
     return downstream, overrides
 
 
-def run_downstream(run, arm, seed, threads=1):
+def run_downstream(run, arm, seed, lr, threads=1):
     """One run of S3PRL; returns its score and keeps it, with the command, in <expdir>/run.json."""
-    settings, expdir = run.settings, run.expdir(arm, seed)
-    downstream, overrides = arm_overrides(run, arm)
+    settings, expdir = run.settings, run.expdir(arm, seed, lr)
+    downstream, overrides = arm_overrides(run, arm, lr)
     flags = [*upstream_flags(settings), "--device", settings.device_name(), "--feature_cache", str(settings.feature_cache),
              "--feature_folder", str(run.means)]
     started = time.time()
     command = start_s3prl(expdir, downstream, flags, overrides, seed, threads)
-    score = {"arm": arm, "seed": seed, "seconds": time.time() - started, **best_on_dev(expdir), "command": command}
+    score = {"arm": arm, "seed": seed, "lr": lr, "expdir": expdir.name, "seconds": time.time() - started, **best_on_dev(expdir), "command": command}
     write_json(expdir / "run.json", score)
     return score
 

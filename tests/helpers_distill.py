@@ -26,7 +26,7 @@ FEATURES = {"upstream": "made", "upstream_ckpt_digest": None, "selection": "hidd
 CORPUS = {"name": "gauss", "synthetic": True, "fold": "fold1", "train_speakers": ["s1", "s2"], "test_speakers": ["s0"],
           "test_digest": "0"}
 ALL_TERMS = {"gradient_penalty": 10, "critic_class": 1, "critic_class_fake": 0.5, "feature_matching": 1, "generator_class": 1,
-             "softmax_matching": 1, "diversity": 0.3, "mmd": 1, "gradient_matching": 1}
+             "softmax_matching": 1, "diversity": 0.3, "mmd": 1}
 
 
 def utterances(labels, key, dim=DIM):

@@ -42,7 +42,7 @@ def make_run(out, arms=("real", "distilled_full"), uars=(0.8, 0.7), seed=0, upst
         expdir = out / "exp" / f"{arm}_seed0"
         expdir.mkdir(parents=True)
         write_head(expdir / "dev-best.ckpt")
-        (expdir / "log.log").write_text("dev uar at step 8: 0.5\ndev at step 8: 0.5\n" f"test uar at step 8: {uar}\ntest at step 8: 0.6\n")
+        write_json(expdir / "run.json", {"arm": arm, "seed": 0, "dev_uar": 0.5, "uar": uar, "expdir": expdir.name})
     return out
 
 

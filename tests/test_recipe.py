@@ -28,7 +28,7 @@ def test_settings_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"corpus": "emodb"}, {"upstream": "hubert"}, {"fold": "fold2"}, {"experts": 4}, {"overrides": ["steps=6"]},
-                                    {"normalize": True}, {"head_lr": 1e-2}, {"labels": "hard"}, {"layer": 3}])
+                                    {"normalize": True}, {"head_lrs": [1e-2]}, {"labels": "hard"}, {"layer": 3}])
 def test_changed_settings_are_refused(tmp_path, change):
     Settings.of(tmp_path, {"corpus": "ravdess"})
     before = (tmp_path / "run.json").read_text()
@@ -61,9 +61,9 @@ def test_mistakes_show_before_they_are_kept(tmp_path, change, told):
 def test_command_line_reaches_the_settings(tmp_path, capsys):
     """`s3prl-dd distill` on an empty run: flags are kept, and the missing stage is named."""
     out = str(tmp_path / "run")
-    assert cli.main(["distill", "--out", out, "--head-lr", "0.01", "--budgets", "6", "12", "--no-normalize", "--overrides", "steps=3"]) == 2
+    assert cli.main(["distill", "--out", out, "--head-lrs", "0.01", "0.1", "--budgets", "6", "12", "--no-normalize", "--overrides", "steps=3"]) == 2
     kept = json.loads((tmp_path / "run/run.json").read_text())
-    assert (kept["head_lr"], kept["budgets"], kept["normalize"], kept["overrides"]) == (0.01, [6, 12], False, ["steps=3"])
+    assert (kept["head_lrs"], kept["budgets"], kept["normalize"], kept["overrides"]) == ([0.01, 0.1], [6, 12], False, ["steps=3"])
     assert "s3prl-dd prepare" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["distill", "--out", out, "--corpus", "nothing"])
@@ -129,7 +129,7 @@ def run(tmp_path):
             folder = out / "exp" / f"{arm}_seed{seed}"
             folder.mkdir(parents=True)
             (folder / "run.json").write_text(json.dumps({"arm": arm, "seed": seed, "seconds": 60 + seed, "step": 5, "dev_uar": 0.9, "uar": uar,
-                                                         "accuracy": 0.5, "command": f"python {arm}"}))
+                                                         "accuracy": 0.5, "command": f"python {arm}", "lr": 1e-3, "expdir": folder.name}))
     (out / "gan").mkdir()
     (out / "gan/seconds.json").write_text('{"distill": 123.4}')
     return Run(out, Settings.of(out, {"labels": "hard", "upstream": "made", "seeds": 2}))
@@ -188,7 +188,7 @@ def test_finished_runs_are_not_run_again(run, monkeypatch):
                         {"uar": 0.5, "dev_uar": 0.5, "seconds": 1})
     run.settings.budgets, run.settings.seeds = [6], 3
     recipe.train(run)
-    assert sorted(calls) == [("distilled_6ppc", 2), ("distilled_full", 2), ("random_real_6ppc", 2)]
+    assert sorted(calls) == [("distilled_6ppc", 2, 1e-3), ("distilled_full", 2, 1e-3), ("random_real_6ppc", 2, 1e-3)]
 
 
 def test_command_of_an_arm(run, monkeypatch):
@@ -203,7 +203,7 @@ def test_command_of_an_arm(run, monkeypatch):
 
     monkeypatch.setattr(workers, "run_downstream", fake)
     run.settings.layer, run.settings.device = 3, "cpu"
-    score = recipe.run_downstream(run, "distilled_6ppc", 7)
+    score = recipe.run_downstream(run, "distilled_6ppc", 7, 1e-3)
     assert score["uar"] == 0.32 and json.loads((run.expdir("distilled_6ppc", 7) / "run.json").read_text()) == score
     command = commands[0]
     flag = lambda name: command[command.index(name) + 1]
@@ -215,8 +215,8 @@ def test_command_of_an_arm(run, monkeypatch):
     assert options["config.downstream_expert.datarc.test_fold"] == "'fold1'" and options["config.optimizer.lr"] == "0.001"
     assert shlex.split(score["command"]) == ["python", "-m", "s3prl_dd.run_downstream", *command]
     with pytest.raises(UserError, match="(?s)ended with code 1.*stdout.log:.*ValueError: it broke"):
-        recipe.run_downstream(run, "distilled_6ppc", 7)
-    downstream, _ = recipe.arm_overrides(run, "random_real_6ppc")
+        recipe.run_downstream(run, "distilled_6ppc", 7, 1e-3)
+    downstream, _ = recipe.arm_overrides(run, "random_real_6ppc", 1e-3)
     assert downstream == "emotion"
 
 
@@ -229,3 +229,59 @@ def test_experts_and_distill_leave_finished_files_alone(run, capsys):
 def test_labels_of():
     metadata = Metadata(LABELS, (Utterance("a", "sad", "s"), Utterance("b", "neu", "s")))
     assert recipe.labels_of(metadata).tolist() == [2, 0]
+
+
+# learning rates, runs on a base, runs side by side
+
+
+def keep_score(out, arm, seed, uar, dev_uar, lr=1e-3, suffix=""):
+    folder = out / "exp" / f"{arm}_seed{seed}{suffix}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"arm": arm, "seed": seed, "seconds": 1, "step": 5, "dev_uar": dev_uar, "uar": uar,
+                                                 "accuracy": 0.5, "command": "", "lr": lr, "expdir": folder.name}))
+
+
+def test_each_head_takes_the_learning_rate_that_is_best_on_dev(run):
+    """By dev, though test is worse; of equals the first."""
+    keep_score(run.out, "real", 0, 0.1, 0.95, 1e-2, "_lr0.01")
+    keep_score(run.out, "real", 1, 0.1, 0.9, 1e-2, "_lr0.01")
+    assert collect(run)["arms"]["real"]["uar_per_seed"] == [0.1, 0.84] and collect(run)["arms"]["real"]["lr_per_seed"] == [1e-2, 1e-3]
+    run.settings.head_lrs = [1e-3, 1e-2]
+    assert run.expdir("real", 0, 1e-3) == run.expdir("real", 0) == run.out / "exp/real_seed0"
+    assert run.expdir("real", 0, 1e-2) == run.out / "exp/real_seed0_lr0.01"
+    assert recipe.arm_overrides(run, "real", 1e-2)[1]["config.optimizer.lr"] == 1e-2
+
+
+def test_a_run_on_a_base_takes_all_but_its_generator_from_there(run, tmp_path):
+    out = tmp_path / "variant"
+    settings = Settings.of(out, {"base": str(run.out), "config": "ablation_sml", "labels": "hard", "center": False, "seeds": 2})
+    other = Run(out, settings)
+    assert (settings.upstream, settings.corpus, settings.config) == ("made", run.settings.corpus, "ablation_sml")
+    assert (other.metadata, other.features, other.pool) == (run.metadata, run.features, run.pool)
+    assert other.expdir("real", 1) == run.expdir("real", 1) and other.expdir("distilled_full", 1) == out / "exp/distilled_full_seed1"
+    keep_score(out, "distilled_full", 0, 0.3, 0.9)
+    arms = collect(other)["arms"]
+    assert set(arms) == {"real", "random_real_6ppc", "random_real_100ppc", "distilled_full"} and arms["distilled_full"]["uar_per_seed"] == [0.3]
+    again = Settings.of(out, {})
+    assert again == settings
+    assert Settings.of(tmp_path / "third", {"base": str(out)}).base == str(run.out)  # not a chain
+    with pytest.raises(UserError, match="--upstream fbank: --base .* was made with made"):
+        Settings.of(tmp_path / "fourth", {"base": str(run.out), "upstream": "fbank"})
+    with pytest.raises(UserError, match="run.json: not there yet"):
+        Settings.of(tmp_path / "fifth", {"base": str(tmp_path / "nothing")})
+
+
+def test_compare(run, tmp_path, capsys):
+    out = tmp_path / "variant"
+    other = Run(out, Settings.of(out, {"base": str(run.out), "config": "ablation_sml", "labels": "hard", "center": False, "seeds": 2}))
+    keep_score(out, "distilled_full", 0, 0.3, 0.9), keep_score(out, "distilled_full", 1, 0.5, 0.9)
+    for each in (run, other):
+        (each.out / "results.json").write_text(json.dumps(collect(each)))
+    assert cli.main(["compare", str(run.out), str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    real, = (line for line in lines if line.startswith("all real data"))
+    assert real.split()[3:] == ["82.0", "82.0", "2.8", "2", "100.0%"]
+    sml, = (line for line in lines if "ablation_sml" in line)
+    assert "hard labels uncentred" in sml and sml.split()[-5:] == ["40.0", "40.0", "14.1", "2", "48.8%"]
+    assert sum(line.startswith("GAN samples, full size") for line in lines) == 2
+    assert cli.main(["compare", str(tmp_path)]) == 2 and "results.json: not there" in capsys.readouterr().err

@@ -13,7 +13,6 @@ TERMS = {  # every loss term by name; a weight of 0 leaves it out
     "softmax_matching": "Eq. 6 and 8, lambda_SML",
     "diversity": "Eq. 7 and 8, lambda_DIV",
     "mmd": "beyond the paper: maximum mean discrepancy of utterance means within the class",
-    "gradient_matching": "beyond the paper: gradient of the pool's heads on real and generated data, class by class",
 }
 
 
@@ -24,7 +23,7 @@ class DistillConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     lambdas: dict[str, float] = field(default_factory=dict)  # weights of TERMS; what is not named is 0
     steps: int = 2000  # generator steps
-    batch: int = 64  # samples of a step over all ranks, a multiple of the classes; classes are balanced
+    batch: int = 64  # samples of a step over all ranks, rounded down to as many of each class
     critic_steps: int = 5  # critic updates before each generator update (WGAN-GP)
     generator_lr: float = 3e-4  # Adam
     critic_lr: float = 3e-4
@@ -72,4 +71,4 @@ class DistillConfig:
 
     @property
     def needs_pool(self):
-        return self.teacher or self.weight("softmax_matching") > 0 or self.weight("gradient_matching") > 0
+        return self.teacher or self.weight("softmax_matching") > 0

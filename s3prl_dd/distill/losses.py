@@ -118,36 +118,3 @@ def maximum_mean_discrepancy(real, fake, bandwidths=(0.5, 1.0, 2.0)):
 
     same, count = kernel(fake, fake), len(fake)
     return (same.sum() - same.diagonal().sum()) / (count * (count - 1)) - 2 * kernel(fake, real).mean()
-
-
-def head_gradients(logits, means, labels):
-    """Cross-entropy gradient of linear heads at each sample: (p - onehot(y)) x^T. [M, B, C], [B, D], [B] -> [M, B, C, D+1].
-
-    The SUPERB head is linear in the utterance mean, so this is all of its gradient that the data shape.
-    """
-    error = logits.softmax(dim=-1) - F.one_hot(labels, logits.shape[-1])  # [M, B, C]
-    extended = torch.cat([means, torch.ones_like(means[:, :1])], dim=1)  # [B, D + 1]
-    return error[..., None] * extended[:, None]
-
-
-def gradient_matching(real, fake):
-    """Squared distance of the mean head gradients on real and generated data, without the bias of a small batch.
-
-    real: [M, N, ...] and fake: [M, B, ...] per-sample gradients, B even. The two halves of the batch give independent
-    deviations a and b from the real mean; E[<a, b>] = ||E[fake] - E[real]||^2, whereas the square of the whole batch's
-    deviation would also punish the samples' spread. In units of the real gradients' mean squared norm, head by head.
-    """
-    target, scale = gradient_target(real)
-    return gradient_deviation(target, scale, fake)
-
-
-def gradient_target(real):
-    """real: [M, N, ...] per-sample gradients -> their mean [M, ...] and mean squared norm [M]"""
-    return real.mean(dim=1), real.flatten(2).square().sum(dim=2).mean(dim=1).clamp(min=1e-12)
-
-
-def gradient_deviation(target, scale, fake):
-    """gradient_matching with the real side given by gradient_target."""
-    first, second = fake.chunk(2, dim=1)
-    a, b = ((half.mean(dim=1) - target).flatten(1) for half in (first, second))
-    return ((a * b).sum(dim=1) / scale).mean()

@@ -43,7 +43,7 @@ class Trainer:
         """config: DistillConfig; data: TrainingData; pool: experts.Pool where config.needs_pool; header: the generator
         file's labels, features and corpus blocks."""
         if config.needs_pool and pool is None:
-            raise UserError("this configuration needs a pool of experts (softmax or gradient matching, or a teacher). "
+            raise UserError("this configuration needs a pool of experts (softmax matching, or a teacher). "
                             "Run `s3prl-dd experts` first, or set teacher: false and these weights to 0.")
         self.config, self.data, self.pool, self.out, self.device = config, data, pool, Path(out), torch.device(device)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -53,9 +53,10 @@ class Trainer:
             raise UserError(f"the pool's heads take {pool.heads.get('projector.weight').shape[2]} dimensions, these features have "
                             f"{network.dim}. Run `s3prl-dd experts` on the same features.")
         share = network.classes * self.world
-        if config.batch % (share * (2 if config.weight("gradient_matching") else 1)) or config.batch < 2 * share:
-            raise UserError(f"batch {config.batch}: must be a multiple of classes x ranks = {share}, at least two (an even "
-                            "number with gradient matching) of each class on each rank.")
+        if config.batch < 2 * share:
+            raise UserError(f"batch {config.batch}: too small for two samples of each of {network.classes} classes on each of "
+                            f"{self.world} rank(s). Set it to {2 * share} or more.")
+        config.batch -= config.batch % share  # as many of each class on each rank
         if min(data.class_counts) < 1:
             raise UserError(f"a class has no training example (counts {data.class_counts}). Prepare the corpus again.")
         torch.manual_seed(config.seed)  # torch's layers draw their initial weights from the global stream only
@@ -85,11 +86,6 @@ class Trainer:
             self.heads = self.pool.heads.to(self.device).requires_grad_(False)
             if self.config.teacher:
                 self.teacher = tuple(tensor.detach() for tensor in self.pool.teacher().linear())
-        if self.config.weight("gradient_matching"):
-            logits = self.heads.of_means(means)  # [M, N, C]
-            self.real_gradients = [  # by class: mean [M, C, D + 1] and mean squared norm [M]
-                losses.gradient_target(losses.head_gradients(logits[:, here], self.real_means[here], self.real_labels[here]))
-                for here in (self.real_labels == label for label in range(len(self.data.class_counts)))]
 
     # one update
 
@@ -149,15 +145,14 @@ class Trainer:
             terms["generator_class"] = F.cross_entropy(on_fake.logits.float(), labels)
         if warm:
             return terms
-        if any(map(weight, ("softmax_matching", "diversity", "mmd", "gradient_matching"))):
+        if any(map(weight, ("softmax_matching", "diversity", "mmd"))):
             # these compare samples, so every rank sees the whole batch; their gradients add up in all_gather's backward
             all_fake, all_labels = gather(fake, self.world), labels.repeat(self.world)
             raw = all_fake * self.std + self.mean  # [B, T, D]
             units = (raw.mean(dim=1) - self.center) / self.spread  # [B, D]
-        if weight("softmax_matching") or weight("gradient_matching"):
+        if weight("softmax_matching"):
             drawn = torch.randint(len(self.pool), (config.softmax_heads,), generator=keyed(config.seed, "heads", step))
             heads = self.heads.pick(drawn)
-        if weight("softmax_matching"):
             real_raw = gather(real, self.world) * self.std + self.mean
             with torch.no_grad():
                 real_logits = heads(real_raw)
@@ -179,11 +174,6 @@ class Trainer:
             terms["mmd"] = torch.stack([
                 losses.maximum_mean_discrepancy(self.real_means[self.real_labels == label], units[all_labels == label])
                 for label in range(config.network.classes)]).mean()
-        if weight("gradient_matching"):
-            gradients = losses.head_gradients(heads.of_means(raw.mean(dim=1)), units, all_labels)  # [M, B, C, D + 1]
-            terms["gradient_matching"] = torch.stack([
-                losses.gradient_deviation(mean[drawn], scale[drawn], gradients[:, all_labels == label])
-                for label, (mean, scale) in enumerate(self.real_gradients)]).mean()
         return terms
 
     def update(self, network, optimizer, terms, step):

@@ -115,12 +115,11 @@ def _same_features(runs):
 
 def heads_of(run, arm):
     """[(checkpoint, SER test UAR), ...] of an arm, by seed."""
-    found = []
-    for expdir in sorted((run.out / "exp").glob(f"{arm}_seed*"), key=lambda path: int(path.name.rpartition("_seed")[2])):
-        if (expdir / "dev-best.ckpt").is_file():
-            found.append(((expdir / "dev-best.ckpt").resolve(), recipe.best_on_dev(expdir)["uar"]))
+    folder = (run.out if arm.startswith("distilled") else run.base) / "exp"
+    scores = [score for score in run.scores() if score["arm"] == arm]
+    found = [((folder / score["expdir"] / "dev-best.ckpt").resolve(), score["uar"]) for score in scores]
     if not found:
-        raise UserError(f"{run.out}/exp: no head of arm {arm!r} (no {arm}_seed*/dev-best.ckpt). Run `s3prl-dd run --out {run.out}` "
+        raise UserError(f"{run.out}/exp: no head of arm {arm!r} (no {arm}_seed*/run.json). Run `s3prl-dd run --out {run.out}` "
                         "first, or choose another --arm.")
     return found
 
@@ -219,7 +218,8 @@ def run_sid(run, checkpoint, tree, expdir, seed, lr, settings, device, threads):
     overrides |= {"config.runner.total_steps": settings.steps, "config.runner.gradient_accumulate_steps": 1, "config.runner.log_step": every,
                   "config.runner.eval_step": every, "config.runner.save_step": settings.steps, "config.optimizer.lr": lr}
     flags = ["-u", "ser_projector", "-k", str(checkpoint)] if checkpoint else recipe.upstream_flags(run.settings)
-    flags += ["--device", device, "--feature_cache", str(settings.feature_cache)]
+    flags += ["--device", device, "--feature_cache", str(settings.feature_cache),
+              "--feature_folder", str(expdir.parent.parent / "means")]
     command = recipe.start_s3prl(expdir, "voxceleb1", flags, overrides, seed, threads)
     score = {**wanted, "seed": seed, **best_on_dev(expdir), "command": command}
     write_json(expdir / "run.json", score)

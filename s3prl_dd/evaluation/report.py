@@ -27,7 +27,8 @@ def collect(run):
             "uar": float(np.mean([score["uar"] for score in scores])), "uar_per_seed": [score["uar"] for score in scores],
             "dev_uar": float(np.mean([score["dev_uar"] for score in scores])),
             "accuracy": float(np.mean([score["accuracy"] for score in scores])), "points": points(arm, counts),
-            "train_seconds": float(np.mean([score["seconds"] for score in scores])), "command": scores[0]["command"]}
+            "train_seconds": float(np.mean([score["seconds"] for score in scores])),
+            "lr_per_seed": [score["lr"] for score in scores], "command": scores[0]["command"]}
     root = Path(corpus["root"])
     sizes = {"audio": sum((root / item.path).stat().st_size for item in fold.train.utterances)}
     if (run.features / "header.json").is_file():

@@ -3,7 +3,7 @@
 All of S3PRL's flags mean what they mean there. Added:
 
     --feature_cache GB  keep a frozen upstream's hidden states of real audio in memory, up to GB gigabytes (default 0: off);
-                        of an emotion head that reads utterance means alone, only these (exact, and much faster)
+                        of a head that reads utterance means alone (SUPERB's ER and SID), only these (exact, and much faster)
     --feature_folder D  with it: keep such means in folder D too, for the runs that follow
     -c                  may be left away for distilled_emotion, emotion and voxceleb1, or name a shipped configuration
     --device            may be left away: cuda where there is a GPU, else cpu
@@ -155,7 +155,7 @@ def make_runner(gigabytes=0.0, folder=None):
             """Whether utterance means of a frozen upstream are all that the run's head reads."""
             args, head = self.args, self.config.get("downstream_expert", {}).get("modelrc", {})
             return bool(gigabytes and not args.upstream_trainable and not args.upstream_feature_normalize
-                        and args.downstream in ("emotion", "distilled_emotion") and reads_means(head))
+                        and args.downstream in ("emotion", "distilled_emotion", "voxceleb1") and reads_means(head))
 
         def _get_featurizer(self):
             """With it the frozen upstream: Featurizer tries the plain one on noise, which is not worth keeping."""
