@@ -52,6 +52,7 @@ class Settings:
     head_lrs: list[float] = field(default_factory=lambda: [1e-3])  # Adam; every head takes the best on dev
     labels: str = "soft"  # of the generated samples: soft | hard
     center: bool = True  # shift each class of a set of samples to the class's mean, see Generator.shift
+    pool_from: list[str] = field(default_factory=list)  # expdirs of S3PRL's own emotion runs: their states-*.ckpt are the pool
     base: str | None = None  # another run's folder: its metadata, features, pool and heads on real data serve here too
     feature_cache: float = 4.0  # gigabytes of hidden states in memory, see `s3prl_dd.run_downstream --help`
     jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
@@ -192,22 +193,40 @@ def extract(run):
 
 def experts(run):
     """features -> pool of SER heads along their training"""
-    from .experts.pool import train_pool
+    from .experts.pool import Pool, train_pool
     from .features.store import FeatureStore
 
     if run.pool.is_file():
         return say(f"pool is there: {run.pool}")
     store, fold = FeatureStore(run.features), run.fold
     train, dev = ((store.means(store.select(part)), labels_of(part)) for part in (fold.train, fold.dev))
-    pool = train_pool(train, dev, seeds=run.settings.experts, classes=len(fold.train.labels))
+    if run.settings.pool_from:
+        pool = Pool.from_s3prl(states_of(run.settings.pool_from), dev)
+    else:
+        pool = train_pool(train, dev, seeds=run.settings.experts, classes=len(fold.train.labels))
     pool.save(run.pool)
-    say(f"{len(pool)} snapshots of {run.settings.experts} heads, best UAR on dev {max(pool.dev_uar):.3f}")
+    say(f"{len(pool)} snapshots of {len(set(pool.seeds))} heads, best UAR on dev {max(pool.dev_uar):.3f}")
+
+
+def states_of(expdirs):
+    """[(path, checkpoint)] of all states-*.ckpt in S3PRL's expdirs. (S3PRL keeps `max_keep` of them.)"""
+    from .plugin.featurizer import read_checkpoint
+
+    found = []
+    for expdir in map(Path, expdirs):
+        paths = sorted(expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.rpartition("-")[2]))
+        if not paths:
+            raise UserError(f"{expdir}: no states-*.ckpt in it. Give expdirs of S3PRL's `-d emotion` runs.")
+        found += [(path, read_checkpoint(path)) for path in paths]
+    return found
 
 
 def distill(run, progress=True):
     """features + pool -> generator file"""
     if run.generator.is_file():
         return say(f"generator is there: {run.generator}")
+    if run.settings.distill_config().network.architecture == "gaussian":
+        return fit_gaussian(run)
     trainer = make_trainer(run)
     started = time.time()
     resumed = (run.gan / "checkpoint.pt").is_file()  # then the time is not that of the whole distillation
@@ -222,10 +241,26 @@ def distill(run, progress=True):
             f"({run.generator.stat().st_size / 1e6:.2f} MB)")
 
 
+def fit_gaussian(run):
+    """The generator file of the closed-form baseline."""
+    from .distill.gaussian import fit_gaussian as fit
+
+    config, data, header, pool = distill_inputs(run)
+    fit(config, data, header, pool).save(run.generator, half=config.half_file)
+    say(f"a Gaussian of each class: {run.generator} ({run.generator.stat().st_size / 1e6:.2f} MB)")
+
+
 def make_trainer(run):
     """The Trainer of a run, from its features and pool."""
-    from .distill.data import TrainingData
     from .distill.trainer import Trainer
+
+    config, data, header, pool = distill_inputs(run)
+    return Trainer(config, data, run.gan, header, pool, run.settings.device_name())
+
+
+def distill_inputs(run):
+    """(DistillConfig, TrainingData, the generator file's labels, features and corpus blocks, Pool or None)"""
+    from .distill.data import TrainingData
     from .experts.pool import Pool
     from .features.store import FeatureStore
 
@@ -238,7 +273,7 @@ def make_trainer(run):
         "train_speakers": sorted({*fold.train.speakers, *fold.dev.speakers}), "test_speakers": fold.test.speakers,
         "test_digest": fold.test.digest()}}
     pool = Pool.load(need(run.pool, "experts")) if config.needs_pool else None
-    return Trainer(config, data, run.gan, header, pool, settings.device_name())
+    return config, data, header, pool
 
 
 def train(run):
@@ -284,7 +319,7 @@ def run_arms(run, arms):
     jobs = max(1, min(jobs, len(todo)))
     with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress, ThreadPoolExecutor(jobs) as pool:
         def one(item):
-            score = run_downstream(run, *item, threads=max(1, cores // jobs))
+            score = run_downstream(run, *item, threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs)))
             progress.write(f"{item[0]} seed {item[1]} lr {item[2]:g}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
                            f"{score['seconds']:.0f} s")
             progress.update()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from s3prl_dd.errors import UserError
 from s3prl_dd.experts.heads import ATTENTION_KEYS, SUPERB_KEYS, Heads, pool_mean
 from s3prl_dd.experts.pool import Pool, clip_each, score_heads, train_heads, train_pool
+from s3prl_dd.recipe import states_of
 
 
 def s3prl_head(kind, dim=6, classes=4, seed=0):
@@ -207,12 +208,17 @@ def write_checkpoint(path, head, step, **more):
 
 def test_pool_from_s3prl_runs(tmp_path):
     heads = [s3prl_head("superb", seed=seed) for seed in range(3)]
-    paths = [write_checkpoint(tmp_path / f"run{seed}" / f"states-{seed}00.ckpt", head, seed * 100) for seed, head in enumerate(heads)]
-    pool = Pool.from_s3prl(paths)
+    for seed, steps in enumerate([(1000, 200), (200,)]):
+        for step in steps:
+            write_checkpoint(tmp_path / f"run{seed}" / f"states-{step}.ckpt", heads[seed + (step == 1000)], step)
+    checkpoints = states_of([tmp_path / "run0", tmp_path / "run1"])
+    assert [path.name for path, _ in checkpoints] == ["states-200.ckpt", "states-1000.ckpt", "states-200.ckpt"]
+    dev = torch.randn(8, 6), torch.tensor([0, 1, 2, 3] * 2)
+    pool = Pool.from_s3prl(checkpoints, dev)
     frames = torch.randn(2, 5, 6)
-    for index, head in enumerate(heads):
+    for index, head in enumerate((heads[0], heads[1], heads[1])):
         torch.testing.assert_close(pool.heads(frames)[index], head["model"](head["projector"](frames), torch.tensor([5, 5]))[0])
-    assert pool.steps == [0, 100, 200] and len(set(pool.seeds)) == 3 and len(pool.teacher()) == 3
+    assert pool.steps == [200, 1000, 200] and len(pool.teacher()) == 2 and pool.dev_uar == score_heads(pool.heads, *dev)
 
 
 def test_other_checkpoints_are_refused(tmp_path):
@@ -220,14 +226,33 @@ def test_other_checkpoints_are_refused(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "exploded"), "w"))
 
-    with pytest.raises(UserError, match="no S3PRL checkpoint given"):
-        Pool.from_s3prl([])
-    other = write_checkpoint(tmp_path / "other.ckpt", nn.Linear(2, 2), 1)
-    with pytest.raises(UserError, match="other.ckpt: not a checkpoint of S3PRL's emotion head"):
-        Pool.from_s3prl([other])
-    torch.save({"Downstream": Bomb(), "Step": 1}, tmp_path / "bomb.ckpt")
-    (tmp_path / "cut.ckpt").write_bytes(other.read_bytes()[:200])
-    for name in ("bomb.ckpt", "cut.ckpt", "none.ckpt"):
-        with pytest.raises(UserError, match=f"{name}: not a checkpoint of S3PRL that can be read"):
-            Pool.from_s3prl([tmp_path / name])
+    dev = torch.randn(8, 5), torch.tensor([0, 1, 2, 3] * 2)
+    with pytest.raises(UserError, match="no states-.*ckpt in it"):
+        states_of([tmp_path])
+    other = write_checkpoint(tmp_path / "other/states-1.ckpt", nn.Linear(2, 2), 1)
+    with pytest.raises(UserError, match="states-1.ckpt: not a checkpoint of S3PRL's emotion head"):
+        Pool.from_s3prl(states_of([other.parent]), dev)
+    fits = write_checkpoint(tmp_path / "fits/states-1.ckpt", s3prl_head("superb"), 1)
+    with pytest.raises(UserError, match="takes 6 dimensions, these features have 5"):
+        Pool.from_s3prl(states_of([fits.parent]), dev)
+    for name, content in (("cut", other.read_bytes()[:200]), ("bomb", None)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "states-1.ckpt"
+        torch.save({"Downstream": Bomb(), "Step": 1}, path) if content is None else path.write_bytes(content)
+        with pytest.raises(UserError, match="states-1.ckpt: not a checkpoint of S3PRL, or cut off"):
+            states_of([path.parent])
     assert not (tmp_path / "exploded").exists()
+
+
+def test_pool_from_s3prl_in_the_recipe(tmp_path):
+    from helpers_distill import write_run
+
+    from s3prl_dd.recipe import Run, Settings, experts
+
+    out = write_run(tmp_path / "run")
+    dim, classes = (Pool.load(out / "pool.safetensors").heads.get(key).shape[-1] for key in ("projector.weight", "model.post_net.linear.bias"))
+    (out / "pool.safetensors").unlink()
+    head = nn.ModuleDict({"projector": nn.Linear(dim, 256), "model": nn.ModuleDict({"post_net": nn.ModuleDict({"linear": nn.Linear(256, classes)})})})
+    write_checkpoint(tmp_path / "exp/states-7.ckpt", head, 7)
+    experts(Run(out, Settings.of(out, {"pool_from": [str(tmp_path / "exp")]})))
+    assert Pool.load(out / "pool.safetensors").steps == [7]

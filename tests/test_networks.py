@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 
 from s3prl_dd.distill.networks import (
-    ARCHITECTURES, BatchNorm, Critic, NetworkConfig, SampleNorm, TimeAttention, TimeBatchNorm, TimeConv, TimeSampleNorm,
+    GANS, BatchNorm, Critic, NetworkConfig, SampleNorm, TimeAttention, TimeBatchNorm, TimeConv, TimeSampleNorm,
     Upsample, build_generator)
 
 
@@ -16,7 +16,7 @@ def small(architecture, **changes):
                             "critic_channels": 8, **changes})
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", GANS)
 @pytest.mark.parametrize("dim", [1, 39, 80, 240, 257, 288])
 @pytest.mark.parametrize("frames", [8, 24])
 def test_shapes(architecture, dim, frames):
@@ -30,7 +30,7 @@ def test_shapes(architecture, dim, frames):
     assert len(out.maps) == (4 if architecture == "gan_1d" else 8) + 2 * (dim == 39)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", GANS)
 @pytest.mark.parametrize("branch", [False, True])
 def test_every_parameter_is_used(architecture, branch):
     config = small(architecture, utterance_branch=branch)
@@ -41,7 +41,7 @@ def test_every_parameter_is_used(architecture, branch):
         assert parameter.grad is not None, name
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", GANS)
 def test_every_position_of_a_sample_depends_on_the_noise_and_label(architecture):
     """No border, cut-off dimension or frame is constant; outputs are not squashed into [-1, 1]."""
     torch.manual_seed(0)
@@ -85,11 +85,11 @@ def test_critic_layers_of_the_paper():
         critic = Critic(small(architecture))
         assert [[type(module) for module in layer] for layer in critic.layers] == [[nn.Conv2d, SampleNorm, nn.LeakyReLU]] * 8
         assert type(critic.score) is type(critic.classify) is nn.Linear
-    for architecture in ARCHITECTURES:
+    for architecture in GANS:
         assert not any(isinstance(module, BatchNorm) for module in Critic(small(architecture)).modules())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", GANS)
 def test_critic_scores_each_sample_by_itself(architecture):
     critic, frames = Critic(small(architecture, utterance_branch=True)), torch.randn(4, 8, 20)
     torch.testing.assert_close(critic(frames).score[1:2], critic(frames[1:2]).score)

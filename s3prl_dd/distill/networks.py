@@ -13,14 +13,14 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.distributed.nn.functional import all_reduce
 
-ARCHITECTURES = ("gan_cnn", "gan_att", "gan_1d")
+ARCHITECTURES = ("gan_cnn", "gan_att", "gan_1d", "gaussian")
 
 
 @dataclass
 class NetworkConfig:
     """Sizes of a GAN; all of it is stored in the generator file."""
 
-    architecture: str = "gan_1d"  # gan_cnn | gan_att (paper, Sec. 5.1) | gan_1d (ours: convolutions over time only)
+    architecture: str = "gan_1d"  # gan_cnn | gan_att (paper, Sec. 5.1) | gan_1d (ours: convolutions over time only) | gaussian (no GAN)
     classes: int = 4  # C, filled in from the label map
     dim: int = 768  # D, filled in from the features
     frames: int = 16  # T, frames of a sample; a multiple of 8 for the 2-D networks, of 4 for gan_1d
@@ -33,7 +33,7 @@ class NetworkConfig:
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
-        step = 4 if self.architecture == "gan_1d" else 8
+        step = {"gan_1d": 4, "gaussian": 1}.get(self.architecture, 8)
         if self.frames < step or self.frames % step:
             raise ValueError(f"frames must be a multiple of {step} for {self.architecture}, found {self.frames}")
         if self.kernel % 2 == 0 or min(self.classes, self.dim, self.noise, self.channels, self.critic_channels) < 1:
@@ -266,5 +266,18 @@ class Critic(nn.Module):
 UTTERANCE_SCALE = 5.0  # means of standardised frames spread by about 0.2 (RAVDESS); the branch sees about unit spread
 
 
+class Gaussian(nn.Module):
+    """No GAN: class mean + noise @ factor, the same in every frame (distill/gaussian.py). Noise has D dimensions."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.means = nn.Parameter(torch.zeros(config.classes, config.dim))
+        self.factor = nn.Parameter(torch.zeros(config.noise, config.dim))
+
+    def forward(self, noise, labels):
+        return (self.means[labels] + noise @ self.factor)[:, None].expand(-1, self.config.frames, -1)
+
+
 def build_generator(config):
-    return (Generator1d if config.architecture == "gan_1d" else Generator2d)(config)
+    return {"gan_1d": Generator1d, "gaussian": Gaussian}.get(config.architecture, Generator2d)(config)

@@ -1,7 +1,6 @@
 """The pool of experts: SER heads trained on real features, many seeds and many steps along their training (Eq. 6)."""
 
 import json
-import pickle
 from pathlib import Path
 
 import torch
@@ -57,28 +56,25 @@ class Pool:
         return cls(Heads(stack, about["kind"]), about["steps"], about["seeds"], about["dev_uar"])
 
     @classmethod
-    def from_s3prl(cls, checkpoints):
-        """A pool of states-*.ckpt files (or dev-best.ckpt) of real `-d emotion` runs, read weights-only."""
-        import argparse
+    def from_s3prl(cls, checkpoints, dev):
+        """A pool of checkpoints of S3PRL's own `-d emotion` runs: (path, dict) pairs, those of one folder count as one seed.
 
+        dev: (means [N, D], labels [N]) to score them on. Each run has learnt layer weights of its own, so on features of
+        other weights its heads are a little off.
+        """
         stacks, steps = [], []
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            for path in checkpoints:
-                try:
-                    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-                except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                    raise UserError(f"{path}: not a checkpoint of S3PRL that can be read ({error}). "
-                                    "Give states-*.ckpt or dev-best.ckpt of a `-d emotion` run.") from None
-                try:
-                    stacks.append({key: checkpoint["Downstream"][key] for key in SUPERB_KEYS})
-                except (KeyError, TypeError) as error:
-                    raise UserError(f"{path}: not a checkpoint of S3PRL's emotion head (no {error}).") from None
-                steps.append(checkpoint["Step"])
-        if not stacks:
-            raise UserError("no S3PRL checkpoint given for the pool.")
-        stack = {key: torch.stack([item[key] for item in stacks]) for key in SUPERB_KEYS}
-        seeds = [str(Path(path).parent) for path in checkpoints]
-        return cls(Heads(stack), steps, seeds, [0.0] * len(steps))
+        for path, checkpoint in checkpoints:
+            try:
+                stacks.append({key: checkpoint["Downstream"][key] for key in SUPERB_KEYS})
+                steps.append(int(checkpoint["Step"]))
+            except (KeyError, TypeError) as error:
+                raise UserError(f"{path}: not a checkpoint of S3PRL's emotion head (no {error}).") from None
+            dim = stacks[-1]["projector.weight"].shape[1]
+            if dim != dev[0].shape[1]:
+                raise UserError(f"{path}: its head takes {dim} dimensions, these features have {dev[0].shape[1]}. "
+                                "Give runs of the same upstream.")
+        heads = Heads({key: torch.stack([item[key] for item in stacks]) for key in SUPERB_KEYS})
+        return cls(heads, steps, [str(Path(path).parent) for path, _ in checkpoints], score_heads(heads, *dev))
 
 
 def train_heads(means, labels, seeds, steps=3000, batch=32, lr=1e-3, soft_labels=None, snapshots=(), classes=4,
