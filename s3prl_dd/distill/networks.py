@@ -13,7 +13,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.distributed.nn.functional import all_reduce
 
-ARCHITECTURES = ("gan_cnn", "gan_att", "gan_1d", "gaussian")
+GANS = ("gan_cnn", "gan_att", "gan_1d")
+ARCHITECTURES = (*GANS, "gaussian")
 
 
 @dataclass

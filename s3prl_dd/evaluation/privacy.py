@@ -177,7 +177,7 @@ def run_rows(run, rows, tree, folder, settings):
     device = settings.device or run.settings.device_name()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = settings.jobs or (cores if device == "cpu" else 1)
-    threads = max(1, cores // jobs)
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs))
 
     def one(name, seed, lr):
         expdir = folder / "exp" / f"{name}_seed{seed}_lr{lr:g}"
