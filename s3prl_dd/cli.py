@@ -95,6 +95,13 @@ def parser():
     verb.add_argument("--dim", type=int, default=768)
     verb.add_argument("--classes", type=int, default=4)
     verb.add_argument("--json", action="store_true")
+    verb = verbs.add_parser("bench", help="seconds a training step of GANs, interleaved")
+    verb.add_argument("configs", nargs="+", metavar="CONFIG", help="a distiller's configuration, a file or a shipped one")
+    verb.add_argument("--dim", type=int, default=768)
+    verb.add_argument("--classes", type=int, default=4)
+    verb.add_argument("--rounds", type=int, default=5)
+    verb.add_argument("--device", help="cuda | cpu")
+    verb.add_argument("--json", action="store_true")
     verb = verbs.add_parser("weights", help="a generator's layer weights as a checkpoint for S3PRL's -i")
     verb.add_argument("generator")
     verb.add_argument("-o", "--out", required=True)
@@ -163,6 +170,15 @@ def dispatch(arguments):
 
         description = describe(load_config(DistillConfig, arguments.config), arguments.dim, arguments.classes)
         print(json.dumps(description, indent=2)) if arguments.json else print_description(description)
+    elif verb == "bench":
+        from .config import load_config
+        from .distill import bench
+        from .distill.config import DistillConfig
+
+        configs = {name: load_config(DistillConfig, name) for name in arguments.configs}
+        device = recipe.Settings(device=arguments.device).device_name()
+        results = bench.bench(configs, arguments.dim, arguments.classes, arguments.rounds, device)
+        print(json.dumps(results, indent=2) if arguments.json else bench.table(results, arguments.dim, device))
     else:
         use_generator(arguments)
 
