@@ -6,8 +6,10 @@ Importing S3PRL's hub takes longer than training a head on stored features.
 import contextlib
 import io
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
+import threading
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
@@ -24,6 +26,7 @@ def run_downstream(argv, log, threads):
 
 
 def _work(argv, log, threads):
+    _end_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     sys.stdout.flush(), sys.stderr.flush()
     with open(log, "ab") as output, open(os.devnull, "rb") as nothing:
@@ -35,6 +38,15 @@ def _work(argv, log, threads):
     from .launcher import main
 
     main(argv)
+
+
+def _end_with_parent():
+    """End this process when the one that started it is gone, killed or not: else it would go on writing into its expdir."""
+    def watch():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def preload():
