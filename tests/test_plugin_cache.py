@@ -81,3 +81,17 @@ def test_averaged_states_are_the_means_over_featurizers_frames(tmp_path):
     one = FrozenUpstream(Counting(), "last_hidden_state", gigabytes=1, rate=20, folder=tmp_path / "one")
     first = one(wavs(40))["last_hidden_state"]
     assert torch.equal(FrozenUpstream(None, "last_hidden_state", gigabytes=1, rate=20, folder=tmp_path / "one")(wavs(40))["last_hidden_state"], first)
+
+
+def test_which_heads_read_means_alone():
+    import yaml
+
+    from s3prl_dd.config import CONFIGS
+    from s3prl_dd.plugin.emotion import reads_means
+
+    for name in ("emotion", "distilled_emotion", "voxceleb1"):
+        head = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["downstream_expert"]["modelrc"]
+        assert reads_means(head)
+        assert not reads_means({**head, "select": "DeepModel"})
+        for change in ({"pooling": "AttentivePooling"}, {"pre_net": {"select": "FrameLevel"}}):
+            assert not reads_means({**head, "UtteranceLevel": {**head["UtteranceLevel"], **change}})
