@@ -61,7 +61,7 @@ def test_distilled_from_train_to_plain_emotion(corpus, tmp_path, fbank_generator
                            "-o", override(options)], cwd=ROOT, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     log = (expdir / "log.log").read_text()
-    assert f"training on 48 generated points (12/12/12/12), resampled each epoch, hard labels, seed 1337, from {fbank_generator}" in log
+    assert f"training on 48 generated points (12/12/12/12), resampled each epoch, centred, hard labels, seed 1337, from {fbank_generator}" in log
     assert "New best uar on dev at step" in log and "dev uar at step 8" in log
 
     run_launcher("-m", "train", "-e", expdir, "-o", "config.runner.total_steps=12")
@@ -95,7 +95,7 @@ def test_hubert_local_with_learnt_layer_weights(corpus, tmp_path, hubert_file):
     upstream = ("-u", "hubert_local", "-k", hubert_file)
     done = run_launcher("-m", "train", "-d", "distilled_emotion", *upstream, "-p", tmp_path / "run", "--feature_cache", "0.1",
                         "-o", override(options))
-    assert "layer weights from" in done.stdout and "one fixed set, soft labels" in done.stdout
+    assert "layer weights from" in done.stdout and "one fixed set, centred, soft labels" in done.stdout
     checkpoint = tmp_path / "run" / "states-8.ckpt"
     assert same_weights(read_layer_weights(checkpoint), weights)
     predicted, accuracy = plain_accuracy(checkpoint, corpus, tmp_path / "plain", *upstream)
