@@ -148,7 +148,8 @@ def compare(folders):
         means = {fold: np.mean(found[fold]) for fold in found}
         spreads = [np.std(values, ddof=1) for values in found.values() if len(values) > 1]
         shares = np.mean([means[fold] for fold in means if fold in real]) / np.mean([np.mean(real[fold]) for fold in means if fold in real])
-        lines.append(f"{display_name(arm):<32} {made_by:<{width}}"
+        name = display_name(arm).replace("GAN", "Gaussian") if made_by.startswith("gaussian") else display_name(arm)
+        lines.append(f"{name:<32} {made_by:<{width}}"
                      + "".join(f"{100 * means[fold]:>8.1f}" if fold in means else f"{'-':>8}" for fold in folds)
                      + f"{100 * np.mean(list(means.values())):>8.1f} {100 * np.mean(spreads) if spreads else float('nan'):>5.1f}"
                      + f" {min(map(len, found.values())):>6} {100 * shares:>7.1f}%")
