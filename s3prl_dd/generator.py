@@ -25,6 +25,7 @@ from .errors import UserError
 from .files import atomic_path
 
 FORMAT_VERSION = 1
+KEPT_BYTES = 1e9  # of a fixed set's samples
 CALIBRATION = ("matrix", "generated", "real")  # tensors of distill.calibrate
 
 HEADER = {
@@ -221,14 +222,17 @@ class GeneratedDataset(Dataset):
 
     Item i is (features [T, D], label, soft label [C] or None, name), a function of (seed, epoch, i) alone, and with
     `center` of the budget (each class of the whole set is shifted to the class's mean, see Generator.shift). With
-    `resample` each epoch (set_epoch) is a new draw; without it every epoch is the same fixed set.
+    `resample` each epoch (set_epoch) is a new draw; without it every epoch is the same fixed set, which is kept in
+    memory once it is drawn, up to KEPT_BYTES.
     """
 
     def __init__(self, generator, budget, seed=0, resample=True, lengths="generator", center=False):
         self.generator, self.seed, self.resample, self.lengths, self.center = generator, seed, resample, lengths, center
         self.counts = generator.counts(budget)
         self.labels = index_labels(self.counts)
-        self.shift = None
+        self.shift, self.kept = None, {}
+        self.item_bytes = 4 * generator.network.config.dim * (
+            generator.network.config.frames if lengths == "generator" else max(map(max, generator.header["lengths"])))
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
@@ -247,6 +251,15 @@ class GeneratedDataset(Dataset):
         indices = [int(index) for index in indices]
         if min(indices) < 0 or max(indices) >= len(self):
             raise IndexError(f"index out of range for {len(self)} samples")
+        new = [index for index in dict.fromkeys(indices) if index not in self.kept]
+        items = dict(zip(new, self._make(new)))
+        if not self.resample and (len(self.kept) + len(new)) * self.item_bytes <= KEPT_BYTES:
+            self.kept.update(items)
+        return [items.get(index) or self.kept[index] for index in indices]
+
+    def _make(self, indices):
+        if not indices:
+            return []
         batch = self.generator.generate(self.labels[indices], indices, self.seed, self.epoch, self.lengths, self.shift)
         return [(batch.features[i, :batch.lengths[i]], int(batch.labels[i]),
                  batch.soft_labels[i] if batch.soft_labels is not None else None,

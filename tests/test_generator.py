@@ -383,3 +383,18 @@ def test_a_centred_dataset_is_the_centred_set_and_repeats(generator):
     first = fixed[3][0]
     fixed.set_epoch(7)
     assert torch.equal(fixed[3][0], first)
+
+
+def test_a_fixed_set_is_drawn_once(generator, monkeypatch):
+    calls, generate = [], generator.generate
+    monkeypatch.setattr(generator, "generate", lambda labels, indices, *rest: calls.append(list(indices)) or generate(labels, indices, *rest))
+    fixed, new = (GeneratedDataset(generator, 4, seed=2, resample=resample) for resample in (False, True))
+    first = fixed.__getitems__([3, 1])
+    again = fixed.__getitems__([1, 5, 3, 5])
+    assert calls == [[3, 1], [5]] and torch.equal(again[0][0], first[1][0]) and torch.equal(again[1][0], again[3][0])
+    new.__getitems__([3]), new.__getitems__([3])
+    assert calls[2:] == [[3], [3]]
+    monkeypatch.setattr("s3prl_dd.generator.KEPT_BYTES", 100)
+    small = GeneratedDataset(generator, 4, seed=2, resample=False)
+    small.__getitems__([3]), small.__getitems__([3])
+    assert calls[4:] == [[3], [3]] and not small.kept
