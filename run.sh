@@ -31,7 +31,7 @@ setup() {
     echo "run.sh: pip could not install the dependencies (above: the end of $venv/setup.log). Run it again when that is mended." >&2
     exit 1
   }
-  install -e "$here[moonshine]" || echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank"
+  install -e "$here[moonshine]" || echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank_no_cmvn"
   "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn' || {
     echo "run.sh: the set-up did not end well; see the messages above." >&2
     exit 1
@@ -51,7 +51,7 @@ case "${1:-}" in
     case " $* " in
       *" --upstream "*|*" --upstream="*) ;;
       *) "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))' ||
-           set -- "$@" --upstream fbank ;;
+           set -- "$@" --upstream fbank_no_cmvn ;; # fbank's own normalisation leaves SUPERB's mean-pooling head nothing
     esac
     exec "$venv/bin/python" -m s3prl_dd.cli run "$@" ;;
 esac

@@ -200,6 +200,10 @@ def experts(run):
         return say(f"pool is there: {run.pool}")
     store, fold = FeatureStore(run.features), run.fold
     train, dev = ((store.means(store.select(part)), labels_of(part)) for part in (fold.train, fold.dev))
+    if train[0].std(dim=0).mean() < 1e-3 * store[0].std():
+        say(f"warning: utterance means of {run.settings.upstream} hardly differ. It seems to normalise every utterance by itself (fbank "
+            "does), and a head that averages over time learns nothing then, from real data or from samples. Take another upstream, "
+            "for example fbank_no_cmvn.")
     if run.settings.pool_from:
         pool = Pool.from_s3prl(states_of(run.settings.pool_from), dev)
     else:

@@ -256,3 +256,22 @@ def test_pool_from_s3prl_in_the_recipe(tmp_path):
     write_checkpoint(tmp_path / "exp/states-7.ckpt", head, 7)
     experts(Run(out, Settings.of(out, {"pool_from": [str(tmp_path / "exp")]})))
     assert Pool.load(out / "pool.safetensors").steps == [7]
+
+
+def test_utterance_means_that_say_nothing_are_told(tmp_path, capsys, monkeypatch):
+    """As after cepstral mean normalisation of each utterance."""
+    from helpers_distill import write_run
+
+    from s3prl_dd.features.store import FeatureStore
+    from s3prl_dd.recipe import Run, Settings, experts
+
+    out = write_run(tmp_path / "run")
+    run = Run(out, Settings.of(out, {"experts": 1}))
+    (out / "pool.safetensors").unlink()
+    experts(run)
+    assert "warning" not in capsys.readouterr().out
+    (out / "pool.safetensors").unlink()
+    means = FeatureStore.means
+    monkeypatch.setattr(FeatureStore, "means", lambda self, indices: means(self, indices) * 1e-6)
+    experts(run)
+    assert "utterance means of" in capsys.readouterr().out
