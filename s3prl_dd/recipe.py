@@ -24,8 +24,11 @@ from .files import atomic_path, read_json, write_json
 
 STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
 
-OF_A_VARIANT = ("base", "config", "overrides", "labels", "center", "device", "jobs", "budgets", "seeds")
-"""Settings in which a run may differ from its base."""
+OF_THE_GENERATOR = ("config", "overrides", "labels", "center")
+"""Settings in which a run may differ from its base, beside those that may always change."""
+
+MAY_CHANGE = ("device", "jobs", "budgets", "seeds")
+"""Settings of a run that do not touch what is there."""
 
 
 @dataclass
@@ -64,17 +67,18 @@ class Settings:
         before = read_json(path, "run description") if path.is_file() else {}
         known = {item.name for item in fields(cls)}
         changes = {key: value for key, value in changes.items() if value is not None and key in known}
-        if changes.get("base") and not before:
-            before = cls.like(changes["base"], changes)
-            changes["base"] = before["base"]
-        for key in ("base", "root", "upstream_ckpt", "upstream_model_config"):
+        for key in ("root", "upstream_ckpt", "upstream_model_config"):
             if changes.get(key) and Path(changes[key]).exists():
                 changes[key] = str(Path(changes[key]).resolve())
+        start = before
+        if changes.get("base"):
+            like = cls.like(changes["base"], changes)
+            start, changes["base"] = before or like, like["base"]
         for key, value in changes.items():
-            if before and key not in ("device", "jobs", "budgets", "seeds") and before.get(key) != value:
+            if before and key not in MAY_CHANGE and before.get(key) != value:
                 raise UserError(f"{path}: this run's {key} is {before.get(key)!r}, now {value!r} is asked for. Take another --out, "
                                 "or delete the folder to start anew.")
-        settings = cls(**{**{key: value for key, value in before.items() if key in known}, **changes})
+        settings = cls(**{**{key: value for key, value in start.items() if key in known}, **changes})
         settings.distill_config()  # a mistake in it shows before any long work, and before it is kept
         if write:
             write_json(path, asdict(settings))
@@ -82,15 +86,15 @@ class Settings:
 
     @staticmethod
     def like(base, changes):
-        """The settings of run folder `base` for a run that builds on it and differs by `changes`, as a dict."""
+        """What a run on run folder `base` takes over of its settings, as a dict; `changes` must not touch it."""
         path = Path(base) / "run.json"
         settings = read_json(need(path, "run"), "run description")
-        for key in sorted(set(changes) - set(OF_A_VARIANT)):
+        may_change = ("base", *OF_THE_GENERATOR, *MAY_CHANGE)
+        for key in sorted(set(changes) - set(may_change)):
             if settings.get(key) != changes[key]:
                 raise UserError(f"--{key.replace('_', '-')} {changes[key]}: --base {base} was made with {settings.get(key)}, and what "
-                                f"is taken from there would not fit. A run on a base may change {', '.join(OF_A_VARIANT)}.")
-        settings = {key: value for key, value in settings.items() if key not in ("config", "overrides", "labels", "center")}
-        settings |= {key: changes[key] for key in ("config", "overrides", "labels", "center") if key in changes}
+                                f"is taken from there would not fit. A run on a base may change {', '.join(may_change)}.")
+        settings = {key: value for key, value in settings.items() if key not in OF_THE_GENERATOR}
         return {**settings, "base": str(Path(settings.get("base") or base).resolve())}
 
     def distill_config(self):
@@ -129,15 +133,17 @@ class Run:
     def expdir(self, arm, seed, lr=None):
         """S3PRL's expdir of a head; lr None is the first of head_lrs."""
         others = f"_lr{lr:g}" if lr not in (None, self.settings.head_lrs[0]) else ""
-        return (self.out if arm.startswith("distilled") else self.base) / "exp" / f"{arm}_seed{seed}{others}"
+        return self.exp(arm) / f"{arm}_seed{seed}{others}"
+
+    def exp(self, arm):
+        """The folder of an arm's expdirs."""
+        return (self.out if arm.startswith("distilled") else self.base) / "exp"
 
     def scores(self):
         """The score (run.json) of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
-        found = [*(self.base / "exp").glob("*_seed*/run.json"), *(self.out / "exp").glob("distilled*_seed*/run.json")]
+        found = [path for kind in ("real", "random_real", "distilled") for path in self.exp(kind).glob(f"{kind}*_seed*/run.json")]
         best = {}
-        for path in sorted(set(found)):
-            if self.base != self.out and not path.is_relative_to(self.out) and path.parent.name.startswith("distilled"):
-                continue  # the base's own generator's
+        for path in sorted(found):
             score = read_json(path)
             key = score["arm"], score["seed"]
             if key not in best or score["dev_uar"] > best[key]["dev_uar"]:
@@ -214,11 +220,11 @@ def experts(run):
 
 def states_of(expdirs):
     """[(path, checkpoint)] of all states-*.ckpt in S3PRL's expdirs. (S3PRL keeps `max_keep` of them.)"""
-    from .plugin.featurizer import read_checkpoint
+    from .plugin.featurizer import find_states, read_checkpoint
 
     found = []
-    for expdir in map(Path, expdirs):
-        paths = sorted(expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    for expdir in expdirs:
+        paths = find_states(expdir)
         if not paths:
             raise UserError(f"{expdir}: no states-*.ckpt in it. Give expdirs of S3PRL's `-d emotion` runs.")
         found += [(path, read_checkpoint(path)) for path in paths]
@@ -318,17 +324,22 @@ def run_arms(run, arms):
     settings = run.settings
     todo = [(arm, seed, lr) for arm in arms for seed in range(settings.seeds) for lr in settings.head_lrs
             if not (run.expdir(arm, seed, lr) / "run.json").is_file()]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = settings.jobs or (cores if settings.device_name() == "cpu" else 1)
-    jobs = max(1, min(jobs, len(todo)))
+    jobs, threads = share_cores(settings.jobs, settings.device_name(), len(todo))
     with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress, ThreadPoolExecutor(jobs) as pool:
         def one(item):
-            score = run_downstream(run, *item, threads=int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs)))
+            score = run_downstream(run, *item, threads=threads)
             progress.write(f"{item[0]} seed {item[1]} lr {item[2]:g}: UAR {score['uar']:.3f} on test, {score['dev_uar']:.3f} on dev, "
                            f"{score['seconds']:.0f} s")
             progress.update()
 
         list(pool.map(one, todo))
+
+
+def share_cores(jobs, device, todo):
+    """(S3PRL runs at a time, threads of each): `jobs` of them, 0 is one a core on CPU and one on a GPU; at most `todo`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = max(1, min(jobs or (cores if device == "cpu" else 1), todo))
+    return jobs, int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs))
 
 
 def arm_overrides(run, arm, lr):

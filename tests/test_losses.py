@@ -9,7 +9,6 @@ import torch
 import torch.nn as nn
 
 from s3prl_dd.distill import losses
-from s3prl_dd.experts.heads import Heads
 
 
 def randn(*shape, seed=0):

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 
 import pytest
 from helpers_distill import LABELS, write_run
@@ -262,9 +261,10 @@ def test_a_run_on_a_base_takes_all_but_its_generator_from_there(run, tmp_path):
     keep_score(out, "distilled_full", 0, 0.3, 0.9)
     arms = collect(other)["arms"]
     assert set(arms) == {"real", "random_real_6ppc", "random_real_100ppc", "distilled_full"} and arms["distilled_full"]["uar_per_seed"] == [0.3]
-    again = Settings.of(out, {})
-    assert again == settings
+    again = {"base": str(run.out), "config": "ablation_sml", "labels": "hard", "center": False, "seeds": 2}
+    assert Settings.of(out, {}) == Settings.of(out, again) == settings
     assert Settings.of(tmp_path / "third", {"base": str(out)}).base == str(run.out)  # not a chain
+    assert Settings.of(tmp_path / "third", {"base": str(out)}).base == str(run.out)  # the same command again
     with pytest.raises(UserError, match="--upstream fbank: --base .* was made with made"):
         Settings.of(tmp_path / "fourth", {"base": str(run.out), "upstream": "fbank"})
     with pytest.raises(UserError, match="run.json: not there yet"):

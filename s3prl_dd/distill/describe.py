@@ -28,7 +28,7 @@ def describe(config, dim, classes=4):
         hook.remove()
     with torch.no_grad(), FlopCounterMode(display=False) as critic_counter:
         critic(frames)
-    values = sum(tensor.numel() for tensor in generator.state_dict().values()) + 2 * dim  # and the features' mean and std
+    values = sum(tensor.numel() for tensor in generator.state_dict().values()) + 2 * dim + classes * dim  # and mean, std, class means
     if config.calibrate:
         values += dim * dim + 2 * classes * dim
     return {"architecture": network.architecture, "frames": network.frames, "dim": dim, "noise": network.noise,

@@ -4,7 +4,6 @@ B: batch, C: classes, M: heads. Every function returns a scalar to be minimised 
 """
 
 import torch
-import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
 

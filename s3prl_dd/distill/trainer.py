@@ -7,7 +7,6 @@ that was not. Under torchrun each rank takes its share of the same global batch.
 import copy
 import io
 import json
-import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..experts.heads import Heads
 from ..experts.pool import score_heads, train_heads
 from ..files import atomic_path, text_digest, write_json
 from ..generator import Generator
@@ -28,8 +26,6 @@ from ..rng import keyed
 from . import losses
 from .calibrate import fit_calibration
 from .networks import Critic, build_generator
-
-log = logging.getLogger(__name__)
 
 STATISTICS_SAMPLES = 500  # of each class, for class_means and the calibration
 
@@ -83,7 +79,7 @@ class Trainer:
         self.real_labels = self.data.labels.to(self.device)
         self.teacher = None
         if self.config.needs_pool:
-            self.heads = self.pool.heads.to(self.device).requires_grad_(False)
+            self.pool.heads.to(self.device).requires_grad_(False)
             if self.config.teacher:
                 self.teacher = tuple(tensor.detach() for tensor in self.pool.teacher().linear())
 
@@ -151,8 +147,7 @@ class Trainer:
             raw = all_fake * self.std + self.mean  # [B, T, D]
             units = (raw.mean(dim=1) - self.center) / self.spread  # [B, D]
         if weight("softmax_matching"):
-            drawn = torch.randint(len(self.pool), (config.softmax_heads,), generator=keyed(config.seed, "heads", step))
-            heads = self.heads.pick(drawn)
+            heads = self.pool.draw(config.softmax_heads, keyed(config.seed, "heads", step))
             real_raw = gather(real, self.world) * self.std + self.mean
             with torch.no_grad():
                 real_logits = heads(real_raw)

@@ -9,7 +9,6 @@ layer of this size lets through), trained on real data, on the baseline GAN, on 
 nothing without the head's UAR beside it: a head that knows nothing is private too.
 """
 
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -115,9 +114,8 @@ def _same_features(runs):
 
 def heads_of(run, arm):
     """[(checkpoint, SER test UAR), ...] of an arm, by seed."""
-    folder = (run.out if arm.startswith("distilled") else run.base) / "exp"
     scores = [score for score in run.scores() if score["arm"] == arm]
-    found = [((folder / score["expdir"] / "dev-best.ckpt").resolve(), score["uar"]) for score in scores]
+    found = [((run.exp(arm) / score["expdir"] / "dev-best.ckpt").resolve(), score["uar"]) for score in scores]
     if not found:
         raise UserError(f"{run.out}/exp: no head of arm {arm!r} (no {arm}_seed*/run.json). Run `s3prl-dd run --out {run.out}` "
                         "first, or choose another --arm.")
@@ -175,15 +173,14 @@ def measure_tree(runs, tree, folder, settings):
 def run_rows(run, rows, tree, folder, settings):
     """Row -> its score of each seed, by S3PRL's voxceleb1 recipe in processes of their own."""
     device = settings.device or run.settings.device_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = settings.jobs or (cores if device == "cpu" else 1)
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs))
+    runs = len(rows) * (settings.seeds + len(settings.lrs) - 1)
+    jobs, threads = recipe.share_cores(settings.jobs, device, runs)
 
     def one(name, seed, lr):
         expdir = folder / "exp" / f"{name}_seed{seed}_lr{lr:g}"
         return run_sid(run, rows[name][seed][0], tree, expdir, seed, lr, settings, device, threads)
 
-    with tqdm(total=len(rows) * (settings.seeds + len(settings.lrs) - 1), desc=f"SID, {tree.root.name}", unit="run") as progress, \
+    with tqdm(total=runs, desc=f"SID, {tree.root.name}", unit="run") as progress, \
             ThreadPoolExecutor(jobs) as pool:
         def spread(items):
             def job(item):

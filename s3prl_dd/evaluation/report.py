@@ -71,8 +71,10 @@ NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "d
          "distilled": "GAN samples", "random": "random real subset"}
 
 
-def display_name(arm):
-    return NAMES.get(arm) or f"{NAMES[arm.split('_')[0]]}, {arm.rpartition('_')[2].removesuffix('ppc')} a class"
+def display_name(arm, config):
+    """An arm's row; config: the configuration of the run whose generator made the samples."""
+    name = NAMES.get(arm) or f"{NAMES[arm.split('_')[0]]}, {arm.rpartition('_')[2].removesuffix('ppc')} a class"
+    return name.replace("GAN", "Gaussian") if Path(config).stem == "gaussian" else name
 
 
 def plot(results, path):
@@ -83,7 +85,7 @@ def plot(results, path):
     figure = Figure(figsize=(7, 0.5 * len(arms) + 1.4), layout="constrained")
     axis = figure.subplots()
     colors = {"real": "#4878a8", "distilled": "#d1762f", "random": "#9a9a9a"}
-    axis.barh([display_name(arm) for arm, _ in arms], [100 * score["uar"] for _, score in arms],
+    axis.barh([display_name(arm, results["config"]) for arm, _ in arms], [100 * score["uar"] for _, score in arms],
               color=[colors[arm.split("_")[0]] for arm, _ in arms])
     for row, (_, score) in enumerate(arms):
         axis.plot([100 * value for value in score["uar_per_seed"]], [row] * len(score["uar_per_seed"]), "k.", markersize=4)
@@ -103,7 +105,7 @@ def table(results):
     if results["synthetic"]:
         lines[1] = lines[1].replace("real test utterances", "test utterances (synthetic speech)")
     for arm, score in results["arms"].items():
-        name = display_name(arm)
+        name = display_name(arm, results["config"])
         spread = f"{100 * np.std(score['uar_per_seed'], ddof=1):.1f}" if len(score["uar_per_seed"]) > 1 else "-"
         lines.append(f"{name:<32} {score['points']:>7} {100 * score['uar']:>7.1f} {spread:>5} {100 * score['accuracy']:>7.1f} "
                      f"{score['train_seconds']:>8.0f}")
@@ -148,8 +150,7 @@ def compare(folders):
         means = {fold: np.mean(found[fold]) for fold in found}
         spreads = [np.std(values, ddof=1) for values in found.values() if len(values) > 1]
         shares = np.mean([means[fold] for fold in means if fold in real]) / np.mean([np.mean(real[fold]) for fold in means if fold in real])
-        name = display_name(arm).replace("GAN", "Gaussian") if made_by.startswith("gaussian") else display_name(arm)
-        lines.append(f"{name:<32} {made_by:<{width}}"
+        lines.append(f"{display_name(arm, made_by.split()[0] if made_by else ''):<32} {made_by:<{width}}"
                      + "".join(f"{100 * means[fold]:>8.1f}" if fold in means else f"{'-':>8}" for fold in folds)
                      + f"{100 * np.mean(list(means.values())):>8.1f} {100 * np.mean(spreads) if spreads else float('nan'):>5.1f}"
                      + f" {min(map(len, found.values())):>6} {100 * shares:>7.1f}%")

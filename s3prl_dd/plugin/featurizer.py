@@ -41,6 +41,11 @@ def read_checkpoint(path):
     return checkpoint
 
 
+def find_states(expdir):
+    """The states-*.ckpt of an expdir, oldest first."""
+    return sorted(Path(expdir).glob("states-*.ckpt"), key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
 def read_layer_weights(path):
     """The softmaxed layer weights of an S3PRL checkpoint, a list of L floats; None where it has none (one layer)."""
     return layer_weights(read_checkpoint(path))

@@ -13,7 +13,6 @@ All of S3PRL's flags mean what they mean there. Added:
 import argparse
 import difflib
 import os
-import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..corpora.sid import check_voxceleb1
 from ..errors import UserError
 from ..files import text_digest
 from .encoder import checkpoint_digest
-from .featurizer import layer_weights, read_checkpoint, to_logits
+from .featurizer import find_states, layer_weights, read_checkpoint, to_logits
 from .registration import check_downstream, check_upstream, downstreams, register
 
 BLOCKS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
@@ -115,7 +114,7 @@ def _find_resumed(seen):
             return None
     if not folder or not Path(folder).is_dir():
         return folder
-    states = sorted(Path(folder).glob("states-*.ckpt"), key=lambda path: int(re.findall(r"\d+", path.stem)[-1]))
+    states = find_states(folder)
     if not states:
         raise UserError(f"{folder}: no states-*.ckpt to resume from. Give the expdir of a run that has saved one, or a checkpoint.")
     return states[-1]
@@ -162,10 +161,11 @@ def make_runner(gigabytes=0.0, folder=None):
             featurizer, upstream, args = super()._get_featurizer(), self.upstream, self.args
             if not upstream.trainable and (gigabytes or self.distilled):
                 selection, layer = args.upstream_feature_selection, args.upstream_layer_selection
-                made_by = [args.hub, args.upstream, checkpoint_digest(args.upstream, args.upstream_ckpt, args.upstream_model_config), selection, layer]
-                upstream.model = FrozenUpstream(
-                    upstream.model, selection, layer, gigabytes, featurizer.model.downsample_rate if self.means_alone else None,
-                    folder and Path(folder) / text_digest(map(str, made_by))[:16])
+                rate, here = None, None
+                if self.means_alone:
+                    rate = featurizer.model.downsample_rate
+                    here = folder and Path(folder) / _digest_of_upstream(args)
+                upstream.model = FrozenUpstream(upstream.model, selection, layer, gigabytes, rate, here)
             elif gigabytes:
                 raise UserError("--feature_cache: features of a trained upstream (-f) change at every step. Leave one of them away.")
             return featurizer
@@ -190,6 +190,13 @@ def make_runner(gigabytes=0.0, folder=None):
                 self.args = args
 
     return BridgedRunner
+
+
+def _digest_of_upstream(args):
+    """What tells states of one upstream, checkpoint and selection from another's."""
+    digest = checkpoint_digest(args.upstream, args.upstream_ckpt, args.upstream_model_config)
+    made_by = [args.hub, args.upstream, digest, args.upstream_feature_selection, args.upstream_layer_selection]
+    return text_digest(map(str, made_by))[:16]
 
 
 def check_blocks(config):
