@@ -24,11 +24,17 @@ from .files import atomic_path, read_json, write_json
 
 STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
 
-OF_THE_GENERATOR = ("config", "overrides", "labels", "center")
+OF_A_VARIANT = ("config", "overrides", "labels", "center", "lengths", "head")
 """Settings in which a run may differ from its base, beside those that may always change."""
 
 MAY_CHANGE = ("device", "jobs", "budgets", "seeds")
 """Settings of a run that do not touch what is there."""
+
+HEADS = {  # modelrc of S3PRL's emotion expert
+    "superb": {},  # SUPERB's: mean over time
+    "attentive": {"UtteranceLevel.pooling": "AttentivePooling"},
+    "cnn": {"select": "DeepModel"},  # CNNSelfAttention: three convolutions over time, then attention
+}
 
 
 @dataclass
@@ -55,8 +61,10 @@ class Settings:
     head_lrs: list[float] = field(default_factory=lambda: [1e-3])  # Adam; every head takes the best on dev
     labels: str = "soft"  # of the generated samples: soft | hard
     center: bool = True  # shift each class of a set of samples to the class's mean, see Generator.shift
+    lengths: str = "generator"  # of the samples: generator (T frames) | corpus (stretched to lengths of the corpus)
+    head: str = "superb"  # of S3PRL's emotion expert: superb | attentive | cnn, see HEADS; for real data alike
     pool_from: list[str] = field(default_factory=list)  # expdirs of S3PRL's own emotion runs: their states-*.ckpt are the pool
-    base: str | None = None  # another run's folder: its metadata, features, pool and heads on real data serve here too
+    base: str | None = None  # another run's folder: what it has that would be the same here serves here too, see Run
     feature_cache: float = 4.0  # gigabytes of hidden states in memory, see `s3prl_dd.run_downstream --help`
     jobs: int = 0  # S3PRL runs at a time; 0: one a core on CPU, one on a GPU
 
@@ -89,13 +97,14 @@ class Settings:
         """What a run on run folder `base` takes over of its settings, as a dict; `changes` must not touch it."""
         path = Path(base) / "run.json"
         settings = read_json(need(path, "run"), "run description")
-        may_change = ("base", *OF_THE_GENERATOR, *MAY_CHANGE)
+        may_change = ("base", *OF_A_VARIANT, *MAY_CHANGE)
         for key in sorted(set(changes) - set(may_change)):
             if settings.get(key) != changes[key]:
                 raise UserError(f"--{key.replace('_', '-')} {changes[key]}: --base {base} was made with {settings.get(key)}, and what "
                                 f"is taken from there would not fit. A run on a base may change {', '.join(may_change)}.")
-        settings = {key: value for key, value in settings.items() if key not in OF_THE_GENERATOR}
-        return {**settings, "base": str(Path(settings.get("base") or base).resolve())}
+        if changes.get("config", settings["config"]) != settings["config"]:
+            settings["overrides"] = []  # they were of the other configuration
+        return {**settings, "base": str(Path(base).resolve())}
 
     def distill_config(self):
         """The distiller's configuration; raises UserError for one that the later stages cannot use."""
@@ -103,8 +112,9 @@ class Settings:
         from .distill.config import DistillConfig
 
         config = load_config(DistillConfig, self.config, self.overrides)
-        if self.labels not in ("soft", "hard"):
-            raise UserError(f"--labels {self.labels}: expected soft or hard.")
+        for key, choices in (("labels", ("soft", "hard")), ("lengths", ("generator", "corpus")), ("head", tuple(HEADS))):
+            if getattr(self, key) not in choices:
+                raise UserError(f"--{key} {getattr(self, key)}: expected {' or '.join(choices)}.")
         if self.labels == "soft" and not config.teacher:
             raise UserError(f"--labels soft: configuration {self.config} carries no teacher (teacher: false). Give --labels hard, "
                             "or --overrides teacher=true.")
@@ -117,18 +127,22 @@ class Settings:
 
 
 class Run:
-    """The paths of a run's folder."""
+    """The paths of a run's folder. What its base has made with the same settings is taken from there."""
 
     def __init__(self, out, settings):
         self.out, self.settings = Path(out), settings
-        self.base = Path(settings.base or out)
-        self.metadata = self.base / "metadata"
-        self.features = self.base / "features"
-        self.pool = self.base / "pool.safetensors"
-        self.means = self.base / "means"
-        self.gan = self.out / "gan"
-        self.generator = self.out / "generator.safetensors"
+        self.base = Run(settings.base, Settings.of(settings.base, {}, write=False)) if settings.base else None
+        data, gan = self.owner(), self.owner("config", "overrides")
+        self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
+        self.pool = data / "pool.safetensors"
+        self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
         self.results = self.out / "results.json"
+
+    def owner(self, *keys):
+        """The folder of what depends on these settings, among those that a variant may change, alone: this run's, or that of
+        its base, of its base's base, ... as long as they are the same there."""
+        same = self.base and all(getattr(self.base.settings, key) == getattr(self.settings, key) for key in keys)
+        return self.base.owner(*keys) if same else self.out
 
     def expdir(self, arm, seed, lr=None):
         """S3PRL's expdir of a head; lr None is the first of head_lrs."""
@@ -137,7 +151,7 @@ class Run:
 
     def exp(self, arm):
         """The folder of an arm's expdirs."""
-        return (self.out if arm.startswith("distilled") else self.base) / "exp"
+        return (self.out if arm.startswith("distilled") else self.owner("head")) / "exp"
 
     def scores(self):
         """The score (run.json) of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
@@ -352,12 +366,13 @@ def arm_overrides(run, arm, lr):
     if arm.startswith("distilled"):
         downstream = "distilled_emotion"
         data |= {"generator": str(run.generator.resolve()), "resample": False, "labels": settings.labels,
-                 "center": settings.center}
+                 "center": settings.center, "lengths": settings.lengths}
     budget = budget_of(arm)
     if budget is not None:
         data["budget"] = budget
     every = max(1, settings.head_steps // 20)
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
+    overrides |= {f"config.downstream_expert.modelrc.{key}": value for key, value in HEADS[settings.head].items()}
     overrides |= {"config.runner.total_steps": settings.head_steps, "config.runner.gradient_accumulate_steps": 1,
                   "config.runner.eval_step": every, "config.runner.log_step": every, "config.runner.save_step": settings.head_steps,
                   "config.optimizer.lr": lr}

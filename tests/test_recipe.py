@@ -263,12 +263,37 @@ def test_a_run_on_a_base_takes_all_but_its_generator_from_there(run, tmp_path):
     assert set(arms) == {"real", "random_real_6ppc", "random_real_100ppc", "distilled_full"} and arms["distilled_full"]["uar_per_seed"] == [0.3]
     again = {"base": str(run.out), "config": "ablation_sml", "labels": "hard", "center": False, "seeds": 2}
     assert Settings.of(out, {}) == Settings.of(out, again) == settings
-    assert Settings.of(tmp_path / "third", {"base": str(out)}).base == str(run.out)  # not a chain
-    assert Settings.of(tmp_path / "third", {"base": str(out)}).base == str(run.out)  # the same command again
+    third = Settings.of(tmp_path / "third", {"base": str(out)})  # all as it is there, but in a folder of its own
+    assert third == Settings.of(tmp_path / "third", {"base": str(out)})  # the same command again
+    assert (third.base, third.config, third.labels, third.center) == (str(out), "ablation_sml", "hard", False)
     with pytest.raises(UserError, match="--upstream fbank: --base .* was made with made"):
         Settings.of(tmp_path / "fourth", {"base": str(run.out), "upstream": "fbank"})
     with pytest.raises(UserError, match="run.json: not there yet"):
         Settings.of(tmp_path / "fifth", {"base": str(tmp_path / "nothing")})
+
+
+def test_what_a_variant_takes_from_which_base(run, tmp_path):
+    """The generator from the first with the same configuration, heads on real data from the first with the same head."""
+    def variant(name, base, **changes):
+        return Run(tmp_path / name, Settings.of(tmp_path / name, {"base": str(base.out), **changes}))
+
+    sml = variant("sml", run, config="ablation_sml")
+    hard, attentive = variant("hard", sml, center=False), variant("attentive", run, head="attentive", lengths="corpus")
+    both = variant("both", attentive, config="ablation_both")
+    assert (sml.generator, hard.generator, attentive.generator, both.generator) == (
+        sml.out / "generator.safetensors", sml.out / "generator.safetensors", run.generator, both.out / "generator.safetensors")
+    assert sml.gan == hard.gan == sml.out / "gan" and attentive.gan == run.gan
+    assert [each.exp("real") for each in (sml, hard, attentive, both)] == [run.out / "exp", run.out / "exp", attentive.out / "exp",
+                                                                         attentive.out / "exp"]
+    assert all(each.exp("distilled_full") == each.out / "exp" and each.pool == run.pool for each in (sml, hard, attentive, both))
+    data = {key.removeprefix("config.downstream_expert."): value for key, value in recipe.arm_overrides(both, "real", 1e-3)[1].items()}
+    assert data["modelrc.UtteranceLevel.pooling"] == "AttentivePooling" and "datarc.lengths" not in data
+    assert recipe.arm_overrides(both, "distilled_full", 1e-3)[1]["config.downstream_expert.datarc.lengths"] == "corpus"
+    changed = variant("changed", variant("overridden", run, overrides=["steps=7"]), config="ablation_both")
+    assert changed.settings.overrides == []  # they were of the other configuration
+    for key, value in (("head", "tail"), ("lengths", "long")):
+        with pytest.raises(UserError, match=f"--{key} {value}: expected"):
+            Settings.of(tmp_path / "wrong", {key: value})
 
 
 def test_compare(run, tmp_path, capsys):
@@ -285,3 +310,15 @@ def test_compare(run, tmp_path, capsys):
     assert "hard labels uncentred" in sml and sml.split()[-5:] == ["40.0", "40.0", "14.1", "2", "48.8%"]
     assert sum(line.startswith("GAN samples, full size") for line in lines) == 2
     assert cli.main(["compare", str(tmp_path)]) == 2 and "results.json: not there" in capsys.readouterr().err
+
+    attentive = Run(tmp_path / "attentive", Settings.of(tmp_path / "attentive", {"base": str(run.out), "head": "attentive"}))
+    keep_score(attentive.out, "real", 0, 0.5, 0.9), keep_score(attentive.out, "distilled_full", 0, 0.4, 0.9)
+    (attentive.out / "results.json").write_text(json.dumps(collect(attentive)))
+    assert cli.main(["compare", str(run.out), str(attentive.out)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "attentive head" in line]
+    assert [row[-1] for row in rows] == ["100.0%", "80.0%"]
+
+    keep_score(run.out, "real", 0, 0.1, 0.99)  # the base's heads have changed since the variant's report
+    (run.out / "results.json").write_text(json.dumps(collect(run)))
+    assert cli.main(["compare", str(run.out), str(out)]) == 2
+    assert "the row 'all real data' of fold1 differs" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..errors import UserError
 from ..files import atomic_path, read_json
-from ..recipe import budget_of, points
+from ..recipe import HEADS, budget_of, points
 
 
 def collect(run):
@@ -42,7 +42,7 @@ def collect(run):
     return {"arms": results, "bytes": sizes, "distill_seconds": seconds.get("distill"), "corpus": corpus["name"],
             "synthetic": corpus["synthetic"], "upstream": run.settings.upstream, "fold": run.settings.fold,
             "config": run.settings.config, "overrides": run.settings.overrides, "labels": run.settings.labels,
-            "center": run.settings.center, "classes": len(counts), "test_utterances": len(fold.test.utterances),
+            "center": run.settings.center, "lengths": run.settings.lengths, "head": run.settings.head, "classes": len(counts), "test_utterances": len(fold.test.utterances),
             "versions": versions(), "machine": machine()}
 
 
@@ -99,7 +99,8 @@ def plot(results, path):
 def table(results):
     """The results as text."""
     seeds = max(len(arm["uar_per_seed"]) for arm in results["arms"].values())
-    lines = ["", f"{results['corpus']}, {results['upstream']}, {results['fold']}: SER head by S3PRL's runner, UAR on "
+    head = "SER head" if results["head"] == "superb" else f"{results['head']} SER head"
+    lines = ["", f"{results['corpus']}, {results['upstream']}, {results['fold']}: {head} by S3PRL's runner, UAR on "
              f"{results['test_utterances']} real test utterances of held-out speakers, {seeds} seed{'s' * (seeds > 1)}", "",
              f"{'trained on':<32} {'points':>7} {'UAR %':>7} {'+-':>5} {'acc %':>7} {'seconds':>8}", "-" * 71]
     if results["synthetic"]:
@@ -128,29 +129,38 @@ def table(results):
 def compare(folders):
     """Text: the arms of several runs (folds, configurations), each row's UAR in every fold, mean, spread, share of real.
 
-    Runs of one fold share the heads on real data; a row's +- is the standard deviation over head seeds, averaged over folds.
+    Runs of one fold and head share the heads on real data; others are refused. A row's +- is the standard deviation over
+    head seeds, averaged over folds.
     """
     runs = [read_json(result_file(folder), "results") for folder in folders]
     for key in ("corpus", "upstream"):
         if len({run[key] for run in runs}) > 1:
             raise UserError(f"runs of different {key}: {', '.join(sorted({run[key] for run in runs}))}. Compare those of one.")
     folds = sorted({run["fold"] for run in runs})
-    rows = {}  # (arm, configuration or "") -> fold -> UARs of its seeds
-    for run in runs:
+    rows = {}  # (head, arm, variant or "") -> fold -> (UARs of its seeds, folder)
+    for folder, run in zip(folders, runs):
+        head = run.get("head", "superb")
         for arm, score in run["arms"].items():
-            made_by = variant(run) if arm.startswith("distilled") else ""
-            rows.setdefault((arm, made_by), {})[run["fold"]] = score["uar_per_seed"]
-    real = rows.get(("real", ""), {})
-    width = max(len(made_by) for _, made_by in rows) + 2
+            row = rows.setdefault((head, arm, variant(run) if arm.startswith("distilled") else ""), {})
+            uars, before = row.setdefault(run["fold"], (score["uar_per_seed"], folder))
+            if uars != score["uar_per_seed"]:
+                raise UserError(f"{folder} and {before}: the row {display_name(arm, run['config'])!r} of {run['fold']} differs. Compare "
+                                "runs that share one --base, each reported anew (`s3prl-dd report --out RUN`), and a variant once.")
+    shown = len({head for head, _, _ in rows}) > 1 or "superb" not in {head for head, _, _ in rows}
+    described = {(head, arm, made_by): f"{made_by} {head} head".strip() if shown else made_by for head, arm, made_by in rows}
+    width = max(map(len, described.values())) + 2
     lines = [f"{runs[0]['corpus']}, {runs[0]['upstream']}: UAR % on real test speech of held-out speakers", "",
              f"{'trained on':<32} {'configuration':<{width}}" + "".join(f"{fold:>8}" for fold in folds)
              + f"{'mean':>8} {'+-':>5} {'seeds':>6} {'of real':>8}"]
     lines.append("-" * len(lines[-1]))
-    for (arm, made_by), found in sorted(rows.items(), key=lambda item: (order(item[0][0]), item[0][1])):
+    for key in sorted(rows, key=lambda key: (list(HEADS).index(key[0]), order(key[1]), key[2])):
+        head, arm, made_by = key
+        found = {fold: uars for fold, (uars, _) in rows[key].items()}
+        real = {fold: uars for fold, (uars, _) in rows.get((head, "real", ""), {}).items()}
         means = {fold: np.mean(found[fold]) for fold in found}
         spreads = [np.std(values, ddof=1) for values in found.values() if len(values) > 1]
         shares = np.mean([means[fold] for fold in means if fold in real]) / np.mean([np.mean(real[fold]) for fold in means if fold in real])
-        lines.append(f"{display_name(arm, made_by.split()[0] if made_by else ''):<32} {made_by:<{width}}"
+        lines.append(f"{display_name(arm, made_by.split()[0] if made_by else ''):<32} {described[key]:<{width}}"
                      + "".join(f"{100 * means[fold]:>8.1f}" if fold in means else f"{'-':>8}" for fold in folds)
                      + f"{100 * np.mean(list(means.values())):>8.1f} {100 * np.mean(spreads) if spreads else float('nan'):>5.1f}"
                      + f" {min(map(len, found.values())):>6} {100 * shares:>7.1f}%")
@@ -166,5 +176,5 @@ def result_file(folder):
 
 def variant(run):
     """A run's configuration in a few words."""
-    words = [Path(run["config"]).stem, *run["overrides"], run["labels"] + " labels"]
-    return " ".join(words if run["center"] else [*words, "uncentred"])
+    words = [Path(run["config"]).stem, *run["overrides"], run["labels"] + " labels"] + ["uncentred"] * (not run["center"])
+    return " ".join(words + ["corpus lengths"] * (run.get("lengths") == "corpus"))
