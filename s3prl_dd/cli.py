@@ -64,6 +64,7 @@ def parser():
 
     verb = verbs.add_parser("compare", help="the tables of several runs (folds, configurations) in one")
     verb.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    verb.add_argument("--out", help="a folder for comparison.json, .txt and .png")
 
     verb = verbs.add_parser("privacy", help="what is left of the speaker, in the heads and in the generator file")
     verb.add_argument("--out", default="result/demo", help="a run's folder, the proposed GAN (default %(default)s)")
@@ -150,9 +151,12 @@ def dispatch(arguments):
     elif verb == "prepare":
         prepare(arguments)
     elif verb == "compare":
-        from .evaluation.report import compare
+        from .evaluation import compare
 
-        print(compare(arguments.runs))
+        comparison = compare.compare(arguments.runs)
+        print(compare.table(comparison))
+        if arguments.out:
+            compare.save(comparison, arguments.out)
     elif verb == "privacy":
         from .evaluation.privacy import Settings, measure
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from .budget import class_counts
 from .corpora.metadata import read_corpus, read_fold
 from .errors import UserError
+from .evaluation.metrics import BEST_PREDICTIONS
 from .files import atomic_path, read_json, write_json
 
 STAGES = ("prepare", "real", "extract", "experts", "distill", "train", "report")
@@ -388,6 +389,8 @@ def run_downstream(run, arm, seed, lr, threads=1):
     started = time.time()
     command = start_s3prl(expdir, downstream, flags, overrides, seed, threads)
     score = {"arm": arm, "seed": seed, "lr": lr, "expdir": expdir.name, "seconds": time.time() - started, **best_on_dev(expdir), "command": command}
+    kept = read_json(expdir / BEST_PREDICTIONS) if (expdir / BEST_PREDICTIONS).is_file() else {}
+    score["predicted"] = kept["predicted"] if kept.get("step") == score["step"] else None
     write_json(expdir / "run.json", score)
     return score
 

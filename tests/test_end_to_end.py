@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from s3prl_dd.evaluation.metrics import uar
+
 ROOT = Path(__file__).parent.parent
 SMALL = ["network.channels=8", "network.critic_channels=8", "network.frames=4", "network.noise=4", "batch=8", "steps=4",
          "critic_steps=1", "eval_every=2", "save_every=2", "log_every=1"]
@@ -47,6 +49,7 @@ def test_every_stage_and_a_second_run(table, tmp_path):
     for name, points in (("real", 19), ("distilled_full", 16), ("distilled_2ppc", 8), ("random_real_2ppc", 8)):
         arm = results["arms"][name]
         assert arm["points"] == points and 0 <= arm["uar"] <= 1 and len(arm["uar_per_seed"]) == 1 and arm["train_seconds"] > 0
+        assert uar(results["test"]["truth"], arm["predicted"][0]) == pytest.approx(arm["uar"])  # S3PRL's predictions are kept
     assert results["upstream"] == "fbank" and results["fold"] == "fold1" and results["versions"]["s3prl"] == "0.4.18"
     assert results["bytes"]["generator"] == (out / "generator.safetensors").stat().st_size
     assert "GAN samples, 2 a class" in first.stdout and (out / "results.png").read_bytes()[:4] == b"\x89PNG"

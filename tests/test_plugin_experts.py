@@ -180,6 +180,7 @@ def test_uar_confusion_and_best_checkpoint(corpus, tmp_path, select_by, saved):
         logger = Logger()
         names = expert.log_records("dev", records=records, logger=logger, global_step=step)
         assert names == (["dev-best.ckpt"] if save else [])
+        expert.log_records("test", records={**records, "predict": predicted[::-1]}, logger=Logger(), global_step=step)
         recalls = [np.mean([b == name for a, b in zip(truth, predicted) if a == name]) for name in ("neu", "hap", "sad")]
         assert logger.scalars["emotion-fold1/dev-uar"] == pytest.approx(np.mean(recalls))
         assert logger.scalars["emotion-fold1/dev-acc"] == pytest.approx(np.mean(hits))
@@ -190,6 +191,11 @@ def test_uar_confusion_and_best_checkpoint(corpus, tmp_path, select_by, saved):
     log = (tmp_path / "log.log").read_text()
     assert "dev at step 3: 0.6" in log and "dev uar at step 3: 0.777" in log
     assert expert.best_score.shape == (1,) and "best_score" in expert.state_dict()
+    best = max(step for step, save in enumerate(saved, start=1) if save)  # the step of dev-best.ckpt
+    names = result["labels"]
+    assert json.loads((tmp_path / "test_at_dev_best.json").read_text()) == {
+        "step": best, "labels": names, "truth": [names.index(name) for name in truth],
+        "predicted": [names.index(name) for name in rounds[best - 1][::-1]]}
 
 
 # generated features

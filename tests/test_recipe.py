@@ -233,11 +233,11 @@ def test_labels_of():
 # learning rates, runs on a base, runs side by side
 
 
-def keep_score(out, arm, seed, uar, dev_uar, lr=1e-3, suffix=""):
+def keep_score(out, arm, seed, uar, dev_uar, lr=1e-3, suffix="", predicted=None):
     folder = out / "exp" / f"{arm}_seed{seed}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps({"arm": arm, "seed": seed, "seconds": 1, "step": 5, "dev_uar": dev_uar, "uar": uar,
-                                                 "accuracy": 0.5, "command": "", "lr": lr, "expdir": folder.name}))
+                                                 "accuracy": 0.5, "command": "", "lr": lr, "expdir": folder.name, "predicted": predicted}))
 
 
 def test_each_head_takes_the_learning_rate_that_is_best_on_dev(run):
@@ -322,3 +322,21 @@ def test_compare(run, tmp_path, capsys):
     (run.out / "results.json").write_text(json.dumps(collect(run)))
     assert cli.main(["compare", str(run.out), str(out)]) == 2
     assert "the row 'all real data' of fold1 differs" in capsys.readouterr().err
+
+
+def test_compare_tells_chance_from_difference(run, tmp_path, capsys):
+    """With predictions kept, each row's distance to all real data, its interval over speakers, and McNemar's p."""
+    truth = [run.fold.test.labels[item.label] for item in run.fold.test.utterances]
+    wrong = [(label + 1) % 3 for label in truth]
+    for seed in range(2):
+        keep_score(run.out, "real", seed, 1.0, 0.95, 1e-2, "_lr0.01", truth), keep_score(run.out, "distilled_full", seed, 0.0, 0.95, 1e-2, "_lr0.01", wrong)
+    (run.out / "results.json").write_text(json.dumps(collect(run)))
+    assert cli.main(["compare", str(run.out), "--out", str(tmp_path / "comparison")]) == 0
+    text = capsys.readouterr().out
+    row, = (line for line in text.splitlines() if line.startswith("GAN samples, full size"))
+    assert row.split()[-6:-1] == ["0.0%", "-100.0", "-100.0", "..", "-100.0"] and float(row.split()[-1]) < 1e-6
+    assert (tmp_path / "comparison/comparison.txt").read_text() == text and (tmp_path / "comparison/comparison.png").read_bytes()[:4] == b"\x89PNG"
+    rows = json.loads((tmp_path / "comparison/comparison.json").read_text())["rows"]
+    found = {row["arm"]: row for row in rows}
+    assert found["distilled_full"]["minus_real"] == [-1, -1, -1] and found["distilled_full"]["uar"] == {"fold1": [0, 0]}
+    assert found["distilled_6ppc"]["minus_real"] is None and found["real"]["of_real"] == 1  # no predictions were kept there

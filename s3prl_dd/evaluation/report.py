@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..errors import UserError
 from ..files import atomic_path, read_json
-from ..recipe import HEADS, budget_of, points
+from ..recipe import budget_of, points
 
 
 def collect(run):
@@ -28,7 +27,8 @@ def collect(run):
             "dev_uar": float(np.mean([score["dev_uar"] for score in scores])),
             "accuracy": float(np.mean([score["accuracy"] for score in scores])), "points": points(arm, counts),
             "train_seconds": float(np.mean([score["seconds"] for score in scores])),
-            "lr_per_seed": [score["lr"] for score in scores], "command": scores[0]["command"]}
+            "lr_per_seed": [score["lr"] for score in scores], "command": scores[0]["command"],
+            "predicted": [score.get("predicted") for score in scores]}  # class indices [seeds, test utterances], None where not kept
     root = Path(corpus["root"])
     sizes = {"audio": sum((root / item.path).stat().st_size for item in fold.train.utterances)}
     if (run.features / "header.json").is_file():
@@ -43,6 +43,8 @@ def collect(run):
             "synthetic": corpus["synthetic"], "upstream": run.settings.upstream, "fold": run.settings.fold,
             "config": run.settings.config, "overrides": run.settings.overrides, "labels": run.settings.labels,
             "center": run.settings.center, "lengths": run.settings.lengths, "head": run.settings.head, "classes": len(counts), "test_utterances": len(fold.test.utterances),
+            "test": {"truth": [fold.test.labels[item.label] for item in fold.test.utterances],
+                     "speakers": [item.speaker for item in fold.test.utterances]},
             "versions": versions(), "machine": machine()}
 
 
@@ -69,6 +71,7 @@ def machine():
 
 NAMES = {"real": "all real data", "distilled_full": "GAN samples, full size", "distilled_original": "GAN samples, original mix",
          "distilled": "GAN samples", "random": "random real subset"}
+COLORS = {"real": "#4878a8", "distilled": "#d1762f", "random": "#9a9a9a"}
 
 
 def display_name(arm, config):
@@ -84,9 +87,8 @@ def plot(results, path):
     arms = list(results["arms"].items())[::-1]
     figure = Figure(figsize=(7, 0.5 * len(arms) + 1.4), layout="constrained")
     axis = figure.subplots()
-    colors = {"real": "#4878a8", "distilled": "#d1762f", "random": "#9a9a9a"}
     axis.barh([display_name(arm, results["config"]) for arm, _ in arms], [100 * score["uar"] for _, score in arms],
-              color=[colors[arm.split("_")[0]] for arm, _ in arms])
+              color=[COLORS[arm.split("_")[0]] for arm, _ in arms])
     for row, (_, score) in enumerate(arms):
         axis.plot([100 * value for value in score["uar_per_seed"]], [row] * len(score["uar_per_seed"]), "k.", markersize=4)
     axis.axvline(100 / results["classes"], color="k", linestyle=":", linewidth=1)
@@ -121,60 +123,3 @@ def table(results):
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
                  f"GAN samples have {results['labels']} labels.")
     return "\n".join(lines)
-
-
-# several runs side by side
-
-
-def compare(folders):
-    """Text: the arms of several runs (folds, configurations), each row's UAR in every fold, mean, spread, share of real.
-
-    Runs of one fold and head share the heads on real data; others are refused. A row's +- is the standard deviation over
-    head seeds, averaged over folds.
-    """
-    runs = [read_json(result_file(folder), "results") for folder in folders]
-    for key in ("corpus", "upstream"):
-        if len({run[key] for run in runs}) > 1:
-            raise UserError(f"runs of different {key}: {', '.join(sorted({run[key] for run in runs}))}. Compare those of one.")
-    folds = sorted({run["fold"] for run in runs})
-    rows = {}  # (head, arm, variant or "") -> fold -> (UARs of its seeds, folder)
-    for folder, run in zip(folders, runs):
-        head = run.get("head", "superb")
-        for arm, score in run["arms"].items():
-            row = rows.setdefault((head, arm, variant(run) if arm.startswith("distilled") else ""), {})
-            uars, before = row.setdefault(run["fold"], (score["uar_per_seed"], folder))
-            if uars != score["uar_per_seed"]:
-                raise UserError(f"{folder} and {before}: the row {display_name(arm, run['config'])!r} of {run['fold']} differs. Compare "
-                                "runs that share one --base, each reported anew (`s3prl-dd report --out RUN`), and a variant once.")
-    shown = len({head for head, _, _ in rows}) > 1 or "superb" not in {head for head, _, _ in rows}
-    described = {(head, arm, made_by): f"{made_by} {head} head".strip() if shown else made_by for head, arm, made_by in rows}
-    width = max(map(len, described.values())) + 2
-    lines = [f"{runs[0]['corpus']}, {runs[0]['upstream']}: UAR % on real test speech of held-out speakers", "",
-             f"{'trained on':<32} {'configuration':<{width}}" + "".join(f"{fold:>8}" for fold in folds)
-             + f"{'mean':>8} {'+-':>5} {'seeds':>6} {'of real':>8}"]
-    lines.append("-" * len(lines[-1]))
-    for key in sorted(rows, key=lambda key: (list(HEADS).index(key[0]), order(key[1]), key[2])):
-        head, arm, made_by = key
-        found = {fold: uars for fold, (uars, _) in rows[key].items()}
-        real = {fold: uars for fold, (uars, _) in rows.get((head, "real", ""), {}).items()}
-        means = {fold: np.mean(found[fold]) for fold in found}
-        spreads = [np.std(values, ddof=1) for values in found.values() if len(values) > 1]
-        shares = np.mean([means[fold] for fold in means if fold in real]) / np.mean([np.mean(real[fold]) for fold in means if fold in real])
-        lines.append(f"{display_name(arm, made_by.split()[0] if made_by else ''):<32} {described[key]:<{width}}"
-                     + "".join(f"{100 * means[fold]:>8.1f}" if fold in means else f"{'-':>8}" for fold in folds)
-                     + f"{100 * np.mean(list(means.values())):>8.1f} {100 * np.mean(spreads) if spreads else float('nan'):>5.1f}"
-                     + f" {min(map(len, found.values())):>6} {100 * shares:>7.1f}%")
-    return "\n".join(lines)
-
-
-def result_file(folder):
-    path = Path(folder) / "results.json"
-    if not path.is_file():
-        raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report --out {folder}` writes it).")
-    return path
-
-
-def variant(run):
-    """A run's configuration in a few words."""
-    words = [Path(run["config"]).stem, *run["overrides"], run["labels"] + " labels"] + ["uncentred"] * (not run["center"])
-    return " ".join(words + ["corpus lengths"] * (run.get("lengths") == "corpus"))

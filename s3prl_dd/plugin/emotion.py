@@ -25,7 +25,7 @@ from ..config import build
 from ..corpora.audio import load_audio
 from ..corpora.metadata import Metadata
 from ..errors import UserError
-from ..evaluation.metrics import uar
+from ..evaluation.metrics import BEST_PREDICTIONS, uar
 from ..files import write_json
 from ..rng import keyed
 from .compat import mend
@@ -106,6 +106,7 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
             super().__init__(upstream_dim, {**downstream_expert, "datarc": datarc}, expdir, **kwargs)
         self.data, self.seed, self.mode = data, kwargs["seed"], kwargs["mode"]
         self.parts = _parts(self.mode, kwargs)
+        self.best_step = None  # of dev-best.ckpt, once this process has seen it
         torch.manual_seed(self.seed)  # S3PRL left it at 0
         for module in (*self.projector.modules(), *self.model.modules()):
             if hasattr(module, "reset_parameters"):
@@ -196,12 +197,17 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
                 self.best_score = torch.ones(1) * score
                 self.write_log(f"New best uar on {mode} at step {global_step}: {score}")
                 save_names.append(f"{mode}-best.ckpt")
+        if "dev-best.ckpt" in save_names:
+            self.best_step = global_step
         if mode in ("dev", "test"):
             names = [name for _, name in sorted(self.test_dataset.idx2emotion.items())]
             matrix = confusion_matrix(truth, predicted, labels=names)  # [C, C], rows are the truth
             write_json(Path(self.expdir) / f"{mode}_{self.fold}_confusion.json",
                        {"labels": names, "matrix": matrix.tolist(), "uar": score,
                         "accuracy": float(np.trace(matrix) / matrix.sum()), "step": global_step})
+            if mode == "test" and self.best_step == global_step:
+                indices = {key: list(map(names.index, values)) for key, values in (("truth", truth), ("predicted", predicted))}
+                write_json(Path(self.expdir) / BEST_PREDICTIONS, {"step": global_step, "labels": names, **indices})
         return save_names
 
     def say(self, text):
