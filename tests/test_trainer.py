@@ -71,8 +71,8 @@ def stepped(tmp_path_factory, data, pool):
 
 
 def batch_of(trainer, kind, *key):
-    real, indices = trainer.real(f"{kind}real", *key)
-    return real, indices, trainer.noise(f"{kind}noise", *key)
+    indices, starts = trainer.data.draw(trainer.labels, trainer.config.seed, f"{kind}real", *key)
+    return trainer.data.frames_of(indices, starts), indices, trainer.noise(f"{kind}noise", *key)
 
 
 def test_critic_total_is_eq_1_and_4(stepped):
@@ -100,7 +100,7 @@ def test_generator_total_is_eq_5_and_8(stepped, data, pool):
     config, labels = stepped.config, stepped.labels
     config.feature_matching, config.softmax_pairing, config.diversity_of = "sample", "label", "frames"
     terms = stepped.generator_terms(9)
-    real, indices, noise = (*stepped.real("real", 9), stepped.noise("noise", 9))
+    real, _, noise = batch_of(stepped, "", 9)
     fake = stepped.generator(noise, labels)
     on_real, on_fake = stepped.critic(real), stepped.critic(fake)
     expected = {"generator_score": -on_fake.score.mean(),
@@ -207,26 +207,29 @@ def test_resample_keeps_the_mean():
 
 
 def test_framed_data_is_standardised(data):
-    assert data.framed.shape == (60, 8, DIM)
-    assert data.framed.mean(dim=(0, 1)).abs().max() < 1e-5 and (data.framed.std(dim=(0, 1)) - 1).abs().max() < 1e-3
-    torch.testing.assert_close(data.framed[3] * data.std + data.mean, resample(data.utterances[3], 8))
+    assert data.resident.shape == (60, 8, DIM)
+    assert data.resident.mean(dim=(0, 1)).abs().max() < 1e-5 and (data.resident.std(dim=(0, 1)) - 1).abs().max() < 1e-3
+    torch.testing.assert_close(data.resident[3] * data.std + data.mean, resample(data.utterances[3], 8))
     assert data.class_counts == [20, 16, 24]
 
 
 @pytest.mark.parametrize("framing", ["resample", "crop"])
 def test_draw_is_keyed_and_of_the_label(framing):
     data, labels = tiny_data(framing), torch.arange(12) % 3
-    frames, indices = data.draw(labels, 0, "a", 1)
+    indices, starts = data.draw(labels, 0, "a", 1)
     assert torch.equal(data.labels[indices], labels)
-    assert torch.equal(data.draw(labels, 0, "a", 1)[0], frames) and not torch.equal(data.draw(labels, 0, "a", 2)[1], indices)
-    raw = frames * data.std + data.mean
-    for index, made in zip(indices, raw):
+    again, others = data.draw(labels, 0, "a", 1), data.draw(labels, 0, "a", 2)
+    assert all(map(torch.equal, again, (indices, starts))) and not torch.equal(others[0], indices)
+    starts[:2] = torch.tensor([0.0, 1 - 1e-6])  # the first crop and the last
+    raw = data.frames_of(indices, starts) * data.std + data.mean
+    for index, start, made in zip(indices, starts, raw):
         utterance = data.utterances[index]
         if framing == "crop":
-            assert min((utterance[start:start + 8] - made).abs().max() for start in range(len(utterance) - 7)) < 1e-4
+            first = int(start * (len(utterance) - 7))
+            torch.testing.assert_close(made, utterance[first:first + 8], atol=1e-4, rtol=1e-4)
         else:
             torch.testing.assert_close(made, resample(utterance, 8), atol=1e-4, rtol=1e-4)
-    many = torch.cat([data.draw(labels, 0, "many", step)[1] for step in range(100)])
+    many = torch.cat([data.draw(labels, 0, "many", step)[0] for step in range(100)])
     counts = torch.bincount(many, minlength=60)
     assert counts.min() > 0 and counts[:20].sum() == counts[20:36].sum() == 400  # balanced classes, every utterance
 

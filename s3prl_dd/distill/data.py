@@ -1,6 +1,7 @@
 """What the distiller trains on: a fold's real utterances as T frames each, standardised, and their statistics."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ class TrainingData:
     """A fold's features, ready for a GAN.
 
     utterances: list of N real ones, [T_i, D] raw; labels: [N]; dev: (means [N', D] raw, labels [N'])
-    mean, std: [D] of the framed frames; framed: [N, T, D] standardised ("resample"), or None ("crop")
+    mean, std: [D] of the framed frames
+    resident: standardised, where the GAN draws from: [N, T, D] ("resample") or all frames, [sum of T_i, D] ("crop")
     """
 
     utterances: list
@@ -27,7 +29,7 @@ class TrainingData:
     std: torch.Tensor
     framing: str
     frames: int
-    framed: torch.Tensor | None
+    resident: torch.Tensor
 
     @classmethod
     def build(cls, utterances, labels, dev, framing="resample", frames=16):
@@ -39,11 +41,10 @@ class TrainingData:
         if shortest < needed:
             raise UserError(f"an utterance has {shortest} frames, framing {framing!r} needs {needed} or more. "
                             "Remove it from the metadata, or use fewer frames or framing: resample.")
-        framed = torch.stack([resample(utterance, frames) for utterance in utterances])  # [N, T, D]
-        flat = framed.flatten(0, 1) if framing == "resample" else torch.cat(utterances)
+        resident = torch.stack([resample(item, frames) for item in utterances]) if framing == "resample" else torch.cat(utterances)
+        flat = resident.view(-1, resident.shape[-1])
         mean, std = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-5)
-        framed = (framed - mean) / std if framing == "resample" else None
-        return cls(utterances, labels, dev, mean, std, framing, frames, framed)
+        return cls(utterances, labels, dev, mean, std, framing, frames, (resident - mean) / std)
 
     @classmethod
     def from_store(cls, store, fold, framing="resample", frames=16):
@@ -53,7 +54,7 @@ class TrainingData:
         dev = store.means(store.select(fold.dev)), torch.tensor(dev_labels)
         return cls.build([store[i] for i in store.select(fold.train)], labels, dev, framing, frames)
 
-    @property
+    @cached_property
     def means(self):
         """Raw utterance means [N, D]."""
         return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
@@ -69,7 +70,7 @@ class TrainingData:
                 for label in range(len(self.class_counts))]
 
     def draw(self, labels, *key):
-        """A real utterance of each label [B] at random: standardised frames [B, T, D] on the CPU, and indices [B]."""
+        """A real utterance of each label [B] at random, and where a crop of it starts: indices [B], starts [B] in [0, 1)."""
         generator = keyed(*key)
         chance = torch.rand(len(labels), generator=generator)
         indices = torch.empty(len(labels), dtype=torch.long)
@@ -77,12 +78,21 @@ class TrainingData:
             members = (self.labels == label).nonzero()[:, 0]
             here = labels == label
             indices[here] = members[(chance[here] * len(members)).long()]
-        if self.framed is not None:
-            return self.framed[indices], indices
-        starts = torch.rand(len(labels), generator=generator)
-        crops = [utterance[int(start * (len(utterance) - self.frames + 1)):][:self.frames]
-                 for utterance, start in zip((self.utterances[i] for i in indices), starts)]
-        return (torch.stack(crops) - self.mean) / self.std, indices
+        return indices, torch.rand(len(labels), generator=generator)
+
+    def frames_of(self, indices, starts):
+        """Standardised frames [B, T, D] of these utterances on the data's device; starts count for crops alone."""
+        if self.framing == "resample":
+            return self.resident[indices.to(self.resident.device)]
+        lengths = torch.tensor([len(utterance) for utterance in self.utterances])
+        first = (lengths.cumsum(0) - lengths)[indices] + (starts * (lengths[indices] - self.frames + 1)).long()
+        rows = first[:, None] + torch.arange(self.frames)  # [B, T]
+        return self.resident[rows.to(self.resident.device)]
+
+    def to(self, device):
+        """Keep the frames that the GAN draws from on this device: no copy at each step."""
+        self.resident = self.resident.to(device)
+        return self
 
 
 def resample(frames, size):

@@ -41,7 +41,7 @@ class Trainer:
         if config.needs_pool and pool is None:
             raise UserError("this configuration needs a pool of experts (softmax matching, or a teacher). "
                             "Run `s3prl-dd experts` first, or set teacher: false and these weights to 0.")
-        self.config, self.data, self.pool, self.out, self.device = config, data, pool, Path(out), torch.device(device)
+        self.config, self.data, self.pool, self.out, self.device = config, data.to(device), pool, Path(out), torch.device(device)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         network = config.network
         network.classes, network.dim, network.frames = len(data.class_counts), data.mean.numel(), data.frames
@@ -94,9 +94,9 @@ class Trainer:
         return self.share(torch.randn(self.config.batch, self.config.network.noise, generator=keyed(self.config.seed, *key)))
 
     def real(self, *key):
-        labels = self.labels.cpu().repeat(self.world)
-        frames, indices = self.data.draw(labels, self.config.seed, *key)
-        return self.share(frames), self.share(indices)
+        """This rank's real frames [B, T, D] of self.labels."""
+        indices, starts = self.data.draw(self.labels.cpu().repeat(self.world), self.config.seed, *key)
+        return self.data.frames_of(*(part.chunk(self.world)[self.rank] for part in (indices, starts)))
 
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
@@ -104,7 +104,7 @@ class Trainer:
     def critic_terms(self, *key):
         """Eq. 1 and 4 on a new batch."""
         weight = self.config.weight
-        real, _ = self.real("critic-real", *key)
+        real = self.real("critic-real", *key)
         with torch.no_grad(), self.autocast():
             fake = self.G(self.noise("critic-noise", *key), self.labels).float()
         with self.autocast():
@@ -123,7 +123,7 @@ class Trainer:
         """Eq. 5 and 8 and what lies beyond, on a new batch; each term is computed only if its weight is not 0."""
         config, weight, labels = self.config, self.config.weight, self.labels
         warm = step <= config.warm_steps
-        real, indices = self.real("real", step)
+        real = self.real("real", step)
         noise = self.noise("noise", step)
         with self.autocast():
             fake = self.G(noise, labels)
