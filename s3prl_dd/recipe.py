@@ -334,6 +334,10 @@ def report(run):
 # S3PRL's runner
 
 
+SCORES = {"dev_uar": "dev uar", "uar": "test uar", "accuracy": "test"}
+"""What a head is worth, and its name in the log of S3PRL's emotion expert; the first says which step and learning rate."""
+
+
 def run_arms(run, arms):
     """Train a head for each arm (by name) and seed through S3PRL's runner, in processes of their own."""
     settings = run.settings
@@ -388,7 +392,7 @@ def run_downstream(run, arm, seed, lr, threads=1):
              "--feature_folder", str(run.means)]
     started = time.time()
     command = start_s3prl(expdir, downstream, flags, overrides, seed, threads)
-    score = {"arm": arm, "seed": seed, "lr": lr, "expdir": expdir.name, "seconds": time.time() - started, **best_on_dev(expdir), "command": command}
+    score = {"arm": arm, "seed": seed, "lr": lr, "expdir": expdir.name, "seconds": time.time() - started, **best_on_dev(expdir, SCORES), "command": command}
     kept = read_json(expdir / BEST_PREDICTIONS) if (expdir / BEST_PREDICTIONS).is_file() else {}
     score["predicted"] = kept["predicted"] if kept.get("step") == score["step"] else None
     write_json(expdir / "run.json", score)
@@ -417,18 +421,20 @@ def start_s3prl(expdir, downstream, flags, overrides, seed, threads=1):
     return shlex.join(["python", "-m", "s3prl_dd.run_downstream", *arguments])
 
 
-def best_on_dev(expdir):
-    """Scores of an expdir at the step where dev UAR was best (the first such): what S3PRL's users report."""
-    text = (Path(expdir) / "log.log").read_text()
+def best_on_dev(expdir, wanted):
+    """Scores of an expdir at the step where the first of them was best (the first such step), what S3PRL's users report.
+
+    wanted: our name -> the score's name in log.log ("dev", "test uar", ...). returns: {"step": ..., our name: value}
+    """
     scores = {}
-    for split, metric, step, value in re.findall(r"^(dev|test)( uar)? at step (\d+): ([\d.]+)$", text, re.MULTILINE):
-        scores.setdefault(int(step), {})[f"{split}{'_uar' if metric else '_accuracy'}"] = float(value)
-    whole = {step: score for step, score in scores.items() if {"dev_uar", "test_uar"} <= set(score)}
+    for name, step, value in re.findall(r"^((?:train|dev|test)(?: uar)?) at step (\d+): ([\d.]+)$", (Path(expdir) / "log.log").read_text(), re.MULTILINE):
+        scores.setdefault(int(step), {})[name] = float(value)
+    whole = {step: score for step, score in scores.items() if set(wanted.values()) <= set(score)}
     if not whole:
-        raise UserError(f"{expdir}/log.log: no step with UAR on dev and test. See {expdir}/stdout.log.")
-    step = max(whole, key=lambda step: (whole[step]["dev_uar"], -step))
-    return {"step": step, "dev_uar": whole[step]["dev_uar"], "uar": whole[step]["test_uar"],
-            "accuracy": whole[step]["test_accuracy"]}
+        raise UserError(f"{expdir}/log.log: no step with all of {', '.join(wanted.values())}. See {expdir}/stdout.log.")
+    by = next(iter(wanted.values()))
+    step = max(whole, key=lambda step: (whole[step][by], -step))
+    return {"step": step, **{name: whole[step][logged] for name, logged in wanted.items()}}
 
 
 # helpers

@@ -87,3 +87,11 @@ def test_ablations_differ_from_their_base_in_one_or_two_weights():
         assert all(config.weight(term) == 0 for term in off)
         config.lambdas = base.lambdas
         assert config == base
+
+
+def test_the_gaussian_has_as_much_noise_as_dimensions_and_no_critic(capsys):
+    from s3prl_dd import cli
+
+    assert cli.main(["describe", "gaussian", "--dim", "20"]) == 0
+    text = capsys.readouterr().out
+    assert "[20 noise ; label] -> [1, 20]" in text and f"{4 * 20 + 20 * 20:,} parameters" in text and "critic" not in text

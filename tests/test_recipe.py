@@ -11,7 +11,7 @@ from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.report import collect, order, table
 from s3prl_dd.plugin import workers
-from s3prl_dd.recipe import Run, Settings, best_on_dev, points
+from s3prl_dd.recipe import SCORES, Run, Settings, best_on_dev, points
 
 
 # settings
@@ -94,13 +94,13 @@ test at step 40: 0.99
 
 def test_best_on_dev_is_by_dev_uar_and_the_first_of_equals(tmp_path):
     (tmp_path / "log.log").write_text(LOG)
-    assert best_on_dev(tmp_path) == {"step": 20, "dev_uar": 0.53, "uar": 0.32, "accuracy": 0.31}
+    assert best_on_dev(tmp_path, SCORES) == {"step": 20, "dev_uar": 0.53, "uar": 0.32, "accuracy": 0.31}
 
 
 def test_log_without_scores_is_told(tmp_path):
     (tmp_path / "log.log").write_text("dev at step 10: 0.5\ntest at step 10: 0.4\n")
-    with pytest.raises(UserError, match="no step with UAR on dev and test"):
-        best_on_dev(tmp_path)
+    with pytest.raises(UserError, match="no step with all of dev uar, test uar, test"):
+        best_on_dev(tmp_path, SCORES)
 
 
 def test_points():

@@ -3,15 +3,18 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .networks import Critic, build_generator
+from .networks import GANS, Critic, build_generator
 
 
 def describe(config, dim, classes=4):
     """config: DistillConfig; returns a dict: parameters, file_bytes, flops_per_sample, layers, and the critic's."""
     network = config.network
     network.dim, network.classes = dim, classes
+    is_gan = network.architecture in GANS
+    if not is_gan:
+        network.noise = dim  # the Gaussian's
     with torch.device("meta"):  # shapes without numbers
-        generator, critic = build_generator(network).eval(), Critic(network).eval()
+        generator, critic = build_generator(network).eval(), Critic(network).eval() if is_gan else torch.nn.Identity()
         noise, labels = torch.empty(1, network.noise), torch.zeros(1, dtype=torch.long)
     layers = []
 
@@ -44,4 +47,5 @@ def print_description(description):
         print(f"  {layer['layer']:<22} {layer['kind']:<16} {' x '.join(map(str, layer['shape'])):<18} {layer['parameters']:>12,}")
     print(f"generator: {description['parameters']:,} parameters, {description['file_bytes'] / 1e9:.4f} GB file, "
           f"{description['flops_per_sample'] / 1e9:.3f} GFLOP a sample")
-    print(f"critic:    {description['critic_parameters']:,} parameters, {description['critic_flops_per_sample'] / 1e9:.3f} GFLOP a sample")
+    if description["critic_parameters"]:
+        print(f"critic:    {description['critic_parameters']:,} parameters, {description['critic_flops_per_sample'] / 1e9:.3f} GFLOP a sample")

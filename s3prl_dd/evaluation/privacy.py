@@ -9,7 +9,6 @@ layer of this size lets through), trained on real data, on the baseline GAN, on 
 nothing without the head's UAR beside it: a head that knows nothing is private too.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,21 +217,9 @@ def run_sid(run, checkpoint, tree, expdir, seed, lr, settings, device, threads):
     flags += ["--device", device, "--feature_cache", str(settings.feature_cache),
               "--feature_folder", str(expdir.parent.parent / "means")]
     command = recipe.start_s3prl(expdir, "voxceleb1", flags, overrides, seed, threads)
-    score = {**wanted, "seed": seed, **best_on_dev(expdir), "command": command}
+    score = {**wanted, "seed": seed, **recipe.best_on_dev(expdir, {part: part for part in ("dev", "train", "test")}), "command": command}
     write_json(expdir / "run.json", score)
     return score
-
-
-def best_on_dev(expdir):
-    """Accuracies of a voxceleb1 run at the step where dev was best (the first such), as S3PRL picks dev-best.ckpt."""
-    scores = {}
-    for part, step, value in re.findall(r"^(train|dev|test) at step (\d+): ([\d.]+)$", (expdir / "log.log").read_text(), re.MULTILINE):
-        scores.setdefault(int(step), {})[part] = float(value)
-    whole = {step: score for step, score in scores.items() if {"train", "dev", "test"} <= set(score)}
-    if not whole:
-        raise UserError(f"{expdir}/log.log: no step with accuracies on train, dev and test. See {expdir}/stdout.log.")
-    step = max(whole, key=lambda step: (whole[step]["dev"], -step))
-    return {"step": step, **whole[step]}
 
 
 def probe_rows(run, rows, tree, folder):
