@@ -66,6 +66,7 @@ class Trainer:
             self.generator, self.critic)
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         self.labels = torch.arange(config.batch // self.world, device=self.device) % network.classes  # [B] of this rank
+        self.drawn_labels = self.labels.cpu().repeat(self.world)  # of all ranks, where real utterances are drawn
         self._prepare_means()
         self.header = {
             **header, "network": asdict(network), "class_counts": data.class_counts, "lengths": data.length_percentiles()}
@@ -95,7 +96,7 @@ class Trainer:
 
     def real(self, *key):
         """This rank's real frames [B, T, D] of self.labels."""
-        indices, starts = self.data.draw(self.labels.cpu().repeat(self.world), self.config.seed, *key)
+        indices, starts = self.data.draw(self.drawn_labels, self.config.seed, *key)
         return self.data.frames_of(*(part.chunk(self.world)[self.rank] for part in (indices, starts)))
 
     def autocast(self):
