@@ -5,7 +5,6 @@
 A stage whose result is there already is not run again.
 """
 
-import json
 import os
 import re
 import shlex

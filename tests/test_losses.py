@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn as nn
 
 from s3prl_dd.distill import losses
 

@@ -59,14 +59,18 @@ class TrainingData:
         """Raw utterance means [N, D]."""
         return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
 
+    @cached_property
+    def lengths(self):
+        """Frames of each utterance [N]."""
+        return torch.tensor([len(utterance) for utterance in self.utterances])
+
     @property
     def class_counts(self):
         return torch.bincount(self.labels).tolist()
 
     def length_percentiles(self):
         """Per class, 101 percentiles of the real lengths in frames."""
-        lengths = np.array([len(utterance) for utterance in self.utterances])
-        return [np.percentile(lengths[(self.labels == label).numpy()], np.arange(101)).round(1).tolist()
+        return [np.percentile(self.lengths[self.labels == label].numpy(), np.arange(101)).round(1).tolist()
                 for label in range(len(self.class_counts))]
 
     def draw(self, labels, *key):
@@ -84,8 +88,8 @@ class TrainingData:
         """Standardised frames [B, T, D] of these utterances on the data's device; starts count for crops alone."""
         if self.framing == "resample":
             return self.resident[indices.to(self.resident.device)]
-        lengths = torch.tensor([len(utterance) for utterance in self.utterances])
-        first = (lengths.cumsum(0) - lengths)[indices] + (starts * (lengths[indices] - self.frames + 1)).long()
+        lengths = self.lengths[indices]
+        first = self.lengths.cumsum(0)[indices] - lengths + (starts * (lengths - self.frames + 1)).long()
         rows = first[:, None] + torch.arange(self.frames)  # [B, T]
         return self.resident[rows.to(self.resident.device)]
 
