@@ -131,12 +131,18 @@ class Run:
 
     def __init__(self, out, settings):
         self.out, self.settings = Path(out), settings
-        self.base = Run(settings.base, Settings.of(settings.base, {}, write=False)) if settings.base else None
+        self.base = Run.open(settings.base) if settings.base else None
         data, gan = self.owner(), self.owner("config", "overrides")
         self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
         self.pool = data / "pool.safetensors"
         self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
         self.results = self.out / "results.json"
+
+    @classmethod
+    def open(cls, out):
+        """The run of a folder that is there already; UserError where there is none."""
+        need(Path(out) / "run.json", "run")
+        return cls(out, Settings.of(out, {}, write=False))
 
     def owner(self, *keys):
         """The folder of what depends on these settings, among those that a variant may change, alone: this run's, or that of

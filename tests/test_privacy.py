@@ -15,6 +15,7 @@ from s3prl_dd.evaluation import privacy
 from s3prl_dd.evaluation.privacy import Settings, Tree, measure
 from s3prl_dd.features.store import StoreWriter
 from s3prl_dd.files import read_json, write_json
+from s3prl_dd.recipe import Run
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def make_run(out, arms=("real", "distilled_full"), uars=(0.8, 0.7), seed=0, upst
 
 def test_s3prls_sid_recipe_on_a_head(tree, tmp_path):
     """The real runner in a subprocess, twice: --seed counts, and what is there is not run again."""
-    run = privacy.open_run(make_run(tmp_path / "run"))
+    run = Run.open(make_run(tmp_path / "run"))
     (checkpoint, uar), = privacy.heads_of(run, "real")
     assert uar == 0.8
     settings = Settings(steps=20, batch=8, feature_cache=0.1)

@@ -289,6 +289,11 @@ def test_what_a_variant_takes_from_which_base(run, tmp_path):
     data = {key.removeprefix("config.downstream_expert."): value for key, value in recipe.arm_overrides(both, "real", 1e-3)[1].items()}
     assert data["modelrc.UtteranceLevel.pooling"] == "AttentivePooling" and "datarc.lengths" not in data
     assert recipe.arm_overrides(both, "distilled_full", 1e-3)[1]["config.downstream_expert.datarc.lengths"] == "corpus"
+    moved = tmp_path / "moved"
+    sml.out.rename(moved)
+    with pytest.raises(UserError, match="sml/run.json: not there yet"):  # a base that is gone is told, not made up from defaults
+        Run.open(hard.out)
+    moved.rename(sml.out)
     changed = variant("changed", variant("overridden", run, overrides=["steps=7"]), config="ablation_both")
     assert changed.settings.overrides == []  # they were of the other configuration
     for key, value in (("head", "tail"), ("lengths", "long")):

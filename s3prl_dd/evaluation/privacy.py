@@ -76,7 +76,7 @@ class Tree:
 def measure(out, sid_roots=(), list_file=None, baseline=None, settings=None):
     """Rows and attacks for the recipe run `out` (the proposed GAN) and, if given, `baseline`; prints, writes, returns them."""
     settings = settings or Settings()
-    runs = {"proposed": open_run(out)} | ({"baseline": open_run(baseline)} if baseline else {})
+    runs = {"proposed": recipe.Run.open(out)} | ({"baseline": recipe.Run.open(baseline)} if baseline else {})
     _same_features(runs)
     trees = [Tree.open(root, list_file) for root in sid_roots]
     folder = runs["proposed"].out / "privacy"
@@ -91,11 +91,6 @@ def measure(out, sid_roots=(), list_file=None, baseline=None, settings=None):
         plot(results, folder / "privacy.png")
         print(f"written: {path}, {folder / 'privacy.png'}")
     return results
-
-
-def open_run(out):
-    recipe.need(Path(out) / "run.json", "run")
-    return recipe.Run(out, recipe.Settings.of(out, {}, write=False))
 
 
 def _same_features(runs):
