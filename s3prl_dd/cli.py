@@ -21,7 +21,7 @@ WAY = """the way of the data, each arrow one verb and one stage of run.sh:
 
 def parser():
     from .corpora import CORPORA
-    from .recipe import STAGES, Settings
+    from .recipe.stages import STAGES, Settings
 
     main = argparse.ArgumentParser("s3prl-dd", description="Distil a speech-emotion corpus into one generator file.",
                                    epilog=WAY, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,7 +119,7 @@ def budget(word):
 
 
 def stage_about(stage):
-    from . import recipe
+    from .recipe import stages as recipe
 
     return getattr(recipe, stage).__doc__
 
@@ -137,7 +137,7 @@ def main(argv=None):
 
 
 def dispatch(arguments):
-    from . import recipe
+    from .recipe import stages as recipe
 
     verb = arguments.verb
     if verb in (*recipe.STAGES[1:], "run"):
@@ -158,7 +158,7 @@ def dispatch(arguments):
         if arguments.out:
             compare.save(comparison, arguments.out)
     elif verb == "privacy":
-        from .evaluation.privacy import Settings, measure
+        from .privacy.measure import Settings, measure
 
         names = {item.name for item in fields(Settings)}
         changes = {key: value for key, value in vars(arguments).items() if key in names and value is not None}

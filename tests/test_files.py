@@ -6,7 +6,7 @@ import signal
 import stat
 
 import pytest
-from helpers_distill import forked
+from support.gauss import forked
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import atomic_path, file_digest, read_json, text_digest, write_json, write_text

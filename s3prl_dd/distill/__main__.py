@@ -9,9 +9,9 @@ import sys
 import torch
 import torch.distributed as dist
 
-from .. import recipe
 from ..cli import parser
 from ..errors import UserError
+from ..recipe import stages as recipe
 
 
 def main(argv=None):

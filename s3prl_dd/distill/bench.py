@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..experts.heads import Heads
-from ..experts.pool import Pool
+from ..pool.heads import Heads
+from ..pool.pool import Pool
 from ..rng import keyed
 from .data import TrainingData
 from .trainer import Trainer

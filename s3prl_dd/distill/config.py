@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .networks import NetworkConfig
+from ..generator.networks import NetworkConfig
 
 TERMS = {  # every loss term by name; a weight of 0 leaves it out
     "gradient_penalty": "Eq. 1, lambda_gp; the paper's 10",

@@ -3,7 +3,8 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .networks import GANS, Critic, build_generator
+from ..generator.networks import GANS, build_generator
+from .critic import Critic
 
 
 def describe(config, dim, classes=4):

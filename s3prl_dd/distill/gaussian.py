@@ -10,9 +10,9 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 from ..generator import Generator
-from .calibrate import power
+from ..generator.calibrate import power
+from ..generator.networks import build_generator
 from .losses import class_means
-from .networks import build_generator
 
 
 def fit_gaussian(config, data, header, pool=None):

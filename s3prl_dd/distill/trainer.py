@@ -19,13 +19,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..experts.pool import score_heads, train_heads
 from ..files import atomic_path, text_digest, write_json
 from ..generator import Generator
+from ..generator.calibrate import fit_calibration
+from ..generator.networks import build_generator
+from ..pool.pool import score_heads, train_heads
 from ..rng import keyed
 from . import losses
-from .calibrate import fit_calibration
-from .networks import Critic, build_generator
+from .critic import Critic
 
 STATISTICS_SAMPLES = 500  # of each class, for class_means and the calibration
 

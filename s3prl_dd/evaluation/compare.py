@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_path, read_json, write_json
-from ..recipe import HEADS
+from ..recipe.stages import HEADS
 from .report import COLORS, display_name, order
 from .significance import mcnemar, uar_difference
 

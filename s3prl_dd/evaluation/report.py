@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import __version__
 from ..files import atomic_path, read_json
-from ..recipe import budget_of, points
+from ..recipe.stages import budget_of, points
 
 
 def collect(run):

@@ -20,13 +20,13 @@ from torch import nn
 from torch.distributed import get_rank, is_initialized
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 
-from ..budget import class_counts
 from ..config import build
 from ..corpora.audio import load_audio
 from ..corpora.metadata import Metadata
 from ..errors import UserError
-from ..evaluation.metrics import BEST_PREDICTIONS, uar
 from ..files import write_json
+from ..generator.budget import class_counts
+from ..metrics import BEST_PREDICTIONS, uar
 from ..rng import keyed
 from .compat import mend
 
@@ -50,7 +50,7 @@ class EmotionData:
     num_workers: int = 4
     valid_ratio: float = 0.2  # of the training list that is dev, in (0, 1)
     select_by: str = "acc"  # acc | uar: dev-best.ckpt by which
-    budget: Any = None  # a random real subset of train, drawn by --seed (see budget.class_counts); None is all of it
+    budget: Any = None  # a random real subset of train, drawn by --seed (see generator.budget.class_counts); None is all of it
 
     def __post_init__(self):
         if self.select_by not in ("acc", "uar"):

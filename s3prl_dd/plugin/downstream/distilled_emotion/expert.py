@@ -33,7 +33,7 @@ class DistilledData(EmotionData):
     """datarc of -d distilled_emotion: EmotionData's keys, and the generator's."""
 
     generator: str | None = None  # the .safetensors that `s3prl-dd distill` wrote
-    budget: Any = "original"  # how many samples of each class, see budget.class_counts
+    budget: Any = "original"  # how many samples of each class, see generator.budget.class_counts
     resample: bool = True  # new samples each epoch; False: one fixed set
     labels: str = "hard"  # hard | soft: the softmax of the file's teacher
     lengths: str = "generator"  # generator | corpus: stretched to lengths drawn from the corpus's

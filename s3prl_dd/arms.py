@@ -1,0 +1,102 @@
+"""Arms: what SER heads are trained on, so that like can be compared with like; and S3PRL's heads by name."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import total_ordering
+from typing import Any
+
+from .errors import UserError
+from .generator.budget import Budget, class_counts
+
+
+class Source(StrEnum):
+    """Where an arm's training points come from."""
+
+    REAL = "real"
+    """all real training utterances"""
+    GENERATED = "distilled"
+    """samples of a generator file"""
+    RANDOM_REAL = "random_real"
+    """a random subset of the real training utterances, drawn anew for each seed"""
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Arm:
+    """A source of training points and a budget of them (generator.budget; None: all real data).
+
+    Arms are ordered as tables show them: real data, samples from many to few, random real subsets. `name` stands in
+    folder names and result files, and `Arm.parse` reads it back.
+    """
+
+    source: Source
+    budget: Budget | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source is Source.REAL) != (self.budget is None):
+            raise ValueError(f"{self.source}: all real data has no budget, everything else has one; found {self.budget!r}")
+
+    @property
+    def name(self) -> str:
+        """real, distilled_full, distilled_original, distilled_12ppc, random_real_12ppc, ..."""
+        if self.budget is None:
+            return self.source.value
+        word = "full" if self.budget == "balanced" else f"{self.budget}ppc" if isinstance(self.budget, int) else self.budget
+        return f"{self.source.value}_{word}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Arm":
+        """The arm of a name; UserError for a name of none."""
+        if name == Source.REAL:
+            return REAL
+        match = re.fullmatch(r"(distilled|random_real)_(?:(\d+)ppc|(full|original))", name)
+        if not match or match[2] == "0":
+            raise UserError(f"arm {name!r}: expected real, distilled_full, distilled_original, distilled_12ppc or random_real_12ppc.")
+        budget: Budget = int(match[2]) if match[2] else {"full": "balanced", "original": "original"}[match[3]]
+        return cls(Source(match[1]), budget)
+
+    @property
+    def generated(self) -> bool:
+        """Whether its points are samples of a generator file."""
+        return self.source is Source.GENERATED
+
+    def points(self, counts: list[int]) -> int:
+        """How many training points it has, of a real training set with these class counts [C]."""
+        if self.budget is None:
+            return sum(counts)
+        wanted = class_counts(self.budget, counts)
+        return sum(wanted) if self.generated else sum(map(min, wanted, counts))
+
+    def title(self, gaussian: bool = False) -> str:
+        """The arm as a table shows it. gaussian: its samples are those of the closed form, not of a GAN."""
+        if self.budget is None:
+            return "all real data"
+        what = "random real subset" if not self.generated else "Gaussian samples" if gaussian else "GAN samples"
+        return f"{what}, {BUDGET_TITLES.get(self.budget, f'{self.budget} a class')}"  # type: ignore[call-overload]
+
+    def __lt__(self, other: Any) -> bool:
+        return self._place() < other._place() if isinstance(other, Arm) else NotImplemented
+
+    def _place(self) -> tuple[int, int, int]:
+        whole = {None: 0, "balanced": 1, "original": 2}
+        if isinstance(self.budget, int):
+            return list(Source).index(self.source), len(whole), -self.budget
+        return list(Source).index(self.source), whole[self.budget], 0  # type: ignore[index]
+
+
+REAL = Arm(Source.REAL)
+BUDGET_TITLES = {"balanced": "full size", "original": "original mix"}
+
+
+def arms_of(source: Source, budgets: list[int | str] | tuple[int | str, ...]) -> list[Arm]:
+    """The arms of a source at these budgets; random real subsets have budgets in points per class alone."""
+    return [Arm(source, budget) for budget in budgets if source is Source.GENERATED or isinstance(budget, int)]
+
+
+HEADS: dict[str, dict[str, str]] = {
+    "superb": {},  # SUPERB's: mean over time
+    "attentive": {"UtteranceLevel.pooling": "AttentivePooling"},
+    "cnn": {"select": "DeepModel"},  # CNNSelfAttention: three convolutions over time, then attention
+}
+"""S3PRL's emotion heads by name: what each changes in the modelrc of SUPERB's."""

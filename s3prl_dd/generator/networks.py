@@ -1,0 +1,206 @@
+"""The generators: GAN-CNN and GAN-ATT of the paper (Sec. 5.1) and GAN-1D, for any feature dim D and frame count T.
+
+They map noise [B, Z] and labels [B] to standardised frames [B, T, D], without tanh. (Critics: distill/critic.py.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.distributed.nn.functional import all_reduce
+
+GANS = ("gan_cnn", "gan_att", "gan_1d")
+ARCHITECTURES = (*GANS, "gaussian")
+
+
+@dataclass
+class NetworkConfig:
+    """Sizes of a GAN; all of it is stored in the generator file."""
+
+    architecture: str = "gan_1d"  # gan_cnn | gan_att (paper, Sec. 5.1) | gan_1d (ours: convolutions over time only) | gaussian (no GAN)
+    classes: int = 4  # C, filled in from the label map
+    dim: int = 768  # D, filled in from the features
+    frames: int = 16  # T, frames of a sample; a multiple of 8 for the 2-D networks, of 4 for gan_1d
+    noise: int = 100  # Z
+    channels: int = 256  # paper: 256 for GAN-CNN, 128 for GAN-ATT
+    kernel: int = 3  # odd
+    critic_channels: int = 256
+    utterance_branch: bool = False  # beyond the paper: critic and generator each see the utterance mean
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
+        step = {"gan_1d": 4, "gaussian": 1}.get(self.architecture, 8)
+        if self.frames < step or self.frames % step:
+            raise ValueError(f"frames must be a multiple of {step} for {self.architecture}, found {self.frames}")
+        if self.kernel % 2 == 0 or min(self.classes, self.dim, self.noise, self.channels, self.critic_channels) < 1:
+            raise ValueError("kernel must be odd, and classes, dim, noise and channels positive")
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over all dimensions but 1; under torch.distributed the statistics are of all ranks' samples.
+
+    (nn.SyncBatchNorm does the same on GPUs only.)
+    """
+
+    def __init__(self, channels, momentum=0.1, eps=1e-5):
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x):
+        if not (self.training and dist.is_available() and dist.is_initialized()):
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
+                                self.momentum, self.eps)
+        over = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        moments = torch.stack([x.mean(over), x.square().mean(over)])  # [2, channels]
+        moments = all_reduce(moments) / dist.get_world_size()
+        mean, var = moments[0], moments[1] - moments[0].square()
+        with torch.no_grad():
+            count = x.numel() / x.shape[1] * dist.get_world_size()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        x = (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+class TimeAttention(nn.Module):
+    """One self-attention over time on maps [B, C, T, D']: a frame is its D' positions averaged, residual.
+
+    Queries and keys are of the mean over D', so a frame attends to frames; values keep their D' positions.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.query, self.key = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.value, self.output = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        frames = x.mean(dim=3).transpose(1, 2)  # [B, T, C]
+        weights = self.query(frames) @ self.key(frames).transpose(1, 2) / frames.shape[-1] ** 0.5  # [B, T, T]
+        mixed = torch.einsum("bts,bcsd->bctd", weights.softmax(dim=-1), self.value(x))
+        return x + self.output(mixed)
+
+
+class ConditionalGenerator(nn.Module):
+    """z = [noise ; onehot(label)] > linear > body > frames, plus an utterance-level shift where it is asked for."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        latent = config.noise + config.classes
+        self.start = nn.Linear(latent, self.start_size())
+        self.body = self.build_body()
+        self.utterance = nn.Sequential(
+            nn.Linear(latent, config.channels), nn.LeakyReLU(0.2), nn.Linear(config.channels, config.channels),
+            nn.LeakyReLU(0.2), nn.Linear(config.channels, config.dim)) if config.utterance_branch else None
+
+    def forward(self, noise, labels):
+        """noise: [B, Z]; labels: [B] -> [B, T, D]"""
+        onehot = F.one_hot(labels, self.config.classes).to(noise.dtype)
+        latent = torch.cat([noise, onehot], dim=1)  # [B, Z + C]
+        frames = self.frames(self.start(latent))  # [B, T, D]
+        return frames if self.utterance is None else frames + self.utterance(latent)[:, None]
+
+
+class Generator2d(ConditionalGenerator):
+    """GAN-CNN: linear > 8 (transposed) conv2d with batch norm and leaky ReLU > conv2d. Three of them double [T, D].
+
+    GAN-ATT: the same with dilated convolutions and one self-attention over time after the 4th.
+    """
+
+    def start_size(self):
+        config = self.config
+        self.shape = (config.channels, config.frames // 8, -(-config.dim // 8))
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def build_body(self):
+        config, layers = self.config, []
+        attention = config.architecture == "gan_att"
+        for number in range(1, 9):
+            if number in (4, 6, 8):
+                layers.append(nn.ConvTranspose2d(config.channels, config.channels, 4, stride=2, padding=1))
+            else:
+                dilation = 2 if attention else 1
+                layers.append(nn.Conv2d(config.channels, config.channels, config.kernel, dilation=dilation,
+                                        padding=dilation * (config.kernel // 2)))
+            layers += [BatchNorm(config.channels), nn.LeakyReLU(0.2)]
+            if attention and number == 4:
+                layers.append(TimeAttention(config.channels))
+        return nn.Sequential(*layers, nn.Conv2d(config.channels, 1, config.kernel, padding=config.kernel // 2))
+
+    def frames(self, start):
+        maps = self.body(start.view(-1, *self.shape))  # [B, 1, T, >= D]
+        return maps[:, 0, :, :self.config.dim]
+
+
+class TimeConv(nn.Module):
+    """Convolution over time of [B, T, N] -> [B, T / stride, channels], written as one matrix product.
+
+    Twice as fast on a CPU as nn.Conv1d under the gradient penalty's double backward.
+    """
+
+    def __init__(self, inputs, channels, kernel, stride=1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.linear = nn.Linear(inputs * kernel, channels)
+
+    def forward(self, x):
+        x = F.pad(x, (0, 0, self.kernel // 2, self.kernel // 2))
+        return self.linear(x.unfold(1, self.kernel, self.stride).flatten(2))  # [B, T', N * kernel] -> [B, T', channels]
+
+
+class Upsample(nn.Module):
+    """[B, T, 2 N] -> [B, 2 T, N]"""
+
+    def forward(self, x):
+        return x.unflatten(2, (2, -1)).flatten(1, 2)
+
+
+class TimeBatchNorm(BatchNorm):
+    """Batch norm of [B, T, N] over batch and time."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+class Generator1d(ConditionalGenerator):
+    """GAN-1D: linear > four convolutions over time, the middle ones double the time > linear to D dimensions."""
+
+    def start_size(self):
+        self.shape = (self.config.frames // 4, self.config.channels)
+        return self.shape[0] * self.shape[1]
+
+    def build_body(self):
+        config, width, layers = self.config, self.config.channels, []
+        for upsample in (False, True, True, False):
+            layers.append(TimeConv(width, 2 * width if upsample else width, config.kernel))
+            layers += [Upsample()] if upsample else []
+            layers += [TimeBatchNorm(width), nn.LeakyReLU(0.2)]
+        return nn.Sequential(*layers, nn.Linear(width, config.dim))
+
+    def frames(self, start):
+        return self.body(start.view(-1, *self.shape))
+
+
+class Gaussian(nn.Module):
+    """No GAN: class mean + noise @ factor, the same in every frame (distill/gaussian.py). Noise has D dimensions."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.means = nn.Parameter(torch.zeros(config.classes, config.dim))
+        self.factor = nn.Parameter(torch.zeros(config.noise, config.dim))
+
+    def forward(self, noise, labels):
+        return (self.means[labels] + noise @ self.factor)[:, None].expand(-1, self.config.frames, -1)
+
+
+def build_generator(config):
+    return {"gan_1d": Generator1d, "gaussian": Gaussian}.get(config.architecture, Generator2d)(config)

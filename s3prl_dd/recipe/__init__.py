@@ -1,0 +1,1 @@
+"""The recipe: a run's settings, its folder, its stages and its results."""

@@ -1,0 +1,148 @@
+"""What a run measured: results.json as a type."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arms import Arm
+from ..config import Count, Weight, Whole, build, settings
+from ..errors import UserError
+from ..files import read_json, write_json
+from ..generator.sampling import Labels, Lengths
+
+
+@settings
+class ArmResult:
+    """An arm's heads, one entry a seed, each at its best step and learning rate on dev. Shares are in [0, 1]."""
+
+    uar: Weight
+    """Unweighted average recall on the test split, mean over seeds."""
+    uar_per_seed: list[float]
+    """The same of each seed, [S]."""
+    dev_uar: Weight
+    """UAR on dev, mean over seeds: what chose step and learning rate."""
+    accuracy: Weight
+    """Accuracy on the test split, mean over seeds."""
+    points: Count
+    """Training points of a head."""
+    train_seconds: Weight
+    """Wall time of one run of S3PRL's runner, mean over seeds."""
+    lr_per_seed: list[float]
+    """Adam's learning rate that dev chose, [S]."""
+    command: str
+    """The command line of the first seed's run."""
+    predicted: list[list[Whole] | None] = field(default_factory=list)
+    """Predicted class indices [S, N] of the test utterances in the list's order; None for a seed where they were not kept."""
+
+    @property
+    def seeds(self) -> int:
+        """How many heads."""
+        return len(self.uar_per_seed)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the UAR over seeds; None of a single one."""
+        return float(np.std(self.uar_per_seed, ddof=1)) if self.seeds > 1 else None
+
+    @property
+    def predictions(self) -> np.ndarray | None:
+        """`predicted` as int array [S, N]; None unless every head's were kept."""
+        kept = [row for row in self.predicted if row]
+        return np.array(kept) if kept and len(kept) == self.seeds else None
+
+
+@settings
+class Sizes:
+    """Bytes on disk of the training part (80 % of the training list), and of what replaces it."""
+
+    audio: Whole
+    """Its audio files."""
+    features_float32: Whole | None = None
+    """Its features as float32 [T, D] each."""
+    generator: Whole | None = None
+    """The generator file."""
+
+
+@settings
+class TestList:
+    """The test utterances in the list's order."""
+
+    truth: list[Whole]
+    """Class indices [N]."""
+    speakers: list[str]
+    """Who speaks, [N]."""
+
+
+@settings
+class Results:
+    """All that a run measured, as results.json holds it. `arms` is by arm name, in the order of tables."""
+
+    corpus: str
+    """Name of the corpus."""
+    synthetic: bool
+    """Whether its speech is synthetic."""
+    upstream: str
+    """S3PRL's -u."""
+    fold: str
+    """The test fold."""
+    config: str
+    """The distiller's configuration, a file or a shipped one."""
+    overrides: list[str]
+    """KEY=VALUE words on top of it."""
+    arms: dict[str, ArmResult]
+    """Arm name (Arm.parse) -> its heads."""
+    classes: Count
+    """C."""
+    test_utterances: Count
+    """N."""
+    bytes: Sizes
+    """Sizes of the training part and of what replaces it."""
+    labels: Labels = "soft"
+    """Labels of generated samples."""
+    center: bool = True
+    """Whether their classes were shifted to the class's mean."""
+    lengths: Lengths = "generator"
+    """Their lengths."""
+    resample: bool = False
+    """Whether each epoch drew new ones."""
+    head: str = "superb"
+    """S3PRL's head, a key of arms.HEADS."""
+    test: TestList | None = None
+    """The test list; None in files of older versions."""
+    distill_seconds: Weight | None = None
+    """Wall time of the distillation; None where it was resumed, or closed-form."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package -> version."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    """system, cores, gpu."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Results":
+        """results.json, also of the version before; UserError for a missing or foreign file."""
+        values = read_json(path, "results file (written by `s3prl-dd report`)")
+        if not isinstance(values, Mapping):
+            raise UserError(f"{path}: expected results of a run, found {type(values).__name__}. Run `s3prl-dd report` anew.")
+        results = build(cls, values, path)
+        for name in results.arms:
+            Arm.parse(name)
+        return results
+
+    def write(self, path: str | Path) -> None:
+        """As JSON, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether its samples are those of the closed form, not of a GAN."""
+        return Path(self.config).stem == "gaussian"
+
+    @property
+    def variant(self) -> str:
+        """How its samples were made and drawn, in a few words for a table's row."""
+        words = [Path(self.config).stem, *self.overrides, f"{self.labels} labels"]
+        words += ["uncentred"] * (not self.center) + ["resampled"] * self.resample
+        words += ["corpus lengths"] * (self.lengths == "corpus")
+        return " ".join(words)

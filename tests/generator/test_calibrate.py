@@ -1,0 +1,46 @@
+"""Calibration: closed form, checked on moments computed by numpy."""
+
+import numpy as np
+import torch
+
+from s3prl_dd.generator.calibrate import RIDGE, calibrate, fit_calibration, power
+
+
+def sides(n=4000, dim=5):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    mix = torch.randn(dim, dim, generator=generator)
+    real = torch.randn(n, dim, generator=generator) @ mix + 3 * torch.randn(3, dim, generator=generator)[labels]
+    fake = torch.randn(n, dim, generator=generator) * (0.8 + 0.4 * torch.rand(dim, generator=generator)) + labels[:, None]
+    return real, fake, labels
+
+
+def test_calibrated_means_have_the_real_class_means_and_nearly_the_real_covariance():
+    real, fake, labels = sides()
+    frames = fake[:, None] + torch.randn(len(fake), 4, 5, generator=torch.Generator().manual_seed(1))
+    means = frames.mean(dim=1)
+    moved = calibrate(frames, labels, fit_calibration(real, labels, means, labels)).mean(dim=1)
+    residuals = []
+    for side in (real, moved):
+        for label in range(3):
+            chosen = side[labels == label].numpy()
+            residuals.append(chosen - chosen.mean(axis=0))
+            np.testing.assert_allclose(chosen.mean(axis=0), real[labels == label].numpy().mean(axis=0), atol=1e-3)
+    wanted, found = np.cov(np.concatenate(residuals[:3]).T), np.cov(np.concatenate(residuals[3:]).T)
+    before = np.cov((means - torch.stack([means[labels == label].mean(0) for label in range(3)])[labels]).numpy().T)
+    assert np.abs(found - wanted).max() < 2 * RIDGE * np.abs(wanted).max()  # of the ridges' own size
+    assert np.abs(before - wanted).max() > 10 * np.abs(found - wanted).max()
+
+
+def test_frames_of_a_sample_move_together():
+    real, fake, labels = sides(60)
+    frames = fake[:, None] + torch.randn(60, 4, 5, generator=torch.Generator().manual_seed(1))
+    shift = calibrate(frames, labels, fit_calibration(real, labels, fake, labels)) - frames
+    torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=1e-5, rtol=0)
+
+
+def test_power_is_that_of_the_matrix():
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
+    root = power(matrix, 0.5, 0.1)
+    torch.testing.assert_close(root @ root, matrix + 0.1 * torch.eye(2))
+    torch.testing.assert_close(power(matrix, -0.5, 0.1) @ root, torch.eye(2))

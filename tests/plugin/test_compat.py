@@ -1,0 +1,78 @@
+"""Remedies only where something is broken; names that are not there."""
+
+import pytest
+from support.runs import run_python
+
+from s3prl_dd.errors import UserError
+
+OLD_LIBRARIES = """
+import sys, types, importlib.machinery
+def module(name, **content):
+    made = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
+    made.__dict__.update(content)
+    sys.modules[name] = made
+    return made
+import importlib.util, argparse, torch
+torch.serialization.add_safe_globals([argparse.Namespace])
+load = lambda path: None
+audio = module("torchaudio", set_audio_backend=print, load=load)
+audio.sox_effects = module("torchaudio.sox_effects")
+module("huggingface_hub", HfFolder=object, Repository=object)
+module("librosa")
+"""
+
+
+def test_nothing_is_mended_where_nothing_is_broken():
+    done = run_python(OLD_LIBRARIES + "from s3prl_dd.plugin.compat import mend\nassert mend() == [], mend()\n"
+                      "assert audio.load is load and audio.set_audio_backend is print")
+    assert done.stdout == ""
+
+
+def test_mending_is_enough_quiet_and_idempotent():
+    """s3prl, its Runner and voxceleb1 import; a second call mends nothing more."""
+    done = run_python("""
+import sys
+sys.modules["librosa"] = None  # as if it were not installed
+from s3prl_dd.plugin.compat import mend
+first = list(mend())
+assert mend() == first and any("librosa" in text for text in first)
+import torch, torchaudio, soundfile, numpy, tempfile, argparse, importlib.util
+importlib.util.find_spec("librosa")
+import s3prl.hub, s3prl.run_downstream, s3prl.downstream.voxceleb1.expert, s3prl.downstream.emotion.expert
+with tempfile.TemporaryDirectory() as folder:
+    soundfile.write(folder + "/x.wav", numpy.zeros((100, 2)) + .5, 8000)
+    wav, rate = torchaudio.load(folder + "/x.wav")
+    assert rate == 8000 and wav.shape == (2, 100) and wav.dtype == torch.float32
+    torch.save({"Args": argparse.Namespace(seed=1)}, folder + "/x.ckpt")
+    assert torch.load(folder + "/x.ckpt", weights_only=True)["Args"].seed == 1
+""")
+    assert done.stdout == ""
+
+
+def test_unknown_names_are_told_with_what_comes_close():
+    from s3prl_dd.plugin.registration import check_downstream, check_upstream
+
+    with pytest.raises(UserError, match="Did you mean hubert .*s3prl_dd: moonshine"):
+        check_upstream("hubret")
+    with pytest.raises(UserError, match="needs a checkpoint. Give -k"):
+        check_upstream("hubert_local")
+    with pytest.raises(UserError, match="/no/such.pt: no such checkpoint"):
+        check_upstream("hubert_local", "/no/such.pt")
+    with pytest.raises(UserError, match="Did you mean distilled_emotion"):
+        check_downstream("distiled_emotion")
+    check_upstream("fbank")
+    check_upstream("moonshine")
+    check_downstream("distilled_emotion")
+    check_downstream("emotion")
+
+
+def test_registering_adds_ours_and_hides_nothing():
+    from s3prl_dd.plugin.registration import DOWNSTREAM, register
+
+    hub = register()
+    register()
+    import s3prl.downstream
+
+    assert s3prl.downstream.__path__[0] != str(DOWNSTREAM)
+    assert list(s3prl.downstream.__path__).count(str(DOWNSTREAM)) == 1
+    assert "moonshine" in hub.options() and "fbank" in hub.options()

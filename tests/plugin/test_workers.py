@@ -1,0 +1,50 @@
+"""Processes for S3PRL's runs: exit codes, logs, and none that outlives a killed parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from support.runs import ROOT
+
+from s3prl_dd.plugin import workers
+
+STARTS_ONE = """
+import os, time
+from s3prl_dd.plugin import workers
+
+def sleep():
+    workers._end_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(120)
+
+if __name__ == "__main__":
+    workers.CONTEXT.Process(target=sleep).start()
+    time.sleep(120)
+"""
+
+
+def test_exit_code_and_log(tmp_path):
+    (tmp_path / "log").write_text("before\n")
+    code = workers.run_downstream(["-m", "train", "-d", "nothing", "-u", "fbank"], tmp_path / "log", 1)
+    text = (tmp_path / "log").read_text()
+    assert code == 2 and text.startswith("before\n") and "error: " in text and "nothing" in text
+
+
+def test_a_killed_run_leaves_no_process_behind(tmp_path):
+    (tmp_path / "starts_one.py").write_text(STARTS_ONE)
+    parent = subprocess.Popen([sys.executable, tmp_path / "starts_one.py"], stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)})
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    os.kill(child, signal.SIGKILL)
+    raise AssertionError("the worker outlived its parent")
