@@ -1,0 +1,82 @@
+"""S3PRL runs: how many at a time, started in processes of their own, and their log read."""
+
+import os
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+from . import workers
+
+SHOWN_LINES = 15
+"""Lines of a failed run's stdout.log that its error shows."""
+
+SCORE_LINE = re.compile(r"^((?:train|dev|test)(?: uar)?) at step (\d+): ([\d.]+)$", re.MULTILINE)
+"""A score in the log.log of S3PRL's emotion expert and of ours: its name, the step, the value."""
+
+
+class Cores(NamedTuple):
+    """How the machine is shared: S3PRL runs at a time, and threads of each."""
+
+    jobs: int
+    threads: int
+
+
+def share_cores(jobs: int, device: str, todo: int) -> Cores:
+    """Share the cores that this process may use among `todo` runs.
+
+    jobs: runs at a time; 0 is one a core on CPU and one on a GPU. device: cpu | cuda | cuda:N
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    by_device = cores if device == "cpu" else 1
+    jobs = max(1, min(jobs or by_device, todo))
+    return Cores(jobs, int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // jobs)))
+
+
+def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: Mapping[str, Any], seed: int,
+                threads: int = 1) -> str:
+    """Train by our launcher in a process of its own; goes on from the expdir's last state.
+
+    flags: further words for S3PRL (FeatureSpec.flags, --device, ...). overrides: its -o, key -> value. threads: of torch
+    returns: the command line. Raises UserError, with the end of the run's stdout.log, where it fails.
+    """
+    changes = ",,".join(f"{key}={value!r}" for key, value in overrides.items())
+    arguments = ["-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", str(expdir), "-a", "-o", changes]
+    expdir.mkdir(parents=True, exist_ok=True)
+    log = expdir / "stdout.log"
+    code = workers.run_downstream(arguments, log, threads)
+    if code:
+        raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{_end_of(log)}")
+    return shlex.join(["python", "-m", "s3prl_dd.run_downstream", *arguments])
+
+
+def best_on_dev(expdir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
+    """Scores of an expdir at the step where the first of them was best (the first such step), what S3PRL's users report.
+
+    wanted: our name -> the score's name in log.log ("dev", "test uar", ...). returns: {"step": ..., our name: value}
+    Raises UserError where no step has them all.
+    """
+    complete = {step: scores for step, scores in _read_scores(expdir).items() if scores.keys() >= set(wanted.values())}
+    if not complete:
+        raise UserError(f"{expdir}/log.log: no step with all of {', '.join(wanted.values())}. See {expdir}/stdout.log.")
+    by = next(iter(wanted.values()))
+    step = max(complete, key=lambda step: (complete[step][by], -step))
+    return {"step": step, **{name: complete[step][logged] for name, logged in wanted.items()}}
+
+
+def _read_scores(expdir: Path) -> dict[int, dict[str, float]]:
+    """Step -> score's name -> value, as log.log has them; of a step that was logged twice, the later."""
+    log = Path(expdir) / "log.log"
+    scores: dict[int, dict[str, float]] = defaultdict(dict)
+    for name, step, value in SCORE_LINE.findall(log.read_text() if log.is_file() else ""):
+        scores[int(step)][name] = float(value)
+    return scores
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a run's output; what a progress bar overwrote counts as lines."""
+    text = log.read_text(errors="replace").replace("\r", "\n") if log.is_file() else ""
+    return "\n".join(text.splitlines()[-SHOWN_LINES:])
