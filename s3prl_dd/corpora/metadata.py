@@ -5,14 +5,19 @@
     <metadata>/Session<k>/test_meta_data.json
 """
 
+import dataclasses
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
+from ..config import build, settings
 from ..errors import UserError
 from ..files import read_json, text_digest, write_json
+
+CORPUS_FILE = "corpus.json"
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,12 @@ class Utterance:
 class Metadata:
     """labels: class name -> index, 0 .. C-1; utterances: in the order that S3PRL reads."""
 
-    labels: dict
-    utterances: tuple
+    labels: dict[str, int]
+    utterances: tuple[Utterance, ...]
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | Path) -> "Metadata":
+        """From one of S3PRL's JSON files; a UserError names the file and what is wrong with it."""
         data = read_json(path, "S3PRL emotion metadata file")
         try:
             labels = {str(name): int(index) for name, index in data["labels"].items()}
@@ -47,25 +53,99 @@ class Metadata:
             raise UserError(f"{path}: class indices must be 0 .. {len(labels) - 1}, found {labels}.")
         return cls(labels, utterances)
 
-    def write(self, path):
-        write_json(path, {"labels": self.labels, "meta_data": [asdict(utterance) for utterance in self.utterances]})
+    def write(self, path: str | Path) -> None:
+        """Write S3PRL's JSON to `path`."""
+        utterances = [asdict(utterance) for utterance in self.utterances]
+        write_json(path, {"labels": self.labels, "meta_data": utterances})
 
     @property
-    def speakers(self):
+    def speakers(self) -> list[str]:
+        """The speakers, sorted by name."""
         return sorted({utterance.speaker for utterance in self.utterances})
 
     @property
-    def class_counts(self):
-        """List of utterances per class, by class index."""
+    def class_names(self) -> list[str]:
+        """The C class names by class index."""
+        return sorted(self.labels, key=self.labels.__getitem__)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Utterances per class, C numbers by class index."""
         counts = Counter(utterance.label for utterance in self.utterances)
-        return [counts[name] for name, _ in sorted(self.labels.items(), key=lambda item: item[1])]
+        return [counts[name] for name in self.class_names]
 
-    def subset(self, indices):
-        return Metadata(self.labels, tuple(self.utterances[i] for i in indices))
+    def subset(self, indices: Iterable[int]) -> "Metadata":
+        """The utterances at `indices`, in that order, with all labels."""
+        return Metadata(self.labels, tuple(self.utterances[index] for index in indices))
 
-    def digest(self):
+    def digest(self) -> str:
         """Identity of the list, whatever its order: SHA-256 over its sorted paths and labels."""
         return text_digest(sorted(f"{utterance.path}\t{utterance.label}" for utterance in self.utterances))
+
+
+@settings
+class CorpusSummary:
+    """corpus.json: what a corpus is, where it lies and what was found in it."""
+
+    name: str
+    """The corpus' name; a generator file and a run of the same name are about the same people."""
+
+    root: str = ""
+    """The folder that the utterances' paths start from."""
+
+    folds: tuple[str, ...] = ()
+    """The folds' names: fold1, fold2, ..."""
+
+    labels: dict[str, int] = field(default_factory=dict)
+    """Class name -> index, 0 .. C-1."""
+
+    synthetic: bool = False
+    """Whether no person spoke this."""
+
+    utterances: int = 0
+    """How many utterances the lists hold."""
+
+    speakers: int = 0
+    """How many speakers the lists hold."""
+
+    hours: float = 0.0
+    """Hours of audio."""
+
+    sample_rates: dict[str, int] = field(default_factory=dict)
+    """Sampling rate in Hz, as text -> how many files have it."""
+
+    channels: dict[str, int] = field(default_factory=dict)
+    """Number of channels, as text -> how many files have it."""
+
+    audio_bytes: int = 0
+    """Bytes of audio on disk."""
+
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Path of a file that was left out -> why."""
+
+    warnings: tuple[str, ...] = ()
+    """What the user should look at, in sentences."""
+
+    notes: tuple[str, ...] = ()
+    """What the user may like to know, no cause for concern."""
+
+    terms: str = ""
+    """The corpus' licence, in a line."""
+
+    def write(self, metadata: str | Path) -> None:
+        """Write the corpus.json of the folder `metadata`."""
+        write_json(Path(metadata) / CORPUS_FILE, asdict(self))
+
+
+def read_corpus(metadata: str | Path) -> CorpusSummary:
+    """corpus.json of a metadata folder. All but the name may be missing in it; keys not known here are not read."""
+    path = Path(metadata) / CORPUS_FILE
+    said = read_json(path, "corpus description (written by `s3prl-dd prepare`)")
+    if not isinstance(said, dict):
+        raise UserError(f"{path}: expected a JSON object with name, root and labels, found {said!r:.60}. "
+                        "Run `s3prl-dd prepare` again.")
+    known = {item.name for item in dataclasses.fields(CorpusSummary)}
+    return build(CorpusSummary, {key: value for key, value in said.items() if key in known}, path)
 
 
 @dataclass(frozen=True)
@@ -78,24 +158,28 @@ class Fold:
     test: Metadata
 
 
-def session(fold):
+def session(fold: str) -> str:
     """fold1 -> Session1, as S3PRL names them."""
     return fold.replace("fold", "Session")
 
 
-def split_train_dev(size, valid_ratio=0.2):
-    """Indices of train and dev exactly as S3PRL's emotion expert draws them (torch seed 0, random_split)."""
+def split_train_dev(size: int, valid_ratio: float = 0.2) -> tuple[list[int], list[int]]:
+    """Indices of train and dev exactly as S3PRL's emotion expert draws them (torch seed 0, random_split).
+
+    size: utterances of both together; valid_ratio: the share of dev, S3PRL's datarc.valid_ratio.
+    """
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0)).tolist()
     cut = int((1 - valid_ratio) * size)
     return order[:cut], order[cut:]
 
 
-def read_fold(metadata, name, valid_ratio=0.2):
-    """The Fold `name` (fold1, ...) of a metadata folder."""
+def read_fold(metadata: str | Path, name: str, valid_ratio: float = 0.2) -> Fold:
+    """The Fold `name` (fold1, ...) of a metadata folder; speakers in train and in test are a UserError."""
     folder = Path(metadata) / session(name)
     if not folder.is_dir():
         known = sorted(path.name.replace("Session", "fold") for path in Path(metadata).glob("Session*"))
-        raise UserError(f"{folder}: no such fold. " + (f"Found {', '.join(known)}." if known else "Run `s3prl-dd prepare` first."))
+        hint = f"Found {', '.join(known)}." if known else "Run `s3prl-dd prepare` first."
+        raise UserError(f"{folder}: no such fold. {hint}")
     rest = Metadata.read(folder / "train_meta_data.json")
     test = Metadata.read(folder / "test_meta_data.json")
     if rest.labels != test.labels:
@@ -105,8 +189,3 @@ def read_fold(metadata, name, valid_ratio=0.2):
         raise UserError(f"{folder}: speaker {shared[0]} is in train and in test; folds must be speaker-disjoint.")
     train, dev = split_train_dev(len(rest.utterances), valid_ratio)
     return Fold(name, rest.subset(train), rest.subset(dev), test)
-
-
-def read_corpus(metadata):
-    """corpus.json of a metadata folder: {"name", "root", "folds", "synthetic", ...}."""
-    return read_json(Path(metadata) / "corpus.json", "corpus description (written by `s3prl-dd prepare`)")

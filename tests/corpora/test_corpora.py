@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from support.iemocap_tree import iemocap_tree, tone
 
-from s3prl_dd.corpora import CORPORA, audio_info, duplicates, load_audio, prepare
+from s3prl_dd.corpora import CORPORA, prepare
+from s3prl_dd.corpora.audio import audio_info, duplicates, load_audio
 from s3prl_dd.corpora.base import spread
 from s3prl_dd.corpora.metadata import Metadata, read_corpus, read_fold, session
 from s3prl_dd.errors import UserError
@@ -104,7 +105,7 @@ def test_iemocap_equals_s3prls_own_lists(tmp_path):
     subprocess.run([sys.executable, package / "downstream" / "emotion" / "IEMOCAP_preprocess.py", root], check=True)
     out = tmp_path / "out"
     summary = prepare("iemocap", root, out)
-    assert summary["folds"] == ["fold1", "fold2", "fold3", "fold4", "fold5"]
+    assert summary.folds == ("fold1", "fold2", "fold3", "fold4", "fold5")
     for number in range(1, 6):
         for part in ("train", "test"):
             name = f"Session{number}/{part}_meta_data.json"
@@ -112,7 +113,7 @@ def test_iemocap_equals_s3prls_own_lists(tmp_path):
     train, test = lists(out, "fold2")
     assert len(test.utterances) == 15 and len(train.utterances) == 60  # 3 dialogs of neu hap ang sad exc
     assert test.labels == FOUR and test.class_counts == [3, 6, 3, 3]
-    assert any("not the whole release" in warning for warning in summary["warnings"])
+    assert any("not the whole release" in warning for warning in summary.warnings)
 
 
 def test_iemocap_warns_of_labelled_utterances_without_wav(tmp_path):
@@ -120,7 +121,7 @@ def test_iemocap_warns_of_labelled_utterances_without_wav(tmp_path):
     lost = next((root / "Session1/sentences/wav").rglob("*_?000.wav"))
     lost.unlink()
     summary = prepare("iemocap", root, tmp_path / "out")
-    assert any("Session1" in warning and lost.stem in warning for warning in summary["warnings"])
+    assert any("Session1" in warning and lost.stem in warning for warning in summary.warnings)
 
 
 def test_iemocap_refuses_unreadable_files_rather_than_other_lists(tmp_path):
@@ -149,14 +150,14 @@ def test_ravdess_lists_four_emotions_and_speaker_disjoint_folds(ravdess, tmp_pat
     summary = prepare("ravdess", ravdess, tmp_path / "out")
     printed = capsys.readouterr().out
     train, test = lists(tmp_path / "out", "fold2")
-    assert summary["folds"] == ["fold1", "fold2"] and summary["labels"] == FOUR
+    assert summary.folds == ("fold1", "fold2") and summary.labels == FOUR
     assert (train.speakers, test.speakers) == (["01", "02"], ["05", "06"])
     assert [(item.path, item.label) for item in test.utterances if item.speaker == "05"] == [
         ("Actor_05/03-01-01-01-01-01-05.wav", "neu"), ("Actor_05/03-01-03-01-01-01-05.wav", "hap"),
         ("Actor_05/03-01-04-01-01-01-05.wav", "sad"), ("Actor_05/03-01-05-01-01-01-05.wav", "ang")]
-    assert summary["sample_rates"] == {"48000": 16} and summary["hours"] == pytest.approx(16 * 0.2 / 3600)
+    assert summary.sample_rates == {"48000": 16} and summary.hours == pytest.approx(16 * 0.2 / 3600)
     assert "calm 4" in printed and "20 of 24 actors" in printed and "16 files" in printed
-    assert read_corpus(tmp_path / "out") == json.loads(json.dumps(summary))
+    assert read_corpus(tmp_path / "out") == summary
     assert read_fold(tmp_path / "out", "fold1").test.speakers == ["01", "02"]
 
 
@@ -177,11 +178,11 @@ def test_emodb_folds_are_pairs_of_a_man_and_a_woman(tmp_path):
         for letter in "NFWTL":
             tone(tmp_path / "root/wav" / f"{speaker}a01{letter}a.wav", pitch=100 + 10 * index + ord(letter) % 7)
     summary = prepare("emodb", tmp_path / "root", tmp_path / "out")
-    tested = {fold: lists(tmp_path / "out", fold)[1].speakers for fold in summary["folds"]}
+    tested = {fold: lists(tmp_path / "out", fold)[1].speakers for fold in summary.folds}
     assert tested == {"fold1": ["03", "08"], "fold4": ["12", "14"], "fold5": ["16"]}
     assert {item.path[-6]: item.label for item in lists(tmp_path / "out", "fold1")[1].utterances} == {
         "N": "neu", "F": "hap", "W": "ang", "T": "sad"}
-    assert any("boredom 5" in note for note in summary["notes"])
+    assert any("boredom 5" in note for note in summary.notes)
 
 
 def test_crema_d_folds_by_every_fifth_id_at_any_depth(tmp_path):
@@ -189,7 +190,7 @@ def test_crema_d_folds_by_every_fifth_id_at_any_depth(tmp_path):
         for code in ("NEU", "HAP", "ANG", "SAD", "FEA"):
             tone(tmp_path / "root" / f"deep{speaker % 2}" / "er" / f"{speaker}_DFA_{code}_XX.wav", pitch=speaker + 20 * ord(code[1]) % 90)
     summary = prepare("crema_d", tmp_path / "root", tmp_path / "out")
-    assert {fold: lists(tmp_path / "out", fold)[1].speakers for fold in summary["folds"]} == {
+    assert {fold: lists(tmp_path / "out", fold)[1].speakers for fold in summary.folds} == {
         "fold1": ["1001", "1006"], "fold2": ["1002"]}
 
 
@@ -197,7 +198,7 @@ def test_a_name_found_twice_is_taken_once(ravdess, tmp_path):
     again = ravdess / "again" / "03-01-01-01-01-01-01.wav"
     tone(again)
     summary = prepare("ravdess", ravdess, tmp_path / "out")
-    assert summary["utterances"] == 16 and any("again/03-01-01" in warning for warning in summary["warnings"])
+    assert summary.utterances == 16 and any("again/03-01-01" in warning for warning in summary.warnings)
 
 
 # flawed files
@@ -210,12 +211,12 @@ def test_flawed_files_are_named_and_left_out_or_kept(ravdess, tmp_path):
     _cut(tone(ravdess / "Actor_01/03-01-04-01-02-01-01.wav", seconds=1.0))
     tone(ravdess / "Actor_02/03-01-04-01-02-01-02.wav", rate=8000, channels=2)  # nothing wrong with it
     summary = prepare("ravdess", ravdess, tmp_path / "out")
-    said = "\n".join(summary["warnings"])
-    assert summary["utterances"] == 16 + 3 and summary["channels"] == {"1": 18, "2": 1} and summary["sample_rates"]["8000"] == 1
+    said = "\n".join(summary.warnings)
+    assert summary.utterances == 16 + 3 and summary.channels == {"1": 18, "2": 1} and summary.sample_rates["8000"] == 1
     assert "2 missing, unreadable or empty files are left out" in said and "03-01-04-01-02-01-01.wav (truncated" in said
     assert "1 silent files are kept: Actor_01/03-01-01-01-02-01-01.wav" in said
     assert "byte-identical files are kept: Actor_01/03-01-03-01-01-01-01.wav = Actor_01/03-01-03-01-01-02-01.wav" in said
-    assert "no bytes" in summary["excluded"]["Actor_01/03-01-01-01-02-02-01.wav"]
+    assert "no bytes" in summary.excluded["Actor_01/03-01-01-01-02-02-01.wav"]
     paths = [item.path for item in lists(tmp_path / "out", "fold1")[1].utterances]
     assert "Actor_01/03-01-01-01-02-02-01.wav" not in paths and "Actor_01/03-01-01-01-02-01-01.wav" in paths
 
@@ -297,7 +298,7 @@ def test_full_disk_while_writing_keeps_the_earlier_metadata(ravdess, tmp_path, m
 def test_folds_of_an_earlier_corpus_are_removed(ravdess, tmp_path):
     out = tmp_path / "out"
     prepare("iemocap", iemocap_tree(tmp_path / "tree", sessions=3), out)
-    assert prepare("ravdess", ravdess, out)["folds"] == ["fold1", "fold2"]
+    assert prepare("ravdess", ravdess, out).folds == ("fold1", "fold2")
     assert sorted(path.name for path in out.iterdir()) == ["Session1", "Session2", "corpus.json"]
 
 
@@ -311,8 +312,8 @@ def test_spread_is_balanced_and_does_not_hang_on_order():
 @pytest.mark.skipif("S3PRL_DD_DATA" not in os.environ, reason="S3PRL_DD_DATA is not set")
 def test_real_ravdess(tmp_path):
     summary = prepare("ravdess", Path(os.environ["S3PRL_DD_DATA"], "ravdess"), tmp_path / "out")
-    assert (summary["utterances"], summary["speakers"], len(summary["folds"])) == (672, 24, 6)
-    assert any("Actor_07/03-01-03-01-02-01-07.flac" in warning for warning in summary["warnings"])
+    assert (summary.utterances, summary.speakers, len(summary.folds)) == (672, 24, 6)
+    assert any("Actor_07/03-01-03-01-02-01-07.flac" in warning for warning in summary.warnings)
     for number in range(1, 7):
         train, test = lists(tmp_path / "out", f"fold{number}")
         assert test.speakers == [f"{actor:02d}" for actor in range(4 * number - 3, 4 * number + 1)]

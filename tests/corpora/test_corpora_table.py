@@ -36,21 +36,21 @@ def test_csv_root_may_be_the_table_or_the_folder(tmp_path, files):
     table = csv_table(tmp_path, files)
     first = prepare("table", table, tmp_path / "one", folds=3)
     second = prepare("table", tmp_path, tmp_path / "two", table=table, folds=3)
-    assert first == second and first["root"] == str(tmp_path)
-    assert first["labels"] == {"anger": 0, "fear": 1, "neutral": 2}
-    assert speakers_of(tmp_path / "one", first["folds"]) == {"fold1": ["a"], "fold2": ["b"], "fold3": ["c"]}
+    assert first == second and first.root == str(tmp_path)
+    assert first.labels == {"anger": 0, "fear": 1, "neutral": 2}
+    assert speakers_of(tmp_path / "one", first.folds) == {"fold1": ["a"], "fold2": ["b"], "fold3": ["c"]}
 
 
 def test_known_names_get_s3prls_labels(tmp_path, files):
     summary = prepare("table", csv_table(tmp_path, [row for row in files if row[1] != "fear"]), tmp_path / "out")
-    assert summary["labels"] == {"neu": 0, "ang": 1}
-    assert any("3 speakers give 3 folds, not 5" in warning for warning in summary["warnings"])
+    assert summary.labels == {"neu": 0, "ang": 1}
+    assert any("3 speakers give 3 folds, not 5" in warning for warning in summary.warnings)
 
 
 def test_labels_option_maps_orders_and_leaves_out(tmp_path, files):
     summary = prepare("table", csv_table(tmp_path, files), tmp_path / "out", labels="fear=afraid,neutral=neu,anger=")
-    assert summary["labels"] == {"afraid": 0, "neu": 1} and summary["utterances"] == 6
-    assert "other emotions left out: anger 3" in summary["notes"]
+    assert summary.labels == {"afraid": 0, "neu": 1} and summary.utterances == 6
+    assert "other emotions left out: anger 3" in summary.notes
     with pytest.raises(UserError, match="unknown label 'fear'.*Add fear=CLASS"):
         prepare("table", csv_table(tmp_path, files), tmp_path / "out", labels="neutral=neu,anger=ang")
 
@@ -58,7 +58,7 @@ def test_labels_option_maps_orders_and_leaves_out(tmp_path, files):
 def test_fold_column_is_kept_and_must_be_disjoint(tmp_path, files):
     rows = [(*row, {"a": "fold2", "b": "fold2", "c": "fold7"}[row[2]]) for row in files]
     summary = prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
-    assert speakers_of(tmp_path / "out", summary["folds"]) == {"fold2": ["a", "b"], "fold7": ["c"]}
+    assert speakers_of(tmp_path / "out", summary.folds) == {"fold2": ["a", "b"], "fold7": ["c"]}
     rows[0] = (*rows[0][:3], "fold7")
     with pytest.raises(UserError, match="speaker a is in more than one fold"):
         prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
@@ -76,12 +76,12 @@ def test_emobox_jsonl_reads_speakers_of_known_corpora(tmp_path):
     table.parent.mkdir()
     table.write_text("\n".join(lines))
     summary = prepare("table", tmp_path, tmp_path / "out", table=table, folds=2)
-    assert speakers_of(tmp_path / "out", summary["folds"]) == {"fold1": ["03"], "fold2": ["08"]}
+    assert speakers_of(tmp_path / "out", summary.folds) == {"fold1": ["03"], "fold2": ["08"]}
     table.write_text("\n".join(lines).replace('"dataset": "emodb"', '"dataset": "mine"'))
     with pytest.raises(UserError, match="line 1: no speaker of downloads.*--speaker REGEX"):
         prepare("table", tmp_path, tmp_path / "out", table=table)
     again = prepare("table", tmp_path, tmp_path / "out", table=table, folds=2, speaker=r"wav/(\d\d)")
-    assert again["speakers"] == 2
+    assert again.speakers == 2
     with pytest.raises(UserError, match="'zz\\(x\\)' finds no speaker in downloads"):
         prepare("table", tmp_path, tmp_path / "out", table=table, speaker="zz(x)")
     with pytest.raises(UserError, match="expected a regular expression with one group"):
@@ -95,7 +95,7 @@ def test_s3prl_json_file_and_folder_round_trip(tmp_path):
     for path in out.glob("Session*/*.json"):
         assert (tmp_path / "again" / path.relative_to(out)).read_bytes() == path.read_bytes()
     one = prepare("table", root, tmp_path / "one", table=out / "Session1" / "train_meta_data.json", folds=2)
-    assert one["labels"] == {"neu": 0, "hap": 1, "ang": 2, "sad": 3} and len(one["folds"]) == 2
+    assert one.labels == {"neu": 0, "hap": 1, "ang": 2, "sad": 3} and len(one.folds) == 2
 
 
 @pytest.mark.parametrize("text, message", [
@@ -130,4 +130,4 @@ def test_bad_tables(tmp_path):
 
 def test_a_missing_file_is_left_out_and_named(tmp_path, files):
     summary = prepare("table", csv_table(tmp_path, [*files, ("audio/gone.wav", "fear", "a")]), tmp_path / "out", folds=3)
-    assert summary["utterances"] == 9 and any("audio/gone.wav (no such file)" in text for text in summary["warnings"])
+    assert summary.utterances == 9 and any("audio/gone.wav (no such file)" in text for text in summary.warnings)

@@ -27,10 +27,10 @@ def spoken(tmp_path_factory):
 @needs_espeak
 def test_demo_is_whole_balanced_and_named_synthetic(spoken):
     out, summary = spoken
-    assert (summary["utterances"], summary["speakers"], len(summary["folds"])) == (400, 10, 5)
-    assert summary["synthetic"] and "synthetic speech" in summary["name"] and "eSpeak NG" in summary["name"]
-    assert summary["warnings"] == [] and summary["sample_rates"] == {"16000": 400} and summary["channels"] == {"1": 400}
-    assert read_corpus(out)["root"] == str(out / "audio")
+    assert (summary.utterances, summary.speakers, len(summary.folds)) == (400, 10, 5)
+    assert summary.synthetic and "synthetic speech" in summary.name and "eSpeak NG" in summary.name
+    assert summary.warnings == () and summary.sample_rates == {"16000": 400} and summary.channels == {"1": 400}
+    assert read_corpus(out).root == str(out / "audio")
     fold = read_fold(out, "fold3")
     assert fold.test.speakers == ["voice05", "voice06"] and fold.test.class_counts == [20] * 4
     assert "Synthetic" in (out / "audio" / "demo.json").read_text()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import random_split
 
-from s3prl_dd.corpora.metadata import Metadata, Utterance, read_corpus, read_fold, session, split_train_dev
+from s3prl_dd.corpora.metadata import CorpusSummary, Metadata, Utterance, read_corpus, read_fold, session, split_train_dev
 from s3prl_dd.errors import UserError
 
 LABELS = {"neu": 0, "ang": 1}
@@ -97,3 +97,31 @@ def test_bad_metadata(tmp_path, text, told):
     with pytest.raises(UserError) as caught:
         Metadata.read(tmp_path / "bad.json")
     assert "bad.json" in str(caught.value) and told in str(caught.value)
+
+
+# corpus.json
+
+
+def test_corpus_summary_round_trip(tmp_path):
+    summary = CorpusSummary("tones", str(tmp_path), ("fold1", "fold2"), LABELS, hours=0.1, excluded={"x.wav": "no such file"},
+                            warnings=("one file is left out",))
+    summary.write(tmp_path)
+    assert read_corpus(tmp_path) == summary
+    assert list(json.loads((tmp_path / "corpus.json").read_text()))[:4] == ["name", "root", "folds", "labels"]
+
+
+def test_corpus_summary_of_other_versions(tmp_path):
+    """All but the name may be missing, and keys of later versions are not read."""
+    (tmp_path / "corpus.json").write_text('{"name": "tones", "synthetic": true, "invented_later": 1}')
+    assert read_corpus(tmp_path) == CorpusSummary("tones", synthetic=True)
+    assert read_corpus(tmp_path).root == "" and read_corpus(tmp_path).folds == ()
+
+
+@pytest.mark.parametrize("text, told", [
+    ("{", "does not parse"), ("[]", "expected a JSON object"), ('{"root": "/data"}', "name"),
+    ('{"name": "x", "folds": 5}', "folds"), ('{"name": "x", "labels": {"neu": "first"}}', "labels.neu")])
+def test_bad_corpus_summary(tmp_path, text, told):
+    (tmp_path / "corpus.json").write_text(text)
+    with pytest.raises(UserError, match="corpus.json") as error:
+        read_corpus(tmp_path)
+    assert told in str(error.value)
