@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Two commands on a fresh machine do everything:
-#   bash run.sh            set-up, then the main job on the embedded demo corpus, ending with a table of results
-#   bash run.sh test       set-up, then the tests
+#   bash run.sh                  set-up, then the main job on the embedded demo corpus, ending with a table of results
+#   bash run.sh test             set-up, then all tests (10 minutes on two cores)
 # And:
-#   bash run.sh setup      the set-up alone (a virtual environment in .venv, or $VENV)
+#   bash run.sh setup            the set-up alone (a virtual environment in .venv, or $VENV)
+#   bash run.sh test --fast      the unit tests alone (90 seconds); further words go to pytest
+#   bash run.sh check            ruff, mypy and the layers of the package
+#   bash run.sh faults           puts in faults on purpose, one by one, and tells which the tests catch
 #   bash run.sh --corpus iemocap --root IEMOCAP_full_release --upstream hubert --out result/iemocap
-#   bash run.sh --stage 5 --stop-stage 7      stages: prepare real extract experts distill train report
+#   bash run.sh --stage 5 --stop-stage 7      stages: prepare real extract pool distill train report
 # Every other flag is one of `s3prl-dd run --help`.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${VENV:-$here/.venv}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait in a busy loop take the cores of their neighbours
 
 setup() {
   local python=${PYTHON:-python3} stamp
@@ -26,12 +30,14 @@ setup() {
   # torch is constrained in every call: an unpinned one may pull gigabytes
   install() { "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" "$@" >> "$venv/setup.log" 2>&1; }
   : > "$venv/setup.log"
-  install -r "$here/requirements.txt" && install -e "$here[demo,test]" || {
+  install -r "$here/requirements.txt" && install -e "$here[check,demo,test]" || {
     tail -n 20 "$venv/setup.log" >&2
-    echo "run.sh: pip could not install the dependencies (above: the end of $venv/setup.log). Run it again when that is mended." >&2
+    echo "run.sh: pip could not install the dependencies (above: the end of $venv/setup.log)." \
+         "Run it again when that is mended." >&2
     exit 1
   }
-  install -e "$here[moonshine]" || echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank_no_cmvn"
+  install -e "$here[moonshine]" ||
+    echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank_no_cmvn"
   "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn' || {
     echo "run.sh: the set-up did not end well; see the messages above." >&2
     exit 1
@@ -39,19 +45,63 @@ setup() {
   echo "$stamp $here" > "$venv/.s3prl_dd"
 }
 
-if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then
-  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+tell_activate() {
+  local bin=$venv/bin/activate
+  echo "To use s3prl-dd in this shell: source ${bin#"$PWD"/}"
+}
+
+# pytest on the available cores, each worker with one thread
+run_pytest() {
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+  "$venv/bin/python" -m pytest -q --durations=10 -n auto --maxprocesses=8 --dist=loadfile "$@"
+}
+
+has_moonshine() {
+  "$venv/bin/python" -c 'import importlib.util as u, sys
+sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))'
+}
+
+recipe() {
+  case " $* " in
+    *" --upstream "*|*" --upstream="*) ;;
+    *) has_moonshine || set -- "$@" --upstream fbank_no_cmvn ;; # fbank's own normalisation leaves mean pooling nothing
+  esac
+  "$venv/bin/python" -m s3prl_dd.cli run "$@"
+}
+
+command=${1:-}
+if [ "$command" = "-h" ] || [ "$command" = "--help" ]; then
+  sed -n '2,/^set -/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 0
 fi
 setup
-case "${1:-}" in
-  setup) ;;
-  test) shift; cd "$here"; exec "$venv/bin/python" -m pytest -q --durations=10 tests "$@" ;;
+case "$command" in
+  setup)
+    tell_activate
+    ;;
+  test)
+    shift
+    cd "$here"
+    if [ "${1:-}" = "--fast" ]; then
+      shift
+      run_pytest tests --ignore=tests/integration -m "not slow" "$@"
+    else
+      run_pytest tests "$@"
+    fi
+    ;;
+  check)
+    cd "$here"
+    "$venv/bin/python" -m ruff check .
+    "$venv/bin/python" -m mypy
+    "$venv/bin/python" -m pytest -q tests/test_layers.py
+    ;;
+  faults)
+    shift
+    cd "$here"
+    "$venv/bin/python" -m tests.faults.run "$@"
+    ;;
   *)
-    case " $* " in
-      *" --upstream "*|*" --upstream="*) ;;
-      *) "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))' ||
-           set -- "$@" --upstream fbank_no_cmvn ;; # fbank's own normalisation leaves SUPERB's mean-pooling head nothing
-    esac
-    exec "$venv/bin/python" -m s3prl_dd.cli run "$@" ;;
+    recipe "$@"
+    tell_activate
+    ;;
 esac
