@@ -6,11 +6,26 @@ a closed form: within each class centre the samples' utterance means, map their 
 shifted by the same vector, so what happens within the utterance stays the generator's.
 """
 
+from typing import NamedTuple
+
 import torch
 
 RIDGE = 0.02
 """Added to the diagonal of each covariance, in units of its mean variance: directions that hardly anything fills are
 left nearly as they are."""
+
+
+class Calibration(NamedTuple):
+    """What moves utterance means: see calibrate()."""
+
+    matrix: torch.Tensor
+    """[D, D], whitens the generated and colours as the real."""
+
+    generated: torch.Tensor
+    """[C, D], class means of the generator's samples."""
+
+    real: torch.Tensor
+    """[C, D], class means of real speech."""
 
 
 def fit_calibration(real, real_labels, generated, generated_labels):
@@ -24,7 +39,7 @@ def fit_calibration(real, real_labels, generated, generated_labels):
     covariances = [covariance(side - center[labels]) for side, labels, center in
                    ((generated, generated_labels, centers[0]), (real, real_labels, centers[1]))]
     ridges = [RIDGE * matrix.diagonal().mean() for matrix in covariances]
-    return power(covariances[0], -0.5, ridges[0]) @ power(covariances[1], 0.5, ridges[1]), *centers
+    return Calibration(power(covariances[0], -0.5, ridges[0]) @ power(covariances[1], 0.5, ridges[1]), *centers)
 
 
 def calibrate(frames, labels, calibration):

@@ -4,6 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .file import Samples, index_labels
+from .sampling import DEFAULTS
 
 KEPT_BYTES = 1e9  # of a fixed set's samples
 
@@ -17,13 +18,14 @@ class GeneratedDataset(Dataset):
     memory once it is drawn, up to KEPT_BYTES.
     """
 
-    def __init__(self, generator, budget, seed=0, resample=True, lengths="generator", center=False):
+    def __init__(self, generator, budget, seed=0, resample=DEFAULTS.resample, lengths=DEFAULTS.lengths,
+                 center=DEFAULTS.center):
         self.generator, self.seed, self.resample, self.lengths, self.center = generator, seed, resample, lengths, center
         self.counts = generator.counts(budget)
         self.labels = index_labels(self.counts)
         self.shift, self.kept = None, {}
         self.item_bytes = 4 * generator.network.config.dim * (
-            generator.network.config.frames if lengths == "generator" else max(map(max, generator.header["lengths"])))
+            generator.network.config.frames if lengths == "generator" else max(map(max, generator.header.lengths)))
         self.set_epoch(0)
 
     def set_epoch(self, epoch):

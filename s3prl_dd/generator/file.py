@@ -7,9 +7,11 @@ The file holds the generator's weights, the features' mean and spread, the mean 
 teacher for soft labels and a calibration, and a JSON header (see `HEADER`). Loading executes no code.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,23 +22,22 @@ from safetensors.torch import save_file
 from ..errors import UserError
 from ..files import atomic_path
 from .budget import class_counts
-from .calibrate import calibrate
-from .networks import NetworkConfig, build_generator
+from .calibrate import Calibration, calibrate
+from .header import Header, header_of, open_file
+from .networks import build_generator
+from .sampling import DEFAULTS
 
-FORMAT_VERSION = 1
 CALIBRATION = ("matrix", "generated", "real")  # tensors of distill.calibrate
 
-HEADER = {
-    "format_version": "int, the layout of this file",
-    "network": "NetworkConfig of the generator: architecture and sizes",
-    "labels": "class name -> index",
-    "class_counts": "training utterances per class that the file replaces, by class index",
-    "lengths": "per class, 101 percentiles of the real lengths in frames",
-    "features": "upstream, upstream_ckpt_digest, selection, layer, normalize, layer_weights, dim, rate (samples a frame)",
-    "corpus": "name, fold, synthetic, train_speakers, test_speakers, test_digest",
-    "training": "the distiller's whole configuration, seed and steps",
-    "metrics": "what the trainer measured on dev, and when",
-}
+
+class Teacher(NamedTuple):
+    """M linear heads on utterance means; their mean softmax is the soft label."""
+
+    weight: torch.Tensor
+    """[M, C, D]"""
+
+    bias: torch.Tensor
+    """[M, C]"""
 
 
 @dataclass
@@ -66,33 +67,15 @@ class Generator:
     @classmethod
     def load(cls, path, device="cpu"):
         """Read a generator file. Raises UserError for a file that is missing, cut off, foreign or of another version."""
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"{path}: no such generator file. `s3prl-dd distill` writes one.")
+        with open_file(path) as file:
+            header = header_of(path, file)
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key).float() for key in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a whole safetensors file ({error}). Copy it again or distil anew.") from None
-        if "s3prl_dd" not in metadata:
-            raise UserError(f"{path}: a safetensors file, but not a generator of s3prl_dd (no s3prl_dd header).")
-        try:
-            header = json.loads(metadata["s3prl_dd"])
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: its header does not parse ({error}). Copy it again or distil anew.") from None
-        if header.get("format_version") != FORMAT_VERSION:
-            raise UserError(f"{path}: format version {header.get('format_version')}, this s3prl_dd reads {FORMAT_VERSION}. "
-                            "Install the version that wrote it, or distil anew.")
-        missing = sorted({"network", "labels", "class_counts", "lengths", "features", "corpus"} - set(header))
-        if missing:
-            raise UserError(f"{path}: its header lacks {', '.join(missing)}. Distil anew.")
-        try:
-            network = build_generator(NetworkConfig(**header["network"]))
+            network = build_generator(header.network)
             network.load_state_dict({key[len("generator."):]: value for key, value in tensors.items()
                                      if key.startswith("generator.")})
-            teacher = (tensors["teacher.weight"], tensors["teacher.bias"]) if "teacher.weight" in tensors else None
-            calibration = (tuple(tensors[f"calibration.{part}"] for part in CALIBRATION) if "calibration.matrix" in tensors
+            teacher = Teacher(tensors["teacher.weight"], tensors["teacher.bias"]) if "teacher.weight" in tensors else None
+            calibration = (Calibration(*(tensors[f"calibration.{part}"] for part in CALIBRATION)) if "calibration.matrix" in tensors
                            else None)
             generator = cls(network, tensors["mean"], tensors["std"], tensors["class_means"], header, teacher, calibration)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -110,17 +93,17 @@ class Generator:
         if self.calibration is not None:
             tensors.update({f"calibration.{part}": tensor.to(dtype) for part, tensor in zip(CALIBRATION, self.calibration)})
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        header = {**self.header, "format_version": FORMAT_VERSION, "precision": str(dtype).removeprefix("torch.")}
+        header = dataclasses.replace(self.header, precision="float16" if half else "float32")
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"s3prl_dd": json.dumps(header)})
+            save_file(tensors, temporary, metadata={"s3prl_dd": header.to_json()})
 
     def to(self, device):
         self.network.to(device)
         self.mean, self.std, self.class_means = (tensor.to(device) for tensor in (self.mean, self.std, self.class_means))
         if self.teacher is not None:
-            self.teacher = tuple(tensor.to(device) for tensor in self.teacher)
+            self.teacher = Teacher(*(tensor.to(device) for tensor in self.teacher))
         if self.calibration is not None:
-            self.calibration = tuple(tensor.to(device) for tensor in self.calibration)
+            self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
         return self
 
     # sampling
@@ -131,9 +114,9 @@ class Generator:
 
     def counts(self, budget):
         """Samples per class, by class index (see budget.class_counts)."""
-        return class_counts(budget, self.header["class_counts"])
+        return class_counts(budget, self.header.class_counts)
 
-    def sample(self, budget, seed=0, epoch=0, lengths="generator", batch_size=512, center=False):
+    def sample(self, budget, seed=0, epoch=0, lengths=DEFAULTS.lengths, batch_size=512, center=DEFAULTS.center):
         """Draw a whole set: `budget` as in budget.class_counts. Sample i depends on (seed, epoch, i) alone, but for
         `center`: then the samples of each class are shifted together (see `shift`)."""
         labels = index_labels(self.counts(budget))
@@ -167,8 +150,8 @@ class Generator:
         """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any."""
         samples = self.sample(budget, seed, lengths=lengths, center=center)
         tensors = {key: value.cpu().contiguous() for key, value in vars(samples).items() if value is not None}
-        about = {"labels": json.dumps(self.header["labels"]), "budget": json.dumps(budget), "seed": str(seed),
-                 "center": json.dumps(center), "features": json.dumps(self.header["features"])}
+        about = {"labels": json.dumps(self.header.labels), "budget": json.dumps(budget), "seed": str(seed),
+                 "center": json.dumps(center), "features": json.dumps(dataclasses.asdict(self.header.features))}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=about)
         print(f"wrote {path}: {len(samples.labels)} samples, {self.counts(budget)} a class")
@@ -197,7 +180,7 @@ class Generator:
             return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)
         if lengths != "corpus":
             raise UserError(f"lengths {lengths!r}: expected 'generator' or 'corpus'.")
-        percentiles = np.array(self.header["lengths"], dtype=float)  # [C, 101]
+        percentiles = np.array(self.header.lengths, dtype=float)  # [C, 101]
         wanted = [max(1, round(np.interp(draw.uniform(0, 100), np.arange(101), percentiles[label])))
                   for draw, label in zip(draws, labels.tolist())]
         stretched = [F.interpolate(frame.T[None], size=size, mode="linear", align_corners=False)[0].T

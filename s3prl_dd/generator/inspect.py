@@ -1,5 +1,6 @@
 """What a generator file is and was made from, as text or JSON."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from .file import Generator
 def inspect(path, as_json=False):
     """Print what a generator file is and was made from."""
     generator = Generator.load(path)
-    header = generator.header
+    header = dataclasses.asdict(generator.header)
     if as_json:
         print(json.dumps({**header, "bytes": Path(path).stat().st_size}, indent=2))
         return

@@ -3,40 +3,83 @@
 They map noise [B, Z] and labels [B] to standardised frames [B, T, D], without tanh. (Critics: distill/critic.py.)
 """
 
-from dataclasses import dataclass
+import dataclasses
+from typing import Annotated, Literal
 
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from pydantic import Field
 from torch.distributed.nn.functional import all_reduce
 
-GANS = ("gan_cnn", "gan_att", "gan_1d")
-ARCHITECTURES = (*GANS, "gaussian")
+from ..config import Number, settings
+
+Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian"]
+GANS: tuple[Architecture, ...] = ("gan_cnn", "gan_att", "gan_1d")
+
+FRAME_STEP: dict[Architecture, int] = {"gan_cnn": 8, "gan_att": 8, "gan_1d": 4, "gaussian": 1}
+"""What the frames of a sample must be a multiple of: three, three, two and no layers double the time."""
+
+Width = Annotated[int, Field(ge=1, le=65536), Number]
+"""Channels or dimensions of a layer."""
+
+Dim = Annotated[int, Field(ge=1, le=65536), Number]
+"""D, numbers a frame of features."""
+
+Classes = Annotated[int, Field(ge=2, le=1000), Number]
+"""C, classes of a label map."""
 
 
-@dataclass
+@settings
 class NetworkConfig:
-    """Sizes of a GAN; all of it is stored in the generator file."""
+    """What a configuration says of the networks. The corpus and the features add the rest (see `sized`)."""
 
-    architecture: str = "gan_1d"  # gan_cnn | gan_att (paper, Sec. 5.1) | gan_1d (ours: convolutions over time only) | gaussian (no GAN)
-    classes: int = 4  # C, filled in from the label map
-    dim: int = 768  # D, filled in from the features
-    frames: int = 16  # T, frames of a sample; a multiple of 8 for the 2-D networks, of 4 for gan_1d
-    noise: int = 100  # Z
-    channels: int = 256  # paper: 256 for GAN-CNN, 128 for GAN-ATT
-    kernel: int = 3  # odd
-    critic_channels: int = 256
-    utterance_branch: bool = False  # beyond the paper: critic and generator each see the utterance mean
+    architecture: Architecture = "gan_1d"
+    """gan_cnn or gan_att (paper, Sec. 5.1), gan_1d (ours: convolutions over time only), or gaussian (no GAN)."""
 
-    def __post_init__(self):
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
-        step = {"gan_1d": 4, "gaussian": 1}.get(self.architecture, 8)
-        if self.frames < step or self.frames % step:
-            raise ValueError(f"frames must be a multiple of {step} for {self.architecture}, found {self.frames}")
-        if self.kernel % 2 == 0 or min(self.classes, self.dim, self.noise, self.channels, self.critic_channels) < 1:
-            raise ValueError("kernel must be odd, and classes, dim, noise and channels positive")
+    frames: Annotated[int, Field(ge=1, le=4096), Number] = 16
+    """T, frames of a sample: a multiple of 8 for gan_cnn and gan_att, of 4 for gan_1d."""
+
+    noise: Width = 100
+    """Z, dimensions of the noise."""
+
+    channels: Width = 256
+    """Channels of the generator. Paper: 256 for GAN-CNN, 128 for GAN-ATT."""
+
+    kernel: Annotated[int, Field(ge=1, le=31), Number] = 3
+    """Taps of a convolution, an odd number."""
+
+    critic_channels: Width = 256
+    """Channels of the critic."""
+
+    utterance_branch: bool = False
+    """Beyond the paper: critic and generator each see the utterance mean."""
+
+    def __post_init__(self) -> None:
+        step = FRAME_STEP[self.architecture]
+        if self.frames % step:
+            raise ValueError(f"frames: expected a multiple of {step} for {self.architecture}, found {self.frames}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel: expected an odd number, found {self.kernel}")
+
+    def sized(self, classes: int, dim: int) -> "Network":
+        """The network for C classes and D dimensions. A Gaussian has noise of D dimensions, and one frame."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(NetworkConfig)}
+        if self.architecture == "gaussian":
+            values.update(frames=1, noise=dim)
+        return Network(**values, classes=classes, dim=dim)
+
+
+@settings
+class Network(NetworkConfig):
+    """A network's whole description, as the generator file stores it."""
+
+    classes: Classes = Field(kw_only=True)
+    """C, of the label map."""
+
+    dim: Dim = Field(kw_only=True)
+    """D, of the features."""
 
 
 class BatchNorm(nn.Module):
