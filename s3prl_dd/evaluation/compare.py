@@ -1,131 +1,238 @@
-"""Several runs side by side (folds, configurations, heads): their arms as rows, each against all real data."""
+"""Several runs side by side (folds, configurations, heads): their arms as rows, each against all real data.
 
+    compare([folder, ...]) -> Comparison -> table, plot, save
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from ..arms import HEADS, REAL, Arm
 from ..errors import UserError
-from ..files import atomic_path, read_json, write_json
-from ..recipe.stages import HEADS
-from .report import COLORS, display_name, order
-from .significance import mcnemar, uar_difference
+from ..files import atomic_path, write_json, write_text
+from ..recipe.results import ArmResult, Results, TestList
+from .report import COLORS
+from .significance import Interval, Paired, mcnemar_of_heads, uar_difference
+from .text import aligned, percent
 
 
-def compare(folders):
-    """The comparison of finished runs as a dict: `corpus`, `upstream`, `folds`, and `rows`, each with
+@dataclass(frozen=True)
+class Row:
+    """An arm over the folds of the comparison. UARs are in [0, 1]."""
 
-    trained_on, head, variant: what the row is (see variant())
-    uar: fold -> UARs of its head seeds; mean, spread: over folds, of a fold's seeds (standard deviation)
-    of_real: share of the UAR of all real data on the same folds and head, None without
-    minus_real: [difference, low, high] to it (significance.uar_difference); mcnemar: p over all folds, median over pairs
-        of seeds; both None where predictions were not kept
-    Runs of one fold and head must share their heads on real data.
+    trained_on: str
+    """The arm as a table shows it."""
+    arm: Arm
+    """What the heads were trained on."""
+    head: str
+    """S3PRL's head, a key of arms.HEADS."""
+    variant: str
+    """How the samples were made and drawn (Results.variant); empty for arms of real data."""
+    uar: dict[str, list[float]]
+    """Fold -> UAR of each of its seeds."""
+    mean: float
+    """Mean over folds of the mean over seeds."""
+    spread: float | None
+    """Standard deviation over the seeds of a fold, mean over folds; None where every fold has one seed."""
+    of_real: float | None
+    """Share of the UAR of all real data on the same folds and with the same head; None without."""
+    minus_real: Interval | None
+    """Difference to it; None for all real data itself, and where its predictions or the row's were not kept."""
+    mcnemar: float | None
+    """p against it (significance.mcnemar_of_heads); None as minus_real."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As comparison.json holds it."""
+        return {**asdict(self), "arm": self.arm.name}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one corpus and one upstream."""
+
+    corpus: str
+    """Name of the corpus."""
+    upstream: str
+    """S3PRL's -u."""
+    folds: list[str]
+    """All test folds, sorted."""
+    rows: list[Row]
+    """By head, arm and variant."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As comparison.json holds it."""
+        return {"corpus": self.corpus, "upstream": self.upstream, "folds": self.folds,
+                "rows": [row.as_json() for row in self.rows]}
+
+
+class RowKey(NamedTuple):
+    """What the folds of a row have in common."""
+
+    head: str
+    arm: Arm
+    variant: str
+
+    def place(self) -> tuple[int, Arm, str]:
+        """Where the row stands: by head, then by arm, then by variant."""
+        return list(HEADS).index(self.head), self.arm, self.variant
+
+
+class Cell(NamedTuple):
+    """An arm on one fold: its heads, and the run that they were read from."""
+
+    result: ArmResult
+    run: Results
+    folder: Path
+
+
+Cells = dict[str, Cell]
+"""Fold -> cell, of one row."""
+
+
+def compare(folders: Sequence[str | Path]) -> Comparison:
+    """Compare finished runs, each a folder with results.json.
+
+    Raises UserError for runs of different corpora or upstreams, and where runs do not share the heads of a row and fold
+    that they have in common (all real data, or a variant given twice).
     """
-    runs = [read_json(result_file(folder), "results") for folder in folders]
-    for key in ("corpus", "upstream"):
-        if len({run[key] for run in runs}) > 1:
-            raise UserError(f"runs of different {key}: {', '.join(sorted({run[key] for run in runs}))}. Compare those of one.")
-    rows, tests = {}, {}  # (head, arm, variant or "") -> fold -> (arm's results, folder); fold -> truth and speakers
-    for folder, run in zip(folders, runs):
-        tests[run["fold"]] = run.get("test")
-        for arm, score in run["arms"].items():
-            key = run.get("head", "superb"), arm, variant(run) if arm.startswith("distilled") else ""
-            found, before = rows.setdefault(key, {}).setdefault(run["fold"], (score, folder))
-            if found["uar_per_seed"] != score["uar_per_seed"]:
-                raise UserError(f"{folder} and {before}: the row {display_name(arm, run['config'])!r} of {run['fold']} differs. Compare "
-                                "runs that share one --base, each reported anew (`s3prl-dd report --out RUN`), and a variant once.")
-    rows = {key: {fold: score for fold, (score, _) in found.items()} for key, found in rows.items()}
-    ordered = sorted(rows, key=lambda key: (list(HEADS).index(key[0]), order(key[1]), key[2]))
-    return {"corpus": runs[0]["corpus"], "upstream": runs[0]["upstream"], "folds": sorted(tests),
-            "rows": [one_row(key, rows[key], rows.get((key[0], "real", ""), {}), tests) for key in ordered]}
+    runs = {Path(folder): _read(folder) for folder in folders}
+    first, *others = runs.values()
+    for other in others:
+        if (other.corpus, other.upstream) != (first.corpus, first.upstream):
+            raise UserError(f"runs of {first.corpus}, {first.upstream} and of {other.corpus}, {other.upstream}. "
+                            "Compare those of one corpus and upstream.")
+    tests = _test_lists(runs)
+    cells = _gather(runs)
+    rows = []
+    for key in sorted(cells, key=RowKey.place):
+        real = cells.get(RowKey(key.head, REAL, ""), {})
+        rows.append(_row(key, cells[key], real, tests))
+    return Comparison(first.corpus, first.upstream, sorted({run.fold for run in runs.values()}), rows)
 
 
-def one_row(key, found, real, tests):
-    head, arm, made_by = key
-    uars = {fold: score["uar_per_seed"] for fold, score in sorted(found.items())}
-    spreads = [np.std(values, ddof=1) for values in uars.values() if len(values) > 1]
-    row = {"trained_on": display_name(arm, made_by.split()[0] if made_by else ""), "arm": arm, "head": head, "variant": made_by, "uar": uars,
-           "mean": float(np.mean([np.mean(values) for values in uars.values()])), "spread": float(np.mean(spreads)) if spreads else None,
-           "of_real": None, "minus_real": None, "mcnemar": None}
-    shared = sorted(set(found) & set(real))
-    if shared:
-        row["of_real"] = float(np.mean([np.mean(uars[fold]) for fold in shared]) / np.mean([np.mean(real[fold]["uar_per_seed"]) for fold in shared]))
-    if arm != "real" and shared == sorted(found) and all(predicted(side[fold]) for side in (found, real) for fold in shared):
-        pairs = [(tests[fold]["truth"], tests[fold]["speakers"], found[fold]["predicted"], real[fold]["predicted"]) for fold in shared]
-        row["minus_real"] = uar_difference(pairs)
-        seeds = min(len(side) for pair in pairs for side in pair[2:])
-        truth, first, second = (np.concatenate(parts, axis=-1) for parts in zip(*((truth, one[:seeds], other[:seeds]) for truth, _, one, other in pairs)))
-        row["mcnemar"] = float(np.median([mcnemar(truth, *pair) for pair in zip(first, second)]))
-    return row
-
-
-def predicted(score):
-    """Whether the predictions of all of an arm's heads were kept."""
-    return all(score.get("predicted") or [None])
-
-
-def result_file(folder):
+def _read(folder: str | Path) -> Results:
     path = Path(folder) / "results.json"
     if not path.is_file():
-        raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report --out {folder}` writes it).")
-    return path
+        raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report` writes it).")
+    results = Results.read(path)
+    if results.head not in HEADS:
+        raise UserError(f"{path}: head {results.head!r}, expected {' or '.join(HEADS)}. Run `s3prl-dd report` anew.")
+    return results
 
 
-def variant(run):
-    """A run's configuration in a few words."""
-    words = [Path(run["config"]).stem, *run["overrides"], run["labels"] + " labels"] + ["uncentred"] * (not run["center"])
-    return " ".join(words + ["corpus lengths"] * (run.get("lengths") == "corpus"))
+def _test_lists(runs: Mapping[Path, Results]) -> dict[str, TestList]:
+    """Fold -> its test list, of the runs that kept it; UserError where two runs of a fold tested on different ones."""
+    lists: dict[str, TestList] = {}
+    for folder, run in runs.items():
+        if run.test is not None and lists.setdefault(run.fold, run.test) != run.test:
+            raise UserError(f"{folder}: its test utterances of {run.fold} are others than those of a run before it. "
+                            "Compare runs on one test list.")
+    return lists
 
 
-def describe(row, comparison):
+def _gather(runs: Mapping[Path, Results]) -> dict[RowKey, Cells]:
+    """Every arm of every run, by row and fold."""
+    cells: dict[RowKey, Cells] = {}
+    for folder, run in runs.items():
+        for name, result in run.arms.items():
+            arm = Arm.parse(name)
+            key = RowKey(run.head, arm, run.variant if arm.generated else "")
+            before = cells.setdefault(key, {}).setdefault(run.fold, Cell(result, run, folder))
+            if before.result.uar_per_seed != result.uar_per_seed:
+                raise UserError(f"{folder} and {before.folder}: the row {arm.title(run.gaussian)!r} of {run.fold} "
+                                "differs. Compare runs that share one --base, each reported anew (`s3prl-dd report`), "
+                                "and a variant once.")
+    return cells
+
+
+def _row(key: RowKey, cells: Cells, real: Cells, tests: Mapping[str, TestList]) -> Row:
+    uar = {fold: cells[fold].result.uar_per_seed for fold in sorted(cells)}
+    spreads = [spread for fold in uar if (spread := cells[fold].result.spread) is not None]
+    shared = [fold for fold in uar if fold in real]
+    of_real = None
+    if shared:
+        real_uar = {fold: real[fold].result.uar_per_seed for fold in shared}
+        of_real = _mean_over_folds(uar, shared) / _mean_over_folds(real_uar, shared)
+    pairs = _pairs(cells, real, tests) if key.arm != REAL and shared == list(uar) else []
+    gaussian = key.arm.generated and next(iter(cells.values())).run.gaussian
+    return Row(
+        trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
+        mean=_mean_over_folds(uar, list(uar)), spread=float(np.mean(spreads)) if spreads else None, of_real=of_real,
+        minus_real=uar_difference(pairs) if pairs else None, mcnemar=mcnemar_of_heads(pairs) if pairs else None)
+
+
+def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -> float:
+    return float(np.mean([np.mean(uar[fold]) for fold in folds]))
+
+
+def _pairs(cells: Cells, real: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
+    """The row's predictions beside those of all real data, fold by fold; none where some were not kept."""
+    pairs = []
+    for fold in sorted(cells):
+        first, second = cells[fold].result.predictions, real[fold].result.predictions
+        if first is None or second is None or fold not in tests:
+            return []
+        pairs.append(Paired(tests[fold].truth, tests[fold].speakers, first, second))
+    return pairs
+
+
+# what is printed, drawn and written
+
+
+def describe(row: Row, comparison: Comparison) -> str:
     """A row's configuration, with the head where there are several."""
-    heads = {other["head"] for other in comparison["rows"]}
-    return row["variant"] if heads == {"superb"} else f"{row['variant']} {row['head']} head".strip()
+    heads = {other.head for other in comparison.rows}
+    return row.variant if heads == {"superb"} else f"{row.variant} {row.head} head".strip()
 
 
-def table(comparison):
-    """The comparison as text."""
-    folds = comparison["folds"]
-    width = max(len(describe(row, comparison)) for row in comparison["rows"]) + 2
-    tested = any(row["minus_real"] for row in comparison["rows"])
-    lines = [f"{comparison['corpus']}, {comparison['upstream']}: UAR % on real test speech of held-out speakers", "",
-             f"{'trained on':<32} {'configuration':<{width}}" + "".join(f"{fold:>8}" for fold in folds)
-             + f"{'mean':>8} {'+-':>5} {'seeds':>6} {'of real':>8}" + (f" {'- real':>7} {'95 %':>14} {'McNemar p':>10}" if tested else "")]
-    lines.append("-" * len(lines[-1]))
-    for row in comparison["rows"]:
-        cells = [f"{100 * np.mean(row['uar'][fold]):>8.1f}" if fold in row["uar"] else f"{'-':>8}" for fold in folds]
-        spread = "-" if row["spread"] is None else f"{100 * row['spread']:.1f}"
-        share = "-" if row["of_real"] is None else f"{100 * row['of_real']:.1f}%"
-        line = (f"{row['trained_on']:<32} {describe(row, comparison):<{width}}" + "".join(cells) + f"{100 * row['mean']:>8.1f} {spread:>5}"
-                f" {min(map(len, row['uar'].values())):>6} {share:>8}")
-        if row["minus_real"]:
-            difference, low, high = (100 * value for value in row["minus_real"])
-            line += f" {difference:>7.1f} {f'{low:.1f} .. {high:.1f}':>14} {row['mcnemar']:>10.2g}"
-        lines.append(line)
-    return "\n".join(lines)
+def table(comparison: Comparison) -> str:
+    """The comparison as text; the columns of the tests stand where a row has them."""
+    tested = any(row.minus_real for row in comparison.rows)
+    headers = ["trained on", "configuration", *comparison.folds, "mean", "+-", "seeds", "of real"]
+    headers += ["- real", "95 %", "McNemar p"] if tested else []
+    rows = [_line(row, comparison, tested) for row in comparison.rows]
+    title = f"{comparison.corpus}, {comparison.upstream}: UAR % on real test speech of held-out speakers"
+    return "\n".join([title, "", *aligned(headers, rows, left=2)])
 
 
-def plot(comparison, path):
+def _line(row: Row, comparison: Comparison, tested: bool) -> list[str]:
+    folds = [percent(float(np.mean(row.uar[fold]))) if fold in row.uar else "-" for fold in comparison.folds]
+    seeds = min(len(values) for values in row.uar.values())
+    share = "-" if row.of_real is None else f"{percent(row.of_real)}%"
+    cells = [row.trained_on, describe(row, comparison), *folds, percent(row.mean), percent(row.spread), str(seeds),
+             share]
+    if not tested:
+        return cells
+    if row.minus_real is None:
+        return [*cells, "", "", ""]
+    difference, low, high = row.minus_real
+    return [*cells, percent(difference), f"{percent(low)} .. {percent(high)}", f"{row.mcnemar:.2g}"]
+
+
+def plot(comparison: Comparison, path: str | Path) -> None:
     """The rows' mean UAR as bars, a dot for each fold; written to `path` (PNG)."""
-    from matplotlib.figure import Figure
-
-    rows = comparison["rows"][::-1]
-    figure = Figure(figsize=(9, 0.36 * len(rows) + 1.4), layout="constrained")
+    upwards = comparison.rows[::-1]
+    figure = Figure(figsize=(9, 0.36 * len(upwards) + 1.4), layout="constrained")
     axis = figure.subplots()
-    axis.barh(range(len(rows)), [100 * row["mean"] for row in rows], color=[COLORS[row["arm"].split("_")[0]] for row in rows])
-    axis.set_yticks(range(len(rows)), [", ".join(filter(None, (row["trained_on"], describe(row, comparison)))) for row in rows], fontsize=7)
-    for number, row in enumerate(rows):
-        axis.plot([100 * np.mean(values) for values in row["uar"].values()], [number] * len(row["uar"]), "k.", markersize=4)
-    axis.set(xlabel="UAR % on held-out speakers (dots: folds)", xlim=(0, 100), title=f"{comparison['corpus']}, {comparison['upstream']}")
+    for place, row in enumerate(upwards):
+        axis.barh(place, 100 * row.mean, color=COLORS[row.arm.source])
+        axis.plot([100 * np.mean(values) for values in row.uar.values()], [place] * len(row.uar), "k.", markersize=4)
+    names = [", ".join(filter(None, (row.trained_on, describe(row, comparison)))) for row in upwards]
+    axis.set_yticks(range(len(upwards)), names, fontsize=7)
+    axis.set(xlabel="UAR % on held-out speakers (dots: folds)", xlim=(0, 100),
+             title=f"{comparison.corpus}, {comparison.upstream}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def save(comparison, out):
+def save(comparison: Comparison, out: str | Path) -> None:
     """comparison.json, .txt (the table) and .png in the folder `out`."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "comparison.json", comparison)
-    with atomic_path(out / "comparison.txt") as temporary:
-        Path(temporary).write_text(table(comparison) + "\n", encoding="utf-8")
-    plot(comparison, out / "comparison.png")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "comparison.json", comparison.as_json())
+    write_text(folder / "comparison.txt", table(comparison) + "\n")
+    plot(comparison, folder / "comparison.png")

@@ -1,44 +1,101 @@
-"""Whether two training sets differ, on the same test utterances: McNemar's test and a paired bootstrap over speakers."""
+"""Whether two training sets differ, on the same test list: McNemar's test and a paired bootstrap over speakers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike
+from statsmodels.stats import contingency_tables
+
+EXACT_BELOW = 25
+"""Discordant pairs from which McNemar's statistic is close enough to a chi-square."""
 
 
-def mcnemar(truth, first, second):
+class Interval(NamedTuple):
+    """A value and the ends of its 95 % interval; a list of three in JSON."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """Predictions of the heads of two arms on one test list, all as class indices."""
+
+    truth: ArrayLike  # [N]
+    speakers: ArrayLike  # [N] names
+    first: ArrayLike  # [S, N], one row a head
+    second: ArrayLike  # [S', N]
+
+
+def mcnemar(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> float:
     """Two-sided p of McNemar's test that two classifiers are right equally often, [0, 1]. All: [N] class indices.
 
     Exact binomial under 25 discordant pairs, else chi-square with continuity correction (the paper's Sec. 5.1 names the
     test alone; this is its first author's later form).
     """
-    truth, first, second = map(np.asarray, (truth, first, second))
-    alone = int(((first == truth) & (second != truth)).sum())
-    other = int(((first != truth) & (second == truth)).sum())
-    if alone + other < 25:
-        return float(stats.binomtest(alone, alone + other).pvalue) if alone + other else 1.0
-    return float(stats.chi2.sf((abs(alone - other) - 1) ** 2 / (alone + other), df=1))
+    first_right = np.asarray(first) == np.asarray(truth)
+    second_right = np.asarray(second) == np.asarray(truth)
+    counts = np.array([[np.sum(first_right & second_right), np.sum(first_right & ~second_right)],
+                       [np.sum(~first_right & second_right), np.sum(~first_right & ~second_right)]])
+    discordant = counts[0, 1] + counts[1, 0]
+    return float(contingency_tables.mcnemar(counts, exact=discordant < EXACT_BELOW, correction=True).pvalue)
 
 
-def uar_difference(folds, draws=2000, seed=0):
-    """[difference, low, high] of two UARs, each a mean over heads and folds: the 95 % interval of a paired bootstrap.
+def mcnemar_of_heads(folds: Sequence[Paired]) -> float:
+    """The median p of McNemar's test over pairs of heads, each pair on the test utterances of all folds together.
+
+    Head s of the first arm is tested against head s of the second, as many as every fold has on both sides.
+    """
+    seeds = min(len(np.asarray(side)) for fold in folds for side in (fold.first, fold.second))
+    truth = np.concatenate([np.asarray(fold.truth) for fold in folds])
+    values = []
+    for seed in range(seeds):
+        first = np.concatenate([np.asarray(fold.first)[seed] for fold in folds])
+        second = np.concatenate([np.asarray(fold.second)[seed] for fold in folds])
+        values.append(mcnemar(truth, first, second))
+    return float(np.median(values))
+
+
+def uar_difference(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) -> Interval:
+    """The first arm's UAR less the second's, each a mean over heads and folds; its interval is a paired bootstrap's.
 
     Test speakers are drawn anew within each fold, with all their utterances and on both sides alike; utterances of one
     speaker hang together, so an interval over utterances would be too narrow.
-    folds: list of (truth [N], speakers [N], first [S, N], second [S', N]) of class indices, one row a head
     """
     chance = np.random.default_rng(seed)
-    found = []
-    for truth, speakers, first, second in folds:
-        truth, (names, speaker) = np.asarray(truth), np.unique(speakers, return_inverse=True)
-        weights = np.concatenate([np.ones((1, len(names))), chance.multinomial(len(names), [1 / len(names)] * len(names), draws)])
-        of_class = (truth == np.unique(truth)[:, None]).astype(float)  # [C, N]
-        of_speaker = (speaker == np.arange(len(names))[:, None]).astype(float)  # [G, N]
-        total = weights @ of_speaker @ of_class.T  # [1 + draws, C]; the first row is the corpus itself
-        uars = []
-        for side in (first, second):
-            right = (np.asarray(side) == truth).mean(axis=0)  # [N], share of heads
-            with np.errstate(invalid="ignore"):
-                recalls = weights @ (of_speaker * right) @ of_class.T / total
-            uars.append(np.nanmean(recalls, axis=1))  # a draw may lack a class
-        found.append(uars[0] - uars[1])
-    difference = np.mean(found, axis=0)  # [1 + draws]
-    return [float(difference[0]), *map(float, np.percentile(difference[1:], [2.5, 97.5]))]
+    differences = np.mean([_differences(fold, draws, chance) for fold in folds], axis=0)  # [1 + draws]
+    low, high = np.percentile(differences[1:], [2.5, 97.5])
+    return Interval(float(differences[0]), float(low), float(high))
+
+
+def _differences(fold: Paired, draws: int, chance: np.random.Generator) -> np.ndarray:
+    """[1 + draws]: the difference on the test list as it is, then on each draw of its speakers."""
+    truth = np.asarray(fold.truth)
+    names, speaker = np.unique(np.asarray(fold.speakers), return_inverse=True)
+    weights = _times_drawn(len(names), draws, chance)
+    of_class = _one_hot(truth, np.unique(truth))  # [C, N]
+    of_speaker = _one_hot(speaker, np.arange(len(names)))  # [G, N]
+    first = _uars(weights, of_speaker, of_class, np.asarray(fold.first) == truth)
+    second = _uars(weights, of_speaker, of_class, np.asarray(fold.second) == truth)
+    return first - second
+
+
+def _times_drawn(speakers: int, draws: int, chance: np.random.Generator) -> np.ndarray:
+    """[1 + draws, G]: how often each speaker is in a draw of G speakers; the first row has everyone once."""
+    drawn = chance.multinomial(speakers, [1 / speakers] * speakers, draws)
+    return np.concatenate([np.ones((1, speakers)), drawn])
+
+
+def _one_hot(values: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """[K, N] of 0 and 1: whether utterance n has choice k."""
+    return (values == choices[:, None]).astype(float)
+
+
+def _uars(weights: np.ndarray, of_speaker: np.ndarray, of_class: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """UAR of each draw, mean over heads, [1 + draws]. right: [S, N], whether a head is right."""
+    share = right.mean(axis=0)  # [N], of heads
+    total = weights @ of_speaker @ of_class.T  # [1 + draws, C] utterances
+    with np.errstate(invalid="ignore"):
+        recalls = weights @ (of_speaker * share) @ of_class.T / total
+    return np.nanmean(recalls, axis=1)  # a draw may lack a class

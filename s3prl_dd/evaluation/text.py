@@ -1,0 +1,19 @@
+"""Tables of text."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a table: headers, a rule, then rows. The first `left` columns are flush left, the others right."""
+    alignment = ["left"] * left + ["right"] * (len(headers) - left)
+    text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, colalign=alignment)
+    first, *others = [line.rstrip() for line in text.splitlines()]
+    rule = "-" * max(map(len, (first, *others)))
+    return [first, rule, *others]
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] in per cent, without the sign; a dash for None."""
+    return "-" if share is None else f"{100 * share:.{digits}f}"
