@@ -98,7 +98,7 @@ case "$command" in
   faults)
     shift
     cd "$here"
-    "$venv/bin/python" -m tests.faults.run "$@"
+    "$venv/bin/python" tests/faults/run.py "$@"
     ;;
   *)
     recipe "$@"
