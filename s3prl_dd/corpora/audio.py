@@ -1,18 +1,27 @@
 """Audio files in, 16 kHz mono out; and what is wrong with a file that cannot be used."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..files import file_digest
 
-SHORTEST = 0.1  # seconds; below this upstreams have no frame to give
-SILENCE = 1e-3  # peak amplitude, -60 dB of full scale
-STREAMED = 0x7FFFF000  # a WAV written to a pipe carries a data size from here up, which says nothing
+SHORTEST = 0.1
+"""Seconds; below this upstreams have no frame to give."""
+
+SILENCE = 1e-3
+"""Peak amplitude, -60 dB of full scale."""
+
+STREAMED = 0x7FFFF000
+"""A WAV written to a pipe carries a data size from here up, which says nothing."""
+
+Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -26,20 +35,21 @@ class AudioInfo:
     peak: float
 
     @property
-    def silent(self):
+    def silent(self) -> bool:
+        """Whether there is nothing to hear: a peak below SILENCE."""
         return self.peak < SILENCE
 
 
 class AudioError(UserError):
     """A file that cannot be used. cause: why, in a few words."""
 
-    def __init__(self, path, cause, remedy="Copy the file again."):
+    def __init__(self, path: str | Path, cause: str, remedy: str = "Copy the file again.") -> None:
         super().__init__(f"{path}: cannot be used as audio: {cause}. {remedy}")
         self.cause = cause
 
 
-def read_audio(path):
-    """(samples float32 [N, channels], rate in Hz) of a whole file, in its own rate.
+def read_audio(path: str | Path) -> tuple[Samples, int]:
+    """(samples float32 [N, channels] with full scale 1, rate in Hz) of a whole file, in its own rate.
 
     A file that is missing, unreadable, truncated, empty (under 0.1 s) or not finite is an AudioError naming the cause.
     """
@@ -53,8 +63,9 @@ def read_audio(path):
             promised, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError, MemoryError) as error:
-        raise AudioError(path, f"unreadable, {getattr(error, 'error_string', error)}".rstrip("."),
-                         "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again.") from None
+        said = str(getattr(error, "error_string", error)).rstrip(".")
+        remedy = "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again."
+        raise AudioError(path, f"unreadable, {said}", remedy) from None
     if len(samples) < promised or _cut_short(path):
         raise AudioError(path, f"truncated, its header promises more than the {len(samples)} samples found")
     if len(samples) < SHORTEST * rate:
@@ -64,41 +75,50 @@ def read_audio(path):
     return samples, rate
 
 
-def load_audio(path, rate=16000):
+def load_audio(path: str | Path, rate: int = 16000) -> Samples:
     """float32 samples [N] at `rate` Hz, channels averaged; errors as read_audio."""
     samples, source = read_audio(path)
     return resample(samples.mean(axis=1), source, rate)
 
 
-def resample(samples, source, rate):
+def resample(samples: Samples, source: int, rate: int) -> Samples:
     """float32 [N] at `source` Hz -> float32 [ceil(N * rate / source)] at `rate` Hz."""
     if source == rate:
         return samples
     from scipy.signal import resample_poly
 
     divisor = math.gcd(source, rate)
-    return resample_poly(samples, rate // divisor, source // divisor).astype(np.float32)
+    resampled = resample_poly(samples, rate // divisor, source // divisor)
+    return np.asarray(resampled, dtype=np.float32)
 
 
-def audio_info(path):
+def audio_info(path: str | Path) -> AudioInfo:
     """AudioInfo of a file after decoding all of it; errors as read_audio."""
     samples, rate = read_audio(path)
-    return AudioInfo(rate, samples.shape[1], len(samples) / rate, Path(path).stat().st_size, float(np.abs(samples).max()))
+    return AudioInfo(
+        rate=rate,
+        channels=samples.shape[1],
+        seconds=len(samples) / rate,
+        bytes=Path(path).stat().st_size,
+        peak=float(np.abs(samples).max()),
+    )
 
 
-def duplicates(paths):
-    """Groups (lists) of byte-identical files among `paths`, in their order."""
-    groups = {}
+def duplicates(paths: Iterable[Path]) -> list[list[Path]]:
+    """Groups of byte-identical files among `paths`, in their order."""
+    by_size: dict[int, list[Path]] = {}
     for path in paths:
-        groups.setdefault(Path(path).stat().st_size, []).append(path)
-    by_digest = {}
-    for same_size in groups.values():
-        for path in same_size if len(same_size) > 1 else ():
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    by_digest: dict[str, list[Path]] = {}
+    for same_size in by_size.values():
+        if len(same_size) < 2:
+            continue  # no need to read a file whose size is its own
+        for path in same_size:
             by_digest.setdefault(file_digest(path), []).append(path)
     return [group for group in by_digest.values() if len(group) > 1]
 
 
-def _cut_short(path):
+def _cut_short(path: Path) -> bool:
     """Whether a RIFF WAV's data chunk is longer than the file: libsndfile reads what is left and says nothing."""
     size = path.stat().st_size
     with open(path, "rb") as file:

@@ -4,12 +4,20 @@ Names are 1001_DFA_ANG_XX: actor, sentence, emotion, intensity. Fold k of 5 test
 1000 + k, 1005 + k, ...: the folds are the same however many files are present.
 """
 
-from .base import Corpus, by_name
+from .base import Corpus, FileNames
 
-CORPUS = Corpus("crema_d", by_name(
+
+def fold_of(actor: str) -> int:
+    """1001 -> 1, 1002 -> 2, ... 1006 -> 1."""
+    return (int(actor) - 1001) % 5 + 1
+
+
+NAMES = FileNames(
     pattern=r"(?P<speaker>1\d{3})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_[A-Z]+",
     emotions={"NEU": "neu", "HAP": "hap", "ANG": "ang", "SAD": "sad"},
     others={"DIS": "disgust", "FEA": "fear"},
-    fold_of=lambda speaker: (int(speaker) - 1001) % 5 + 1,
-    expected="CREMA-D files such as AudioWAV/1001_DFA_ANG_XX.wav",
-), "CREMA-D, Open Database License 1.0 (Cao et al. 2014)")
+    fold_of=fold_of,
+    example="CREMA-D files such as AudioWAV/1001_DFA_ANG_XX.wav",
+)
+
+CORPUS = Corpus("crema_d", NAMES.find, "CREMA-D, Open Database License 1.0 (Cao et al. 2014)")

@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import UserError
 from ..files import read_json, text_digest, write_json
@@ -34,72 +35,110 @@ SENTENCES = (
     "You will find the keys under the blue box.",
     "It was almost dark when the bus arrived.",
 )
-ACTING = {  # what an emotion does: pitch and range 0 .. 100, rate in words a minute, volume 0 .. 100
-    "neu": {"pitch": 47, "range": 43, "rate": 163, "volume": 57},
-    "hap": {"pitch": 64, "range": 75, "rate": 181, "volume": 66},
-    "ang": {"pitch": 55, "range": 61, "rate": 198, "volume": 80},
-    "sad": {"pitch": 34, "range": 19, "rate": 134, "volume": 41},
+
+
+class Manner(NamedTuple):
+    """eSpeak NG's settings: pitch, range (of the pitch) and volume 0 .. 100, rate in words a minute."""
+
+    pitch: float
+    range: float
+    rate: float
+    volume: float
+
+
+ACTING = {  # what an emotion does
+    "neu": Manner(pitch=47, range=43, rate=163, volume=57),
+    "hap": Manner(pitch=64, range=75, rate=181, volume=66),
+    "ang": Manner(pitch=55, range=61, rate=198, volume=80),
+    "sad": Manner(pitch=34, range=19, rate=134, volume=41),
 }
-BOUNDS = {"pitch": (0, 99), "range": (0, 99), "rate": (100, 280), "volume": (25, 95)}
-BY_VOICE = {"pitch": 3, "range": 4, "rate": 5, "volume": 4}  # standard deviations
-BY_UTTERANCE = {"pitch": 4, "range": 6, "rate": 8, "volume": 5}
+LOWEST = Manner(pitch=0, range=0, rate=100, volume=25)
+HIGHEST = Manner(pitch=99, range=99, rate=280, volume=95)
+BY_VOICE = Manner(pitch=3, range=4, rate=5, volume=4)  # standard deviations
+BY_UTTERANCE = Manner(pitch=4, range=6, rate=8, volume=5)
 
 
-def jobs():
-    """What is spoken, in order: dicts of voice, emotion, text, path (relative to the root) and eSpeak NG's settings."""
-    made = []
+class Spoken(NamedTuple):
+    """One utterance of the corpus. path: relative to the root; settings: whole numbers."""
+
+    path: str
+    speaker: str
+    emotion: str
+    voice: str
+    text: str
+    settings: Manner
+
+    def job(self, root: Path, write: bool) -> espeak.Job:
+        """What eSpeak NG is asked for; write: whether the file is to be made."""
+        pitch, pitch_range, rate, volume = map(int, self.settings)
+        return espeak.Job(str(root / self.path), self.text, self.voice, rate, volume, pitch, pitch_range, write)
+
+
+def script() -> list[Spoken]:
+    """All that is spoken, in order."""
+    lines = []
     for number, voice in enumerate(VOICES):
         habit = _deviation(BY_VOICE, voice)
+        session, speaker = number // 2 + 1, f"voice{number + 1:02d}"
         for emotion, (index, text) in itertools.product(EMOTIONS, enumerate(SENTENCES, 1)):
             chance = _deviation(BY_UTTERANCE, f"{voice}/{emotion}/{index}")
-            settings = {key: round(min(max(ACTING[emotion][key] + habit[key] + chance[key], low), high))
-                        for key, (low, high) in BOUNDS.items()}
-            speaker = f"voice{number + 1:02d}"
-            made.append({"path": f"Session{number // 2 + 1}/{speaker}/{speaker}_{emotion}_{index:02d}.flac", "voice": voice,
-                         "speaker": speaker, "emotion": emotion, "text": text, **settings})
-    return made
+            path = f"Session{session}/{speaker}/{speaker}_{emotion}_{index:02d}.flac"
+            lines.append(Spoken(path, speaker, emotion, voice, text, _settings(ACTING[emotion], habit, chance)))
+    return lines
 
 
-def _deviation(spread, key):
+def _deviation(spread: Manner, key: str) -> Manner:
+    """A Gaussian draw of its own for `key`, with these standard deviations."""
     noise = random.Random(f"s3prl_dd demo/{key}")
-    return {name: noise.gauss(0, width) for name, width in spread.items()}
+    return Manner(*(noise.gauss(0, width) for width in spread))
 
 
-def make(root):
+def _settings(acted: Manner, habit: Manner, chance: Manner) -> Manner:
+    """The sum, rounded and within bounds."""
+    values = []
+    for value, by_voice, by_utterance, low, high in zip(acted, habit, chance, LOWEST, HIGHEST, strict=True):
+        values.append(round(min(max(value + by_voice + by_utterance, low), high)))
+    return Manner(*values)
+
+
+def make(root: str | Path) -> None:
     """Speak what is missing under `root`; whole files of the same recipe are kept."""
     root = Path(root).absolute()
-    spoken = jobs()
-    recipe = text_digest([json.dumps(spoken, sort_keys=True), Path(espeak.__file__).read_text(encoding="utf-8")])
+    spoken = script()
+    recipe = text_digest([json.dumps(spoken), Path(espeak.__file__).read_text(encoding="utf-8")])
     note = root / "demo.json"
     same = note.is_file() and read_json(note, "note of the demo corpus").get("recipe") == recipe
-    work = [{**job, "path": str(root / job["path"]), "write": not (same and _whole(root / job["path"]))} for job in spoken]
-    if not any(job["write"] for job in work):
+    jobs = [line.job(root, write=not (same and _whole(root / line.path))) for line in spoken]
+    if not any(job.write for job in jobs):
         return
     if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError("the demo corpus is spoken by eSpeak NG, and the Python package espeakng-loader is not installed. "
                         "Install it with `pip install s3prl_dd[demo]`, or prepare another corpus.")
     if not same:  # from here on the folder holds files of this recipe only, or none
-        for job in work:
-            Path(job["path"]).unlink(missing_ok=True)
+        for job in jobs:
+            Path(job.path).unlink(missing_ok=True)
         write_json(note, {"corpus": NAME, "recipe": recipe,
                           "note": "Synthetic speech made by eSpeak NG, not recordings of people."})
-    result = subprocess.run([sys.executable, espeak.__file__], input=json.dumps(work), text=True)
-    if result.returncode:
-        raise UserError(f"{root}: eSpeak NG did not finish (exit code {result.returncode}, its message is above). "
+    asked = json.dumps([job._asdict() for job in jobs])
+    ended = subprocess.run([sys.executable, espeak.__file__], input=asked, text=True)
+    if ended.returncode:
+        raise UserError(f"{root}: eSpeak NG did not finish (exit code {ended.returncode}, its message is above). "
                         "What was spoken is kept; run the command again, or prepare another corpus.")
 
 
-def _whole(path):
+def _whole(path: Path) -> bool:
     try:
         audio.read_audio(path)
-        return True
     except UserError:
         return False
+    return True
 
 
-def find(root):
-    utterances = [Utterance(job["path"], job["emotion"], job["speaker"]) for job in jobs()]
-    fold_of = {utterance.speaker: int(utterance.path[len("Session")]) for utterance in utterances}
+def find(root: Path) -> Listing:
+    """The corpus' lists: two voices a session, whatever lies under `root`."""
+    spoken = script()
+    utterances = [Utterance(line.path, line.emotion, line.speaker) for line in spoken]
+    fold_of = {line.speaker: int(line.path[len("Session")]) for line in spoken}
     return Listing(utterances, fold_of, notes=["synthetic speech made by eSpeak NG, not recordings of people"])
 
 

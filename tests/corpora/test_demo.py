@@ -57,10 +57,10 @@ def test_what_is_missing_or_broken_is_spoken_again_the_rest_kept(spoken):
 @needs_espeak
 def test_emotions_are_acted_by_loudness_and_rate(spoken):
     root, level, seconds = spoken[0] / "audio", {}, {}
-    for job in demo.jobs():
-        samples, rate = soundfile.read(root / job["path"])
-        level.setdefault(job["emotion"], []).append(np.sqrt(np.mean(samples**2)))
-        seconds.setdefault(job["emotion"], []).append(len(samples) / rate)
+    for line in demo.script():
+        samples, rate = soundfile.read(root / line.path)
+        level.setdefault(line.emotion, []).append(np.sqrt(np.mean(samples**2)))
+        seconds.setdefault(line.emotion, []).append(len(samples) / rate)
     level, seconds = ({key: np.array(value) for key, value in table.items()} for table in (level, seconds))
     assert level["sad"].mean() < level["neu"].mean() < level["ang"].mean()
     assert seconds["ang"].mean() < seconds["neu"].mean() < seconds["sad"].mean()
@@ -68,11 +68,13 @@ def test_emotions_are_acted_by_loudness_and_rate(spoken):
 
 
 def test_sentences_do_not_tell_the_emotion_and_settings_stay_in_bounds():
-    jobs = demo.jobs()
-    texts = {emotion: [job["text"] for job in jobs if job["emotion"] == emotion] for emotion in demo.ACTING}
+    spoken = demo.script()
+    texts = {emotion: [line.text for line in spoken if line.emotion == emotion] for emotion in demo.ACTING}
     assert len({tuple(sorted(text)) for text in texts.values()}) == 1
-    assert all(low <= job[key] <= high for job in jobs for key, (low, high) in demo.BOUNDS.items())
-    assert len({job["path"] for job in jobs}) == len(jobs) == 400
+    for line in spoken:
+        for low, value, high in zip(demo.LOWEST, line.settings, demo.HIGHEST, strict=True):
+            assert low <= value <= high and value == int(value)
+    assert len({line.path for line in spoken}) == len(spoken) == 400
 
 
 def test_without_espeak_the_error_says_how_to_install_it(tmp_path, monkeypatch):
