@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -10,16 +11,28 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..files import atomic_path
+from .placeholder import PROBE_SAMPLES, SAMPLES, is_placeholder
 
-PLACEHOLDER_SAMPLES = 1600
-"""A placeholder wav is this many zeros, 0.1 s: a few frames, for Featurizer still weighs and sums them."""
 
-PROBE_SAMPLES = 16000
-"""S3PRL's Featurizer tries every upstream on as many samples, so every upstream takes them."""
+class States(NamedTuple):
+    """What an upstream gives for one utterance.
+
+    name: of the output, for example hidden_states. tensors: its states, [T, D] each, on the CPU (one where one layer is
+    asked for). count: how many states the output had; None where it was a single tensor and no list.
+    """
+
+    name: str
+    tensors: list[torch.Tensor]
+    count: int | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(tensor.nbytes for tensor in self.tensors)
 
 
 class FrozenUpstream(nn.Module):
-    """Stands between S3PRL's Runner and a frozen upstream: wavs -> {selection: hidden states}, as the upstream gives them.
+    """Stands between S3PRL's Runner and a frozen upstream: wavs -> {selection: hidden states}, as the upstream's.
 
     placeholders    a batch of nothing else costs no upstream: frames of one run on zeros serve all, nobody reads them
     real audio      with a cache, each utterance runs alone, unpadded, so that a result does not depend on its batch
@@ -33,43 +46,52 @@ class FrozenUpstream(nn.Module):
     folder: keep averaged states there too, for other runs of the same upstream and selection
     """
 
-    def __init__(self, upstream, selection, layer=None, gigabytes=0.0, rate=None, folder=None):
+    def __init__(self, upstream: nn.Module, selection: str, layer: int | None = None, gigabytes: float = 0.0,
+                 rate: int | None = None, folder: str | Path | None = None) -> None:
         super().__init__()
         self.upstream = upstream
         self.selection, self.layer, self.rate = selection, layer, rate
         self.folder = Path(folder) if folder and rate else None
         self.limit, self.used = gigabytes * 1e9, 0  # bytes
-        self.kept = {}
-        self.placeholder = None
+        self.kept: dict[str, States] = {}
+        self.placeholder: States | None = None
 
-    def get_downsample_rates(self, key=None):
-        return self.upstream.get_downsample_rates(key)
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples a frame, as S3PRL asks an upstream for it."""
+        return self.upstream.get_downsample_rates(key)  # type: ignore[operator]
 
-    def forward(self, wavs):
+    def forward(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
         """wavs: list of float [N] -> dict with one entry: [B, T, D], or a list of L such."""
-        if all(len(wav) == PLACEHOLDER_SAMPLES and not wav.any() for wav in wavs):
-            if self.placeholder is None:
-                name, states, count = self._run(wavs[0].new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
-                frames = max(1, round(PLACEHOLDER_SAMPLES / PROBE_SAMPLES * len(states[0])))
-                self.placeholder = name, [state[:frames] for state in states], count
-            return self._assemble([self.placeholder] * len(wavs), wavs[0].device)
+        if all(map(is_placeholder, wavs)):
+            return _assemble([self._placeholder_states(wavs[0])] * len(wavs), wavs[0].device)
         if not self.limit:
             return self.upstream(wavs)
-        return self._assemble([self._recall(wav) for wav in wavs], wavs[0].device)
+        return _assemble([self._recall(wav) for wav in wavs], wavs[0].device)
 
-    def _recall(self, wav):
+    def _placeholder_states(self, like: torch.Tensor) -> States:
+        """The first frames of a run on zeros, as many as a placeholder has. like: a tensor of the wavs' device."""
+        if self.placeholder is None:
+            name, states, count = self._run(like.new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
+            frames = max(1, round(SAMPLES / PROBE_SAMPLES * len(states[0])))
+            self.placeholder = States(name, [state[:frames] for state in states], count)
+        return self.placeholder
+
+    def _recall(self, wav: torch.Tensor) -> States:
+        """The states of a wav [N], from memory, from the folder, or computed."""
         key = hashlib.sha256(wav.cpu().contiguous().numpy()).hexdigest()[:32]
         if key in self.kept:
             return self.kept[key]
-        result = self._read(key) or self._run(wav, key)
-        size = sum(state.nbytes for state in result[1])
-        if self.used + size <= self.limit:
-            self.kept[key] = result
-            self.used += size
-        return result
+        states = self._read(key)
+        if states is None:
+            states = self._run(wav)
+            self._write(key, states)
+        if self.used + states.nbytes <= self.limit:
+            self.kept[key] = states
+            self.used += states.nbytes
+        return states
 
-    def _run(self, wav, key=None):
-        """(name of the output, its states: list of [T, D] on the CPU, how many states it had or None if it was no list)."""
+    def _run(self, wav: torch.Tensor) -> States:
+        """The upstream's states of a wav [N], averaged where `rate` is given."""
         output = self.upstream([wav])
         name = self.selection if self.selection in output else "hidden_states"  # as Featurizer falls back
         states = output[name]
@@ -82,33 +104,37 @@ class FrozenUpstream(nn.Module):
             states = [states[self.layer]]
         states = [state[0].detach().float().cpu() for state in states]
         if self.rate:
-            states = [state[:round(len(wav) / self.rate)].mean(dim=0, keepdim=True) for state in states]
-            self._write(key, name, states, count)
-        return name, states, count
+            frames = round(len(wav) / self.rate)
+            states = [state[:frames].mean(dim=0, keepdim=True) for state in states]
+        return States(name, states, count)
 
-    def _read(self, key):
+    def _read(self, key: str) -> States | None:
         """What _run gave in another run, or None."""
-        path = self.folder and self.folder / f"{key}.safetensors"
-        if not path or not path.is_file():
+        if self.folder is None or not (self.folder / f"{key}.safetensors").is_file():
             return None
-        with safe_open(path, framework="pt") as file:
+        with safe_open(self.folder / f"{key}.safetensors", framework="pt") as file:
             about = file.metadata()
-            return about["name"], list(file.get_tensor("states").split(1)), int(about["count"]) or None
+            return States(about["name"], list(file.get_tensor("states").split(1)), int(about["count"]) or None)
 
-    def _write(self, key, name, states, count):
-        if self.folder and key:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.folder / f"{key}.safetensors") as temporary:
-                save_file({"states": torch.cat(states)}, temporary, metadata={"name": name, "count": str(count or 0)})
-
-    def _assemble(self, results, device):
-        name, _, count = results[0]
-        states = [pad_sequence(state, batch_first=True).to(device) for state in zip(*(states for _, states, _ in results))]
-        if count is None:
-            return {name: states[0]}
-        return {name: states if len(states) == count else states * count}  # Featurizer picks the layer by its index
+    def _write(self, key: str, states: States) -> None:
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {"name": states.name, "count": str(states.count or 0)}
+        with atomic_path(self.folder / f"{key}.safetensors") as temporary:
+            save_file({"states": torch.cat(states.tensors)}, temporary, metadata=about)
 
 
-def every_frame(wavs, feature):
+def _assemble(utterances: list[States], device: torch.device) -> dict[str, Any]:
+    """A batch's states as the upstream itself would give them, padded with zeros to [B, T, D] each."""
+    name, _, count = utterances[0]
+    by_layer = zip(*(utterance.tensors for utterance in utterances), strict=True)
+    states = [pad_sequence(list(layer), batch_first=True).to(device) for layer in by_layer]
+    if count is None:
+        return {name: states[0]}
+    return {name: states if len(states) == count else states * count}  # Featurizer picks the layer by its index
+
+
+def every_frame(wavs: list[torch.Tensor], feature: torch.Tensor) -> list[torch.Tensor]:
     """Stands in for Featurizer.tolist where states are averaged: [B, 1, D] -> list of [1, D]."""
     return list(feature)

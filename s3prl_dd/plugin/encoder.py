@@ -1,127 +1,192 @@
 """A frozen upstream of S3PRL's hub with S3PRL's own Featurizer on top: wavs in, one [T, D] each out.
 
-    encoder = Encoder("hubert", layer=9)
+    encoder = Encoder(FeatureSpec("hubert", layer=9))
     frames = encoder.encode([wav, wav])     # [T, 768] each, T = round(len(wav) / 320) or a frame or two less
 """
 
+import contextlib
 import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from ..errors import UserError
+from ..features.spec import FeatureSpec
 from ..files import file_digest, text_digest
-from .featurizer import to_logits
+from ..generator import Provenance
+from .featurizer import first_line, to_logits
+from .placeholder import PROBE_SAMPLES
 from .registration import check_upstream, register
 
 
 class Encoder:
     """Runs in this process; features equal what S3PRL's Runner gives to a downstream for the same batch."""
 
-    def __init__(self, upstream, ckpt=None, model_config=None, selection="hidden_states", layer=None, normalize=False,
-                 device="cpu", layer_weights=None):
-        """upstream, ckpt, model_config, selection, layer, normalize: S3PRL's -u, -k, -g, -s, -l, --upstream_feature_normalize
-        layer_weights: softmaxed weights of the states, a list; None is uniform, as S3PRL starts
-        Raises UserError for a name that the hub lacks, a checkpoint that does not load, a selection it does not give.
-        """
-        check_upstream(upstream, ckpt)
-        hub = register()
-        from s3prl.upstream.interfaces import Featurizer
+    def __init__(self, spec: FeatureSpec, device: str = "cpu", layer_weights: Sequence[float] | None = None) -> None:
+        """layer_weights: softmaxed weights of the states [L]; None is uniform, as S3PRL starts.
 
-        self.device = device
-        with torch.random.fork_rng(devices=[]):  # models are made with random weights and Featurizer tries them on noise
-            try:
-                model = getattr(hub, upstream)(ckpt=ckpt, model_config=model_config, refresh=False)
-                self.upstream = model.to(device).eval().requires_grad_(False)
-            except OSError as error:  # no file, no network
-                raise UserError(f"upstream {upstream}: could not be loaded ({error}). Check -k {ckpt} and the network.") from None
-            try:
-                self.featurizer = Featurizer(self.upstream, selection, device, layer, normalize)
-            except IndexError:
-                raise UserError(f"layer {layer}: {selection} of upstream {upstream} has fewer states.") from None
-            except (AttributeError, ValueError):
-                raise UserError(f"selection {selection!r}: upstream {upstream} does not give it.") from None
-        self.featurizer.to(device).requires_grad_(False)
-        if self.featurizer.feature_selection != selection:
-            raise UserError(f"selection {selection!r}: upstream {upstream} does not give it, and S3PRL would take "
-                            f"{self.featurizer.feature_selection} without an error. Choose -s hidden_states; with -l N "
-                            "for one layer, -l -1 for the last.")
-        self._provenance = {
-            "upstream": upstream, "upstream_ckpt_digest": checkpoint_digest(upstream, ckpt, model_config),
-            "selection": selection, "layer": layer, "normalize": bool(normalize),
-            "dim": self.dim, "rate": self.rate, "s3prl": importlib.metadata.version("s3prl"),
-        }
+        Raises UserError for a name that the hub lacks, a checkpoint that does not load, an output or a layer that the
+        upstream does not give, and layer weights of another number.
+        """
+        check_upstream(spec.upstream, spec.upstream_ckpt, spec.upstream_model_config)
+        self.spec, self.device = spec, device
+        with torch.random.fork_rng(devices=[]):  # models start from random weights, Featurizer tries them on noise
+            self.upstream = _load_upstream(spec).to(device).eval().requires_grad_(False)
+            if spec.layer is not None:
+                check_layer(self.upstream, spec, device)
+            self.featurizer = _make_featurizer(self.upstream, spec, device)
+        self._digest = checkpoint_digest(spec)
         if layer_weights is not None:
-            self.layer_weights = layer_weights
+            self._weigh(layer_weights)
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         """How many states are weighted and summed; 1 where there is nothing to weigh."""
         return getattr(self.featurizer, "layer_num", 1)
 
     @property
-    def dim(self):
+    def dim(self) -> int:
+        """D, numbers a frame."""
         return self.featurizer.output_dim
 
     @property
-    def rate(self):
+    def rate(self) -> int:
         """Samples (at 16 kHz) a frame."""
         return self.featurizer.downsample_rate
 
     @property
-    def layer_weights(self):
-        """Softmaxed weights of the states, a list of `layers` floats; None where there is nothing to weigh."""
+    def layer_weights(self) -> list[float] | None:
+        """Softmaxed weights of the states [L]; None where there is nothing to weigh."""
         return self.featurizer.weights.softmax(dim=-1).tolist() if self.layers > 1 else None
 
-    @layer_weights.setter
-    def layer_weights(self, weights):
-        if weights is None:
-            weights = [1 / self.layers] * self.layers
-        if len(weights) != self.layers:
-            raise UserError(f"{len(weights)} layer weights: upstream {self._provenance['upstream']} has {self.layers} state(s).")
-        if self.layers > 1:
-            self.featurizer.weights.data.copy_(to_logits(weights))
-
     @property
-    def provenance(self):
+    def provenance(self) -> Provenance:
         """How the features are made: the block `features` of a store's and a generator's header."""
-        return {**self._provenance, "layer_weights": self.layer_weights}
+        return provenance_of(self.spec, self._digest, self.layer_weights, self.dim, self.rate)
 
     @torch.no_grad()
-    def encode(self, wavs):
-        """wavs: list of 1-D float32 arrays at 16 kHz -> list of float32 [T, D] on the CPU, weighted over the states."""
-        wavs = self._tensors(wavs)
-        return [frames.float().cpu() for frames in self.featurizer(wavs, self.upstream(wavs))]
+    def encode(self, wavs: Sequence[np.ndarray | torch.Tensor]) -> list[torch.Tensor]:
+        """wavs: B of float32 [N] at 16 kHz -> B of float32 [T, D] on the CPU, weighted over the states."""
+        tensors = self._tensors(wavs)
+        return [frames.float().cpu() for frames in self.featurizer(tensors, self.upstream(tensors))]
 
     @torch.no_grad()
-    def states(self, wavs):
-        """As encode, before the weighting: list of float32 [L, T, D], L = layers."""
-        wavs = self._tensors(wavs)
-        selected = self.featurizer._select_feature(self.upstream(wavs))
+    def states(self, wavs: Sequence[np.ndarray | torch.Tensor]) -> list[torch.Tensor]:
+        """As encode, before the weighting: B of float32 [L, T, D], L = layers."""
+        tensors = self._tensors(wavs)
+        selected = self.featurizer._select_feature(self.upstream(tensors))
         selected = selected if self.layers > 1 else [selected]
         if self.featurizer.normalize and self.layers > 1:
-            selected = [torch.nn.functional.layer_norm(state, state.shape[-1:]) for state in selected]
-        cut = [self.featurizer.tolist(wavs, state) for state in selected]  # L times B of [T, D]
-        return [torch.stack(utterance).float().cpu() for utterance in zip(*cut)]
+            selected = [nn.functional.layer_norm(state, state.shape[-1:]) for state in selected]
+        cut = [self.featurizer.tolist(tensors, state) for state in selected]  # L times B of [T, D]
+        return [torch.stack(utterance).float().cpu() for utterance in zip(*cut, strict=True)]
 
-    def _tensors(self, wavs):
+    def _weigh(self, layer_weights: Sequence[float]) -> None:
+        if len(layer_weights) != self.layers:
+            raise UserError(f"{len(layer_weights)} layer weights: upstream {self.spec.upstream} has {self.layers} "
+                            "state(s). Give one weight a state.")
+        if self.layers > 1:
+            self.featurizer.weights.data.copy_(to_logits(layer_weights))
+
+    def _tensors(self, wavs: Sequence[np.ndarray | torch.Tensor]) -> list[torch.Tensor]:
         return [torch.as_tensor(wav, dtype=torch.float32, device=self.device) for wav in wavs]
 
 
-def checkpoint_digest(upstream, ckpt=None, model_config=None):
+def _load_upstream(spec: FeatureSpec) -> nn.Module:
+    make = getattr(register(), spec.upstream)
+    with explaining_load_errors(spec.upstream, spec.upstream_ckpt):
+        return make(ckpt=spec.upstream_ckpt, model_config=spec.upstream_model_config, refresh=False)
+
+
+def _make_featurizer(upstream: nn.Module, spec: FeatureSpec, device: str) -> Any:
+    """S3PRL's Featurizer of these features, frozen."""
+    from s3prl.upstream.interfaces import Featurizer
+
+    nothing_such = f"selection {spec.selection!r}: upstream {spec.upstream} does not give it"
+    try:
+        featurizer = Featurizer(upstream, spec.selection, device, spec.layer, spec.normalize)
+    except (AttributeError, ValueError):
+        raise UserError(f"{nothing_such}. Choose -s hidden_states.") from None
+    if featurizer.feature_selection != spec.selection:
+        raise UserError(f"{nothing_such}, and S3PRL would take {featurizer.feature_selection} without an error. "
+                        "Choose -s hidden_states; with -l N for one layer.")
+    return featurizer.to(device).requires_grad_(False)
+
+
+@contextlib.contextmanager
+def explaining_load_errors(upstream: str, ckpt: str | None) -> Iterator[None]:
+    """Turn what an upstream raises when it is made into a UserError: no network, or a -k that is none of its files."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:  # no file, no network
+        raise UserError(f"upstream {upstream}: could not be loaded ({first_line(error)}). Check -k {ckpt} and the "
+                        "network.") from error
+    except Exception as error:  # upstreams raise all kinds for a foreign file
+        if not ckpt:
+            raise
+        raise UserError(f"upstream {upstream}: {ckpt} is not a checkpoint of its kind "
+                        f"({type(error).__name__}: {first_line(error)}). Check -k.") from error
+
+
+def count_states(upstream: nn.Module, selection: str, device: str) -> int:
+    """How many states the upstream's output `selection` has, by one run on silence; 0 where it does not give it."""
+    with torch.no_grad():
+        states = upstream([torch.zeros(PROBE_SAMPLES, device=device)]).get(selection)
+    if states is None:
+        return 0
+    return 1 if torch.is_tensor(states) else len(states)
+
+
+def check_layer(upstream: nn.Module, spec: FeatureSpec, device: str) -> None:
+    """Raise UserError unless -l counts one of the states; S3PRL ignores any -l where there is a single state."""
+    states = count_states(upstream, spec.selection, device)
+    if states and spec.layer is not None and not 0 <= spec.layer < states:
+        raise UserError(f"layer {spec.layer}: {spec.selection} of upstream {spec.upstream} has {states} state(s). "
+                        f"Choose 0 to {states - 1}, or leave the layer away.")
+
+
+# what tells features from others
+
+
+def provenance_of(spec: FeatureSpec, digest: str | None, layer_weights: list[float] | None, dim: int,
+                  rate: int) -> Provenance:
+    """The provenance of features. digest: checkpoint_digest of spec; layer_weights, dim, rate: as the Encoder's."""
+    return Provenance(upstream=spec.upstream, upstream_ckpt_digest=digest, selection=spec.selection, layer=spec.layer,
+                      normalize=spec.normalize, layer_weights=layer_weights, dim=dim, rate=rate,
+                      s3prl=importlib.metadata.version("s3prl"))
+
+
+def spec_of(arguments: Mapping[str, Any]) -> FeatureSpec:
+    """The features that a run of S3PRL makes. arguments: its command line by S3PRL's own names."""
+    return FeatureSpec(upstream=arguments["upstream"], upstream_ckpt=arguments["upstream_ckpt"],
+                       upstream_model_config=arguments["upstream_model_config"],
+                       selection=arguments["upstream_feature_selection"], layer=arguments["upstream_layer_selection"],
+                       normalize=bool(arguments["upstream_feature_normalize"]))
+
+
+def checkpoint_digest(spec: FeatureSpec) -> str | None:
     """What tells one checkpoint from another under the same -u name: hex SHA-256, or None where the name says it all.
 
     A file by its bytes, a folder by its files' names and bytes, a URL or a hub's model id by its text.
     """
-    if upstream == "moonshine" and ckpt is None:
+    ckpt: str | Path | None = spec.upstream_ckpt
+    if spec.upstream == "moonshine" and ckpt is None:
         from .upstream.moonshine import encoder_file
 
         ckpt = encoder_file()
-    digests = [_digest(Path(source), str(source)) for source in (ckpt, model_config) if source]
-    return (text_digest(digests) if len(digests) > 1 else digests[0]) if digests else None
+    digests = [_digest(Path(source), str(source)) for source in (ckpt, spec.upstream_model_config) if source]
+    if not digests:
+        return None
+    return text_digest(digests) if len(digests) > 1 else digests[0]
 
 
-def _digest(path, text):
+def _digest(path: Path, text: str) -> str:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
         return text_digest(f"{file.name}\t{file_digest(file)}" for file in files)

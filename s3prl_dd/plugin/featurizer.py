@@ -1,6 +1,8 @@
 """S3PRL's Featurizer: its layer weights, in and out of checkpoints. It keeps logits and applies a softmax."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,11 +10,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from .compat import mend
 
-TOLERANCE = 1e-4
-"""How far two sets of softmaxed layer weights may be apart and still count as the same."""
-
-
-def to_logits(layer_weights):
+def to_logits(layer_weights: Sequence[float]) -> torch.Tensor:
     """Softmaxed layer weights [L], each >= 0, their sum > 0 -> logits [L] that softmax gives back."""
     weights = torch.as_tensor(layer_weights, dtype=torch.float32)
     if weights.dim() != 1 or len(weights) == 0 or (weights < 0).any() or not 0 < weights.sum() < float("inf"):
@@ -20,14 +18,17 @@ def to_logits(layer_weights):
     return (weights / weights.sum()).clamp_min(1e-12).log()
 
 
-def write_featurizer_checkpoint(layer_weights, path):
+def write_featurizer_checkpoint(layer_weights: Sequence[float], path: str | Path) -> None:
     """Write an S3PRL checkpoint with nothing but the Featurizer, for `run_downstream.py -i`: softmaxed weights [L]."""
     with atomic_path(path) as temporary:
         torch.save({"Featurizer": {"weights": to_logits(layer_weights)}}, temporary)
 
 
-def read_checkpoint(path):
-    """An S3PRL checkpoint as a dict, read without executing code from it."""
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """An S3PRL checkpoint as a dict, read without executing code from it.
+
+    Its entries are Downstream, Featurizer, Upstream (of a fine-tuned one), Optimizer, Step, Epoch, Args and Config.
+    """
     mend()
     path = Path(path)
     if not path.is_file():
@@ -35,30 +36,28 @@ def read_checkpoint(path):
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign or cut-off file
-        raise UserError(f"{path}: not a checkpoint of S3PRL, or cut off ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{path}: not a checkpoint of S3PRL, or cut off ({first_line(error)}).") from None
     if type(checkpoint) is not dict:
         raise UserError(f"{path}: expected a checkpoint of S3PRL (a dict), found {type(checkpoint).__name__}.")
     return checkpoint
 
 
-def find_states(expdir):
+def find_states(expdir: str | Path) -> list[Path]:
     """The states-*.ckpt of an expdir, oldest first."""
     return sorted(Path(expdir).glob("states-*.ckpt"), key=lambda path: int(path.stem.rpartition("-")[2]))
 
 
-def read_layer_weights(path):
-    """The softmaxed layer weights of an S3PRL checkpoint, a list of L floats; None where it has none (one layer)."""
+def read_layer_weights(path: str | Path) -> list[float] | None:
+    """The softmaxed layer weights of an S3PRL checkpoint, L floats; None where it has none (one layer)."""
     return layer_weights(read_checkpoint(path))
 
 
-def layer_weights(checkpoint):
+def layer_weights(checkpoint: Mapping[str, Any]) -> list[float] | None:
     """As read_layer_weights, of a checkpoint in memory."""
     logits = checkpoint.get("Featurizer", {}).get("weights")
     return None if logits is None else logits.float().softmax(dim=-1).tolist()
 
 
-def same_weights(one, other):
-    """Whether two lists of layer weights agree within TOLERANCE; None agrees with None."""
-    if one is None or other is None:
-        return one is other
-    return len(one) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(one, other))
+def first_line(error: BaseException) -> str:
+    """What an exception says, its first line alone."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,7 +2,10 @@
 
 import difflib
 import importlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..errors import UserError
 from .compat import mend
@@ -17,7 +20,7 @@ UPSTREAMS = {
 """Name for -u -> module:function, called as S3PRL calls its hub: (ckpt=, model_config=, refresh=)."""
 
 
-def register():
+def register() -> ModuleType:
     """Mend S3PRL's libraries, add our downstreams to s3prl.downstream and our upstreams to s3prl.hub. Again is safe.
 
     The first call imports s3prl.hub, which takes 5 to 10 seconds. returns: the module s3prl.hub
@@ -36,21 +39,30 @@ def register():
     return s3prl.hub
 
 
-def check_upstream(name, ckpt=None):
-    """Raise UserError unless -u `name` is on S3PRL's hub (naming what comes close) and -k `ckpt` can be what it needs."""
+def check_upstream(name: str, ckpt: str | None = None, model_config: str | None = None) -> None:
+    """Raise UserError unless -u `name` is on S3PRL's hub, and -k `ckpt` and -g `model_config`, where paths, are there.
+
+    A -k that the upstream has no use for must be there too: it counts as part of where features come from.
+    """
     options = register().options()
     if name not in options:
         raise UserError(f"upstream {name!r}: not on S3PRL's hub." + _close(name, options) +
                         f" Upstreams of s3prl_dd: {', '.join(UPSTREAMS)}.")
-    needs_ckpt = name.endswith(("_local", "_custom", "_url")) and name != "baseline_local"
-    if needs_ckpt and not ckpt:
+    if not ckpt and name.endswith(("_local", "_custom", "_url")) and name != "baseline_local":
         raise UserError(f"upstream {name}: needs a checkpoint. Give -k FILE.")
-    looks_like_path = Path(ckpt or "").suffix or str(ckpt).startswith(("/", ".", "~"))
-    if needs_ckpt and looks_like_path and not str(ckpt).startswith("http") and not Path(ckpt).exists():
-        raise UserError(f"upstream {name}: {ckpt}: no such checkpoint. Check -k.")
+    for flag, what, source in (("-k", "checkpoint", ckpt), ("-g", "model configuration", model_config)):
+        if source and looks_like_path(source) and not Path(source).exists():
+            raise UserError(f"upstream {name}: {source}: no such {what}. Check {flag}.")
 
 
-def check_downstream(name):
+def looks_like_path(source: str) -> bool:
+    """Whether a -k or -g is meant as a path on this machine: no URL, and no model id such as facebook/hubert-base."""
+    suffix = Path(source).suffix[1:]
+    is_file_name = bool(suffix) and not suffix.isdigit()  # some model ids end in a version, 1.5
+    return "://" not in source and (is_file_name or source.startswith(("/", ".", "~")))
+
+
+def check_downstream(name: str) -> None:
     """Raise UserError, with the names that come close, unless -d `name` is S3PRL's or ours. Registers first."""
     register()
     import s3prl.downstream
@@ -61,19 +73,21 @@ def check_downstream(name):
                         f" Downstreams of s3prl_dd: {', '.join(downstreams())}; it also runs S3PRL's own.")
 
 
-def downstreams():
+def downstreams() -> list[str]:
     """Names of our downstreams."""
     return sorted(path.parent.name for path in DOWNSTREAM.glob("*/expert.py"))
 
 
-def _close(name, options):
-    close = difflib.get_close_matches(str(name), options, n=3)
+def _close(name: str, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(options), n=3)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _entry(path):
+def _entry(path: str) -> Callable[..., Any]:
+    """An upstream of the hub that imports its module when it is first called."""
     module, _, function = path.partition(":")
 
-    def upstream(*args, **kwargs):
+    def upstream(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
     return upstream

@@ -40,7 +40,8 @@ def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: 
                 threads: int = 1) -> str:
     """Train by our launcher in a process of its own; goes on from the expdir's last state.
 
-    flags: further words for S3PRL (FeatureSpec.flags, --device, ...). overrides: its -o, key -> value. threads: of torch
+    flags: further words for S3PRL (FeatureSpec.flags, --device, ...). overrides: its -o, key -> value
+    threads: of torch, in the run
     returns: the command line. Raises UserError, with the end of the run's stdout.log, where it fails.
     """
     changes = ",,".join(f"{key}={value!r}" for key, value in overrides.items())
@@ -54,7 +55,7 @@ def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: 
 
 
 def best_on_dev(expdir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
-    """Scores of an expdir at the step where the first of them was best (the first such step), what S3PRL's users report.
+    """Scores of an expdir at the first step where the first of them was best: what S3PRL's users report.
 
     wanted: our name -> the score's name in log.log ("dev", "test uar", ...). returns: {"step": ..., our name: value}
     Raises UserError where no step has them all.
