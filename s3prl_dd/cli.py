@@ -1,224 +1,567 @@
-"""The `s3prl-dd` command: verbs only, no logic."""
+"""The `s3prl-dd` command. Each verb is a settings dataclass: its fields are the flags, its docstrings the help.
 
-import argparse
-import json
-import sys
-from dataclasses import fields
-from pathlib import Path
-
-from . import __version__
-from .errors import UserError
-
-WAY = """the way of the data, each arrow one verb and one stage of run.sh:
-
-  corpus --prepare--> S3PRL metadata --real--> heads on real data, layer weights --extract--> feature store
-     --experts--> pool of heads --distill--> generator.safetensors --train--> heads on GAN samples (S3PRL's runner)
-     --report--> results.json and a table
-
-`s3prl-dd run` runs all of them; every stage reads --out and goes on from what is there.
+tyro reads the flags: it makes help, groups and "perhaps you meant" out of the dataclasses that the configuration
+already is, and takes `--head-lrs` and `--head_lrs` alike. The dataclasses check types and ranges themselves.
 """
 
+import argparse
+import difflib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-def parser():
-    from .corpora import CORPORA
-    from .recipe.stages import STAGES, Settings
+import tyro
+import yaml
+from pydantic import Field
 
-    main = argparse.ArgumentParser("s3prl-dd", description="Distil a speech-emotion corpus into one generator file.",
-                                   epilog=WAY, formatter_class=argparse.RawDescriptionHelpFormatter)
-    main.add_argument("--version", action="version", version=__version__)
-    verbs = main.add_subparsers(dest="verb", required=True, metavar="VERB")
+from . import __version__
+from .config import Count, Number, Positive, Seed, Weight, Whole, load_config, settings
+from .errors import UserError
+from .generator.sampling import DEFAULTS, Lengths
+from .recipe.settings import PRESETS, CorpusName, Settings
 
-    defaults = Settings()
-    for stage in (*STAGES[1:], "run"):
-        about = "every stage, in order" if stage == "run" else stage_about(stage)
-        verb = verbs.add_parser(stage, help=about, description=about)
-        verb.add_argument("--out", default="result/demo", help="the run's folder (default %(default)s)")
-        if stage == "run":
-            verb.add_argument("--stage", type=int, default=1, help=f"first stage, 1 to {len(STAGES)}: {' '.join(STAGES)}")
-            verb.add_argument("--stop-stage", type=int, default=len(STAGES), help="last stage")
-        for item in fields(Settings):
-            default = getattr(defaults, item.name)
-            name = "--" + item.name.replace("_", "-")
-            if isinstance(default, bool):
-                verb.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
-            elif isinstance(default, list):
-                verb.add_argument(name, nargs="*", type={"budgets": budget, "head_lrs": float}.get(item.name, str), metavar="VALUE")
-            elif item.name == "corpus":
-                verb.add_argument(name, choices=sorted(CORPORA))
-            else:
-                kinds = {"layer": int}
-                verb.add_argument(name, type=kinds.get(item.name, type(default) if default is not None else str),
-                                  help=f"default {default}")
+Word = Annotated[str, tyro.conf.Positional]
+Words = Annotated[tuple[str, ...], tyro.conf.Positional]
+To = Annotated[str, tyro.conf.arg(aliases=("-o",))]
+Stage = Annotated[int, Field(ge=1, le=7), Number]
 
-    verb = verbs.add_parser("prepare", help="corpus -> S3PRL metadata (or, for sid, a VoxCeleb1 tree)",
-                            description="Check a corpus' audio and write S3PRL's emotion metadata.")
-    verb.add_argument("corpus", choices=[*sorted(CORPORA), "sid"])
-    verb.add_argument("--root", help="the corpus (demo makes its own)")
-    verb.add_argument("--out", required=True, help="the metadata folder (sid: the tree) to write")
-    verb.add_argument("--table", help="table: CSV file,emotion,speaker; EmoBox JSONL; S3PRL JSON")
-    verb.add_argument("--folds", type=int, help="table: number of folds")
-    verb.add_argument("--labels", help="table: renamed labels, neutral=neu,fear= (empty: left out)")
-    verb.add_argument("--speaker", help="table, sid: regular expression whose first group is the speaker")
-    verb.add_argument("--split-by", help="sid: regular expression; train and dev get some of its values, test the others")
-    verb.add_argument("--copy", action="store_true", help="sid: copies instead of links")
+WAY = """s3prl-dd: distil a speech-emotion corpus into one generator file.
 
-    verb = verbs.add_parser("compare", help="the tables of several runs (folds, configurations) in one")
-    verb.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
-    verb.add_argument("--out", help="a folder for comparison.json, .txt and .png")
+usage: s3prl-dd VERB [OPTIONS]      (s3prl-dd VERB --help tells a verb's options)
 
-    verb = verbs.add_parser("privacy", help="what is left of the speaker, in the heads and in the generator file")
-    verb.add_argument("--out", default="result/demo", help="a run's folder, the proposed GAN (default %(default)s)")
-    verb.add_argument("--baseline", help="the folder of a run of the baseline GAN, on the same features")
-    verb.add_argument("--sid-root", nargs="*", default=[], help="trees in VoxCeleb1's shape (`prepare sid`); none: attacks alone")
-    verb.add_argument("--sid-list", help="S3PRL's list file (default: list.txt in the tree)")
-    verb.add_argument("--arm", help="whose heads: distilled_full, distilled_12ppc, ... (default distilled_full)")
-    verb.add_argument("--seeds", type=int, help="SID runs of each row (default 3)")
-    verb.add_argument("--steps", type=int, help="of S3PRL's SID recipe (default 300)")
-    verb.add_argument("--batch", type=int, help="utterances a step (default 20)")
-    verb.add_argument("--lrs", type=float, nargs="+", help="learning rates; each row takes the best on dev (default 1e-3 1e-2)")
-    verb.add_argument("--samples", type=int, help="of each generator, for the attacks (default 2000)")
-    verb.add_argument("--device")
-    verb.add_argument("--jobs", type=int, help="S3PRL runs at a time (default: one a core on CPU, one on a GPU)")
-    verb.add_argument("--feature-cache", type=float, help="gigabytes (default 4)")
+The way of the data; each arrow is one verb, and one stage of `s3prl-dd run`:
 
-    verb = verbs.add_parser("sample", help="generator file -> a fixed synthetic set (safetensors)")
-    verb.add_argument("generator")
-    verb.add_argument("--out", required=True)
-    verb.add_argument("--budget", default="balanced", help="points per class, a YAML mapping {total: 200}, balanced or original")
-    verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--lengths", choices=["generator", "corpus"], default="generator")
-    verb.add_argument("--center", action=argparse.BooleanOptionalAction, default=True, help="shift each class to its mean (default on)")
-    verb = verbs.add_parser("inspect", help="what a generator file is and was made from")
-    verb.add_argument("generator")
-    verb.add_argument("--json", action="store_true")
-    verb = verbs.add_parser("describe", help="a GAN's layers, sizes and FLOPs, without training")
-    verb.add_argument("config", help="a distiller's configuration, a file or a shipped one")
-    verb.add_argument("--dim", type=int, default=768)
-    verb.add_argument("--classes", type=int, default=4)
-    verb.add_argument("--json", action="store_true")
-    verb = verbs.add_parser("bench", help="seconds a training step of GANs, interleaved")
-    verb.add_argument("configs", nargs="+", metavar="CONFIG", help="a distiller's configuration, a file or a shipped one")
-    verb.add_argument("--dim", type=int, default=768)
-    verb.add_argument("--classes", type=int, default=4)
-    verb.add_argument("--rounds", type=int, default=5)
-    verb.add_argument("--device", help="cuda | cpu")
-    verb.add_argument("--json", action="store_true")
-    verb = verbs.add_parser("weights", help="a generator's layer weights as a checkpoint for S3PRL's -i")
-    verb.add_argument("generator")
-    verb.add_argument("-o", "--out", required=True)
-    for name, about in (("link", "make our downstream known to a clone of S3PRL"), ("unlink", "undo link")):
-        verbs.add_parser(name, help=about).add_argument("clone", help="the clone's folder")
-    return main
+  corpus --prepare--> S3PRL metadata --real--> heads on real data, layer weights --extract--> feature store
+     --pool--> pool of heads --distill--> generator.safetensors --train--> heads on GAN samples (S3PRL's runner)
+     --report--> results.json, a plot and a table
+"""
+
+log = logging.getLogger("s3prl_dd")
 
 
-def budget(word):
-    """An item of --budgets."""
-    if word == "original" or (word.isdigit() and int(word) > 0):
-        return word if word == "original" else int(word)
-    raise argparse.ArgumentTypeError(f"{word!r}: expected points per class (6 12 ...) or original")
+class Verb(Protocol):
+    """What a verb is: a settings dataclass that is called once its flags are read."""
+
+    def __call__(self) -> None:
+        """Do it; raise UserError for what the user can mend."""
 
 
-def stage_about(stage):
-    from .recipe import stages as recipe
-
-    return getattr(recipe, stage).__doc__
+# the recipe
 
 
-def main(argv=None):
-    arguments = parser().parse_args(argv)
+@settings
+class RunVerb:
+    """Run the recipe: every stage in order, going on from what is there."""
+
+    out: str = "result/demo"
+    """The run's folder, where everything is written."""
+
+    preset: Literal["quick", "default", "paper"] | None = None
+    """One dial for all the rest: quick is a first look, default what the README measures, paper the paper's own job."""
+
+    stage: Stage = 1
+    """First stage, 1 to 7: prepare real extract pool distill train report."""
+
+    stop_stage: Stage = 7
+    """Last stage, 1 to 7."""
+
+    settings: Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = Settings()
+    """What the run is made of."""
+
+    def __post_init__(self) -> None:
+        if self.stage > self.stop_stage:
+            raise ValueError(f"--stage {self.stage} comes after --stop-stage {self.stop_stage}: nothing would run")
+
+    def __call__(self) -> None:
+        """Run the stages; the settings are kept once the corpus could be read."""
+        from .recipe.folder import Run
+        from .recipe.stages import STAGES
+
+        run = Run.start(self.out, self.settings)
+        wanted = list(STAGES)[self.stage - 1:self.stop_stage]
+        for name in wanted:
+            number = list(STAGES).index(name) + 1
+            log.info("\n[stage %d] %s: %s", number, name, STAGES[name].__doc__)
+            run_stage(run, name)
+            if name == wanted[0]:
+                run.keep()
+
+
+@settings
+class StageVerb:
+    """One stage of the recipe, on a run's folder."""
+
+    stage: ClassVar[str]
+
+    out: str = "result/demo"
+    """The run's folder."""
+
+    def __call__(self) -> None:
+        """Run the stage."""
+        from .recipe.folder import Run
+
+        run_stage(Run.open(self.out), self.stage)
+
+
+@settings
+class Real(StageVerb):
+    """Stage 2: SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction."""
+
+    stage = "real"
+
+
+@settings
+class Extract(StageVerb):
+    """Stage 3: every training utterance once through the frozen upstream, into the feature store."""
+
+    stage = "extract"
+
+
+@settings
+class Pool(StageVerb):
+    """Stage 4: the pool, SER heads at many steps of their training on stored features."""
+
+    stage = "pool"
+
+
+@settings
+class Distill(StageVerb):
+    """Stage 5: the GAN; the generator that is best on dev becomes the generator file.
+
+    On many GPUs or processes: torchrun --nproc_per_node 2 -m s3prl_dd distill --out RUN
+    """
+
+    stage = "distill"
+
+    def __call__(self) -> None:
+        """Run it, as one rank of torchrun where there are several."""
+        from .distill.distributed import process_group
+        from .recipe.folder import Run
+        from .recipe.stages import distill
+
+        run = Run.open(self.out)
+        with process_group(run.settings.device_name()) as rank:
+            distill(run, progress=rank == 0)
+
+
+@settings
+class Train(StageVerb):
+    """Stage 6: SER heads on GAN samples and on random real subsets, by S3PRL's runner."""
+
+    stage = "train"
+
+
+@settings
+class Report(StageVerb):
+    """Stage 7: the table of results, results.json and a plot."""
+
+    stage = "report"
+
+
+def run_stage(run: Any, name: str) -> None:
+    """Run stage `name`; after report the table is printed and plotted."""
+    from .evaluation.report import plot, table
+    from .recipe.stages import STAGES
+
+    results = STAGES[name](run)
+    if name == "report":
+        plot(results, run.results.with_suffix(".png"))
+        print(table(results))
+        log.info("\n%s and %s hold the same; TensorBoard: %s and %s", run.results, run.results.with_suffix(".png").name,
+                 run.gan, run.out / "exp")
+
+
+# corpora
+
+
+@settings
+class Prepare:
+    """Stage 1: check a corpus's audio and write S3PRL's emotion metadata (sid: a tree in VoxCeleb1's shape)."""
+
+    corpus: Annotated[CorpusName | Literal["sid"], tyro.conf.Positional]
+    """Which corpus; sid shapes any folder of speakers for `-d voxceleb1`."""
+
+    to: To
+    """The folder to write: a run's metadata (RUN/metadata), for sid the tree."""
+
+    root: str | None = None
+    """The corpus's folder (table: or the table itself); demo makes its own."""
+
+    table: str | None = None
+    """table: CSV file,emotion,speaker; EmoBox JSONL; S3PRL JSON."""
+
+    folds: Annotated[int, Field(ge=2), Number] | None = None
+    """table: how many folds, where the table names none (default 5)."""
+
+    emotions: str | None = None
+    """table: renamed emotions, neutral=neu,fear= (an empty name leaves an emotion out)."""
+
+    speaker: str | None = None
+    """table, sid: a regular expression whose first group is the speaker in a file's path."""
+
+    split_by: str | None = None
+    """sid: a regular expression; train and dev get some of its values, test the others."""
+
+    copy: bool = False
+    """sid: copies of the audio instead of links."""
+
+    def __call__(self) -> None:
+        """Prepare it."""
+        if self.corpus == "sid":
+            from .corpora.sid import prepare_sid
+
+            prepare_sid(self.root, self.to, split_by=self.split_by, speaker=self.speaker, copy=self.copy)
+            return
+        from .corpora import prepare
+
+        options = {"table": self.table, "folds": self.folds, "labels": self.emotions, "speaker": self.speaker}
+        prepare(self.corpus, self.root, Path(self.to), **options)
+
+
+# results
+
+
+@settings
+class Compare:
+    """The tables of several runs (folds, configurations, heads) in one, each row against all real data."""
+
+    runs: Words
+    """Folders of finished runs."""
+
+    to: To | None = None
+    """A folder for comparison.json, .txt and .png; without it nothing is written."""
+
+    def __call__(self) -> None:
+        """Compare them."""
+        from .evaluation import compare
+
+        if not self.runs:
+            raise UserError("compare: give the folders of one or more finished runs.")
+        comparison = compare.compare(self.runs)
+        print(compare.table(comparison))
+        if self.to:
+            compare.save(comparison, self.to)
+
+
+@settings
+class Privacy:
+    """What is left of the speaker, in the heads (the paper's Table 4) and in the generator file (attacks)."""
+
+    out: str = "result/demo"
+    """A run's folder, that of the proposed GAN."""
+
+    baseline: str | None = None
+    """The folder of a run of the baseline GAN on the same features."""
+
+    sid_root: tuple[str, ...] = ()
+    """Trees in VoxCeleb1's shape (`prepare sid`); without any, attacks alone."""
+
+    sid_list: str | None = None
+    """S3PRL's list file; without it list.txt in the tree."""
+
+    arm: str = "distilled_full"
+    """Whose heads of the GANs: distilled_full, distilled_12ppc, ..."""
+
+    seeds: Count = 3
+    """SID runs of each row."""
+
+    steps: Count = 300
+    """Optimiser steps of S3PRL's SID recipe."""
+
+    batch: Count = 20
+    """Utterances a step."""
+
+    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-3, 1e-2)
+    """Adam's learning rates; each row takes the best on dev."""
+
+    samples: Count = 2000
+    """Samples of each generator that are attacked."""
+
+    device: str | None = None
+    """cuda or cpu; without it a GPU where there is one."""
+
+    jobs: Whole = 0
+    """S3PRL runs at a time; 0 is one a core on a CPU, one on a GPU."""
+
+    feature_cache: Weight = 4.0
+    """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
+
+    def __call__(self) -> None:
+        """Measure it."""
+        from dataclasses import fields
+
+        from .privacy import measure as privacy
+
+        chosen = {item.name: getattr(self, item.name) for item in fields(privacy.Settings)}
+        privacy.measure(self.out, self.sid_root, self.sid_list, self.baseline, privacy.Settings(**chosen))
+
+
+# the generator file
+
+
+@settings
+class Sample:
+    """Draw a fixed synthetic set from a generator file (safetensors: features, lengths, labels, soft labels)."""
+
+    generator: Word
+    """The generator file."""
+
+    to: To
+    """The file to write."""
+
+    budget: str = "balanced"
+    """Points per class, a mapping {total: 200}, balanced or original."""
+
+    seed: Seed = 0
+    """Another seed draws another set."""
+
+    lengths: Lengths = DEFAULTS.lengths
+    """Frames of a sample: the network's own T, or stretched to lengths drawn from the corpus's."""
+
+    center: bool = DEFAULTS.center
+    """Shift each class of the set to the class's mean."""
+
+    def __call__(self) -> None:
+        """Draw it."""
+        from .generator import Generator
+
+        try:
+            budget = yaml.safe_load(self.budget)
+        except yaml.YAMLError:
+            budget = self.budget  # class_counts says what a budget is
+        Generator.load(self.generator).write_samples(self.to, budget, self.seed, self.lengths, self.center)
+
+
+@settings
+class Inspect:
+    """What a generator file is and was made from."""
+
+    generator: Word
+    """The generator file."""
+
+    json: bool = False
+    """The whole header as JSON."""
+
+    def __call__(self) -> None:
+        """Print it."""
+        from .generator import inspect
+
+        inspect(self.generator, self.json)
+
+
+@settings
+class Weights:
+    """Write a generator's layer weights as a checkpoint for S3PRL's -i (in a clone that runs without our launcher)."""
+
+    generator: Word
+    """The generator file."""
+
+    to: To
+    """The checkpoint to write."""
+
+    def __call__(self) -> None:
+        """Write it."""
+        from .generator import read_header
+        from .plugin.featurizer import write_featurizer_checkpoint
+
+        weights = read_header(self.generator).features.layer_weights
+        if not weights:
+            raise UserError(f"{self.generator}: its features are one layer, so there are no weights to write and -i is "
+                            "not needed.")
+        write_featurizer_checkpoint(weights, self.to)
+        print(f"wrote {self.to}: give it to run_downstream.py as -i {self.to}")
+
+
+# networks
+
+
+@settings
+class Describe:
+    """A GAN's layers, parameters, FLOPs and file size, without training."""
+
+    config: Word
+    """A distiller's configuration, a file or a shipped one."""
+
+    dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
+    """D, dimensions of the features."""
+
+    classes: Annotated[int, Field(ge=2, le=1000), Number] = 4
+    """C, emotions."""
+
+    json: bool = False
+    """As JSON."""
+
+    def __call__(self) -> None:
+        """Print it."""
+        from .distill.config import DistillConfig
+        from .distill.describe import describe, print_description
+
+        description = describe(load_config(DistillConfig, self.config), self.dim, self.classes)
+        if self.json:
+            print(json.dumps(as_json(description), indent=2))
+        else:
+            print_description(description)
+
+
+@settings
+class Bench:
+    """Seconds a training step of GANs, interleaved in one process, so that the ratios hold on a busy machine too."""
+
+    configs: Words
+    """Distiller's configurations, files or shipped ones; the first is the ratio's 1."""
+
+    dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
+    """D, dimensions of the features, which are noise here."""
+
+    classes: Annotated[int, Field(ge=2, le=1000), Number] = 4
+    """C, emotions."""
+
+    rounds: Count = 5
+    """Steps of each, beside one to warm up."""
+
+    device: str | None = None
+    """cuda or cpu; without it a GPU where there is one."""
+
+    json: bool = False
+    """As JSON."""
+
+    def __call__(self) -> None:
+        """Measure them."""
+        from .distill import bench
+        from .distill.config import DistillConfig
+        from .recipe.settings import device_name
+
+        if not self.configs:
+            raise UserError("bench: give one or more configurations, for example gan_1d gan_att_small.")
+        device = device_name(self.device)
+        configs = {name: load_config(DistillConfig, name) for name in self.configs}
+        results = bench.bench(configs, self.dim, self.classes, self.rounds, device)
+        print(json.dumps(as_json(results), indent=2) if self.json else bench.table(results, self.dim, device))
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, named tuples and mappings of them as JSON has them."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value._asdict() if hasattr(value, "_asdict") else value)
+
+
+# S3PRL
+
+
+@settings
+class Link:
+    """Make our downstreams known to a clone of S3PRL, so that its own run_downstream.py finds them."""
+
+    clone: Word
+    """The clone's folder."""
+
+    def __call__(self) -> None:
+        """Link them, and say what there is now."""
+        from .plugin.link import link
+
+        folders = link(self.clone)
+        print("linked:", *folders, sep="\n  ")
+        print("run there: python run_downstream.py -m train -d distilled_emotion -u UPSTREAM -n NAME -o ...")
+
+
+@settings
+class Unlink:
+    """Undo `link`, and nothing else."""
+
+    clone: Word
+    """The clone's folder."""
+
+    def __call__(self) -> None:
+        """Unlink them."""
+        from .plugin.link import unlink
+
+        print("unlinked:", *(unlink(self.clone) or ["nothing was linked"]), sep="\n  ")
+
+
+VERBS: dict[str, type] = {
+    "run": RunVerb, "prepare": Prepare, "real": Real, "extract": Extract, "pool": Pool, "distill": Distill,
+    "train": Train, "report": Report, "compare": Compare, "privacy": Privacy, "sample": Sample, "inspect": Inspect,
+    "weights": Weights, "describe": Describe, "bench": Bench, "link": Link, "unlink": Unlink}
+
+
+# main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. returns: the exit code, 2 for what the user can mend"""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    tell_on_stdout()
     try:
-        dispatch(arguments)
+        parse(words)()
     except UserError as error:
-        print(f"s3prl-dd: error: {error}", file=sys.stderr)
+        rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        print(f"s3prl-dd: error: {rank}{error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def dispatch(arguments):
-    from .recipe import stages as recipe
-
-    verb = arguments.verb
-    if verb in (*recipe.STAGES[1:], "run"):
-        settings = recipe.Settings.of(arguments.out, vars(arguments))
-        run = recipe.Run(arguments.out, settings)
-        stages = recipe.STAGES[arguments.stage - 1:arguments.stop_stage] if verb == "run" else [verb]
-        for stage in stages:
-            if verb == "run":
-                print(f"\n[stage {recipe.STAGES.index(stage) + 1}] {stage}: {stage_about(stage)}", flush=True)
-            getattr(recipe, stage)(run)
-    elif verb == "prepare":
-        prepare(arguments)
-    elif verb == "compare":
-        from .evaluation import compare
-
-        comparison = compare.compare(arguments.runs)
-        print(compare.table(comparison))
-        if arguments.out:
-            compare.save(comparison, arguments.out)
-    elif verb == "privacy":
-        from .privacy.measure import Settings, measure
-
-        names = {item.name for item in fields(Settings)}
-        changes = {key: value for key, value in vars(arguments).items() if key in names and value is not None}
-        measure(arguments.out, arguments.sid_root, arguments.sid_list, arguments.baseline, Settings(**changes))
-    elif verb in ("link", "unlink"):
-        from .plugin import link
-
-        getattr(link, verb)(arguments.clone)
-    elif verb == "describe":
-        from .config import load_config
-        from .distill.config import DistillConfig
-        from .distill.describe import describe, print_description
-
-        description = describe(load_config(DistillConfig, arguments.config), arguments.dim, arguments.classes)
-        print(json.dumps(description, indent=2)) if arguments.json else print_description(description)
-    elif verb == "bench":
-        from .config import load_config
-        from .distill import bench
-        from .distill.config import DistillConfig
-
-        configs = {name: load_config(DistillConfig, name) for name in arguments.configs}
-        device = recipe.Settings(device=arguments.device).device_name()
-        results = bench.bench(configs, arguments.dim, arguments.classes, arguments.rounds, device)
-        print(json.dumps(results, indent=2) if arguments.json else bench.table(results, arguments.dim, device))
-    else:
-        use_generator(arguments)
+def parse(words: Sequence[str]) -> Verb:
+    """The verb of a command line, with its flags checked. Raises UserError, or SystemExit as argparse does."""
+    name, *flags = words
+    if name not in VERBS:
+        close = difflib.get_close_matches(name, VERBS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Expected one of {', '.join(VERBS)}."
+        raise UserError(f"{name}: no such verb. {hint}")
+    default = run_defaults(flags) if name == "run" else tyro.MISSING_NONPROP
+    verb: Verb = tyro.cli(VERBS[name], args=flags, prog=f"s3prl-dd {name}", default=default)
+    return verb
 
 
-def prepare(arguments):
-    if arguments.corpus == "sid":
-        from .corpora.sid import prepare_sid
+def run_defaults(flags: Sequence[str]) -> RunVerb:
+    """What `run` takes where no flag says otherwise: the folder's own settings, its base's, the preset's, or ours."""
+    from .recipe.folder import Run
 
-        options = {"split_by": arguments.split_by, "speaker": arguments.speaker, "copy": arguments.copy}
-        prepare_sid(arguments.root, arguments.out, **options)
-        return
-    from .corpora import prepare as prepare_corpus
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--out", "--base", "--preset", "--config"):
+        first.add_argument(flag)
+    first.add_argument("--overrides", nargs="*")
+    given, _ = first.parse_known_args(list(flags))
+    out = given.out or "result/demo"
+    if given.preset not in (None, *PRESETS) or "-h" in flags or "--help" in flags:
+        return RunVerb(out=out)
+    kept = Run.defaults(out, given.base, given.preset)
+    if given.config not in (None, kept.distiller.config) and given.overrides is None:
+        kept = kept.changed(config=given.config, overrides=())  # they were of the other configuration
+    return RunVerb(out=out, preset=given.preset, settings=kept)
 
-    prepare_corpus(arguments.corpus, arguments.root, Path(arguments.out), table=arguments.table, folds=arguments.folds,
-                   labels=arguments.labels, speaker=arguments.speaker)
+
+def overview() -> str:
+    """The way of the data, and a line for each verb."""
+    verbs = "\n".join(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
+    return f"{WAY}\nVerbs:\n{verbs}"
 
 
-def use_generator(arguments):
-    from .generator import Generator, inspect
+class Plain(logging.Handler):
+    """Prints messages as plain lines."""
 
-    if arguments.verb == "inspect":
-        inspect(arguments.generator, arguments.json)
-        return
-    generator = Generator.load(arguments.generator)
-    if arguments.verb == "sample":
-        import yaml
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        print(record.getMessage(), flush=True)
 
-        generator.write_samples(arguments.out, yaml.safe_load(arguments.budget), arguments.seed, arguments.lengths, arguments.center)
-    else:
-        from .plugin.featurizer import write_featurizer_checkpoint
 
-        weights = generator.header["features"].get("layer_weights")
-        if not weights:
-            raise UserError(f"{arguments.generator}: its features are one layer, there are no weights to write. -i is not needed.")
-        write_featurizer_checkpoint(weights, arguments.out)
-        print(f"wrote {arguments.out}: give it to run_downstream.py as -i {arguments.out}")
+def tell_on_stdout() -> None:
+    """Let what the package says appear as plain lines."""
+    if not log.handlers:
+        log.addHandler(Plain())
+        log.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

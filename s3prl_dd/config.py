@@ -9,15 +9,15 @@
 
     load_config(Example, "example.yaml", ["steps=1e3"])
 
-pydantic checks types and ranges, OmegaConf reads and merges YAML, tyro (cli.py) reads flags and turns the docstrings into
-help. A key that nothing reads, a wrong type and a number out of its range are one-line UserErrors.
+pydantic checks types and ranges, OmegaConf reads and merges YAML, tyro (cli.py) reads flags and turns the docstrings
+into help. A key that nothing reads, a wrong type and a number out of its range are one-line UserErrors.
 """
 
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args
 
 import yaml
 from omegaconf import OmegaConf
@@ -86,7 +86,7 @@ def settings(cls: type[T]) -> type[T]:
             raise UserError(explain(error, made)) from None
 
     made.__init__ = __init__  # type: ignore[method-assign]
-    return made
+    return cast(type[T], made)
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str | Path) -> T:
@@ -109,11 +109,22 @@ def explain(error: ValidationError, cls: type) -> str:
         hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
         text = f"unknown key {where!r}. {hint}"
     else:
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        said = said if first["type"] == "value_error" else f"expected {said}, found {first['input']!r}"
+        said = _complaint(first)
         text = f"{where}: {said}" if where else said
     same = {str(item["loc"]) for item in complaints if item["loc"][:1] != first["loc"][:1]}
     return text + (f" ({len(same)} more such)" if same else "")
+
+
+def _complaint(complaint: Any) -> str:
+    """One of pydantic's complaints in our words."""
+    said = complaint["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if complaint["type"] == "value_error":
+        return said
+    if complaint["type"] == "missing":
+        return "missing"
+    if complaint["type"] == "too_short":
+        return f"expected {complaint['ctx']['min_length']} value(s) or more, found {complaint['ctx']['actual_length']}"
+    return f"expected {said}, found {complaint['input']!r}"
 
 
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")

@@ -35,7 +35,7 @@ class ArmResult:
     command: str
     """The command line of the first seed's run."""
     predicted: list[list[Whole] | None] = field(default_factory=list)
-    """Predicted class indices [S, N] of the test utterances in the list's order; None for a seed where they were not kept."""
+    """Predicted class indices [S, N] of the test utterances, in the list's order; None where they were not kept."""
 
     @property
     def seeds(self) -> int:
@@ -124,7 +124,8 @@ class Results:
         """results.json, also of the version before; UserError for a missing or foreign file."""
         values = read_json(path, "results file (written by `s3prl-dd report`)")
         if not isinstance(values, Mapping):
-            raise UserError(f"{path}: expected results of a run, found {type(values).__name__}. Run `s3prl-dd report` anew.")
+            raise UserError(f"{path}: expected results of a run, found {type(values).__name__}. Run `s3prl-dd report` "
+                            "anew.")
         results = build(cls, values, path)
         for name in results.arms:
             Arm.parse(name)

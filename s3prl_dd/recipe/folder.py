@@ -1,0 +1,188 @@
+"""A run's folder: what lies where, and what is taken from the run that it is based on.
+
+    <out>/run.json                  the settings (recipe.settings), flat
+    <out>/metadata/                 S3PRL's metadata                          prepare
+    <out>/exp/<arm>_seed<s>/        S3PRL's expdirs, each with a run.json     real, train
+    <out>/means/                    the upstream's averaged states            real
+    <out>/features/                 the feature store                         extract
+    <out>/pool.safetensors          SER heads along their training            pool
+    <out>/gan/                      the distiller's checkpoint and logs       distill
+    <out>/generator.safetensors     the generator file                        distill
+    <out>/results.json, .png        what was measured                         report
+"""
+
+from dataclasses import field
+from pathlib import Path
+
+from ..arms import Arm
+from ..config import Count, Positive, Weight, Whole, build, settings
+from ..corpora.metadata import CorpusSummary, Fold, read_corpus, read_fold
+from ..errors import UserError
+from ..files import read_json, write_json
+from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
+
+Lr = float | None
+
+
+@settings
+class Score:
+    """What one S3PRL run was worth at its best step on dev: <expdir>/run.json. Shares are in [0, 1]."""
+
+    arm: str
+    """Name of the arm (Arm.parse)."""
+    seed: Whole
+    """Of head and order."""
+    lr: Positive
+    """Adam's learning rate."""
+    expdir: str
+    """Name of the expdir."""
+    seconds: Weight
+    """Wall time of the whole run."""
+    step: Count
+    """The best step on dev."""
+    dev_uar: Weight
+    """UAR on dev there."""
+    uar: Weight
+    """UAR on the test split there."""
+    accuracy: Weight
+    """Accuracy on the test split there."""
+    command: str
+    """The command line."""
+    predicted: list[Whole] | None = field(default=None)
+    """Predicted class indices [N] of the test utterances; None where they were not kept."""
+
+
+class Run:
+    """The paths of a run. What its base has made with the same settings is taken from there."""
+
+    def __init__(self, out: str | Path, run_settings: Settings, base: "Run | None" = None) -> None:
+        self.out, self.settings, self.base = Path(out), run_settings, base
+        data, gan = self.owner(), self.owner("config", "overrides")
+        self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
+        self.pool = data / "pool.safetensors"
+        self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
+        self.results = self.out / "results.json"
+
+    # open, start
+
+    @classmethod
+    def open(cls, out: str | Path, above: tuple[Path, ...] = ()) -> "Run":
+        """The run of a folder that is there already, for reading and going on.
+
+        Raises UserError where there is none, and for runs that are each other's base.
+        """
+        path = need(Path(out) / "run.json", "run")
+        if path.resolve() in above:
+            raise UserError(f"{path}: is its own --base, by way of {above[-1]}. Give one of them another base.")
+        run_settings = Settings.from_flat(read_json(path, "run description"), path)
+        base = cls.open(run_settings.base, (*above, path.resolve())) if run_settings.base else None
+        return cls(out, run_settings, base)
+
+    @classmethod
+    def defaults(cls, out: str | Path, base: str | None, preset: str | None) -> Settings:
+        """What holds where no flag says otherwise: the run's own settings, else its base's, else the preset's."""
+        if (Path(out) / "run.json").is_file():
+            return with_preset(cls.open(out).settings, preset)
+        if base is None:
+            return with_preset(Settings(), preset)
+        return with_preset(cls.open(base).settings.changed(base=str(Path(base).resolve())), preset)
+
+    @classmethod
+    def start(cls, out: str | Path, wanted: Settings) -> "Run":
+        """The run of folder `out` with these settings, new or going on; nothing is written before `keep`.
+
+        Raises UserError for settings that no stage could use, and for those that would not fit what is there.
+        """
+        wanted = wanted.check().resolved()
+        path = Path(out) / "run.json"
+        if path.is_file():
+            before = cls.open(out).settings
+            for key, (asked, kept) in differences(wanted, before, MAY_CHANGE).items():
+                raise UserError(f"{path}: this run's {key} is {_shown(kept)}, now {_shown(asked)} is asked for. "
+                                "Take another --out, or delete the folder to start anew.")
+        base = cls.open(wanted.base) if wanted.base else None
+        if base:
+            if base.out.resolve() == Path(out).resolve():
+                raise UserError(f"{out}: is its own --base. Give another folder as --out.")
+            _check_fits_base(wanted, base)
+        return cls(out, wanted, base)
+
+    def keep(self) -> None:
+        """Write the settings, so that the next call goes on with them."""
+        values = self.settings.flat()
+        path = self.out / "run.json"
+        if not path.is_file() or read_json(path) != values:
+            write_json(path, values)
+
+    # what lies where
+
+    def owner(self, *keys: str) -> Path:
+        """The folder of what depends on these settings alone, of those that a variant may change.
+
+        It is this run's, or that of its base, of its base's base, ... as long as they are the same there.
+        """
+        if self.base is None:
+            return self.out
+        mine, theirs = self.settings.flat(), self.base.settings.flat()
+        return self.base.owner(*keys) if all(mine[key] == theirs[key] for key in keys) else self.out
+
+    def exp(self, arm: Arm) -> Path:
+        """The folder of an arm's expdirs: heads on real data may be the base's."""
+        return (self.out if arm.generated else self.owner("head")) / "exp"
+
+    def expdir(self, arm: Arm, seed: int, lr: float) -> Path:
+        """S3PRL's expdir of a head. The first learning rate of a run is not in its name."""
+        others = "" if lr == self.settings.heads.head_lrs[0] else f"_lr{lr:g}"
+        return self.exp(arm) / f"{arm.name}_seed{seed}{others}"
+
+    def scores(self) -> list[Score]:
+        """The score of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
+        folders = dict.fromkeys([self.owner("head") / "exp", self.out / "exp"])
+        paths = [path for folder in folders for path in sorted(folder.glob("*_seed*/run.json"))]
+        best: dict[tuple[Arm, int], Score] = {}
+        for path in paths:
+            score = build(Score, read_json(path, "score of an S3PRL run"), path)
+            arm = Arm.parse(score.arm)
+            if self.exp(arm) != path.parent.parent:
+                continue  # a head on samples belongs to the run that made it
+            before = best.get((arm, score.seed))
+            if before is None or score.dev_uar > before.dev_uar:
+                best[arm, score.seed] = score
+        return [best[key] for key in sorted(best)]
+
+    def best(self, arm: Arm, seed: int) -> Path:
+        """dev-best.ckpt of an arm's head, at the learning rate that dev prefers; UserError where there is none yet."""
+        expdir = self.expdir(arm, seed, self.settings.heads.head_lrs[0])
+        for score in self.scores():
+            if (score.arm, score.seed) == (arm.name, seed):
+                expdir = self.exp(arm) / score.expdir
+        return need(expdir / "dev-best.ckpt", "train" if arm.generated else "real")
+
+    @property
+    def fold(self) -> Fold:
+        """Train, dev and test of the run's fold."""
+        return read_fold(self.metadata, self.settings.corpus.fold)
+
+    @property
+    def corpus(self) -> CorpusSummary:
+        """What the metadata says of the corpus."""
+        return read_corpus(self.metadata)
+
+
+def need(path: str | Path, stage: str) -> Path:
+    """The path, if a file is there; else a UserError that names the stage which writes it."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: not there yet. Run `s3prl-dd {stage}` first.")
+    return Path(path)
+
+
+def _check_fits_base(wanted: Settings, base: Run) -> None:
+    may_change = ("base", *OF_A_VARIANT, *MAY_CHANGE)
+    for key, (asked, theirs) in differences(wanted, base.settings, may_change).items():
+        flag = f"--{key.replace('_', '-')}"
+        raise UserError(f"{flag} {_shown(asked)}: --base {base.out} was made with {_shown(theirs)}, and what is taken "
+                        f"from there would not fit. A run on a base may change {', '.join(may_change)}.")
+
+
+def _shown(value: object) -> str:
+    return (" ".join(map(str, value)) or "nothing") if isinstance(value, tuple) else str(value)

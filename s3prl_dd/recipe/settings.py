@@ -1,0 +1,231 @@
+"""What a run is made of: settings in groups, each a group of flags of `s3prl-dd run --help`, kept flat in run.json."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from ..arms import HEADS
+from ..config import Count, Positive, Weight, Whole, build, load_config, settings
+from ..corpora import CORPORA
+from ..distill.config import DistillConfig
+from ..errors import UserError
+from ..features.spec import FeatureSpec
+from ..generator.sampling import Sampling
+
+CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "table"]
+HeadName = Literal["superb", "attentive", "cnn"]
+assert set(CorpusName.__args__) == set(CORPORA) and set(HeadName.__args__) == set(HEADS)  # type: ignore[attr-defined]
+
+HeadBudget = Count | Literal["original"]
+"""Points per class, or original: the corpus's own class mix."""
+
+
+@settings
+class CorpusSettings:
+    """Corpus: whose speech, and who is held out."""
+
+    corpus: CorpusName = "demo"
+    """Which corpus; demo makes its own synthetic speech, table reads a CSV, JSONL or JSON of any corpus."""
+
+    root: str | None = None
+    """The corpus's folder (table: or the table itself); demo needs none."""
+
+    fold: str = "fold1"
+    """The test fold, fold1, fold2, ...: its speakers are tested on and never trained on."""
+
+    table: str | None = None
+    """table: the file that lists the audio, where it is not the root itself."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """table: how many folds to deal the speakers to, where the table names none (default 5)."""
+
+    speaker: str | None = None
+    """table: a regular expression whose first group is the speaker in a file's path."""
+
+    emotions: str | None = None
+    """table: renamed emotions, neutral=neu,fear= (an empty name leaves an emotion out)."""
+
+    def options(self) -> dict[str, Any]:
+        """What the corpus's own lister takes beside the root (corpora.prepare)."""
+        options = {"table": self.table, "folds": self.folds, "speaker": self.speaker, "labels": self.emotions}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@settings
+class DistillerSettings:
+    """Distiller: the GAN, and the pool of heads behind its softmax matching."""
+
+    config: str = "gan_1d"
+    """Its configuration: a YAML file, or a shipped one such as gan_1d, gan_att, gaussian."""
+
+    overrides: tuple[str, ...] = ()
+    """KEY=VALUE words on top of the configuration, for example steps=2000 lambdas.diversity=0."""
+
+    pool_seeds: Count = 10
+    """SER heads in the pool, each kept at 20 steps of its training."""
+
+    pool_from: tuple[str, ...] = ()
+    """Expdirs of S3PRL's own emotion runs, whose states-*.ckpt are the pool instead."""
+
+    def distill_config(self) -> DistillConfig:
+        """The distiller's whole configuration; UserError for a mistake in it."""
+        return load_config(DistillConfig, self.config, self.overrides)
+
+
+@settings
+class HeadSettings:
+    """Heads: the SER heads that S3PRL's runner trains, on real data and on samples alike."""
+
+    head: HeadName = "superb"
+    """S3PRL's emotion head: superb (mean over time), attentive pooling, or cnn with self-attention."""
+
+    budgets: tuple[HeadBudget, ...] = (12,)
+    """Further sets beside the full one: points per class, or original for the corpus's own class mix."""
+
+    seeds: Count = 1
+    """Heads trained of each kind; the table shows their mean and spread."""
+
+    head_steps: Count = 600
+    """Optimiser steps of a head."""
+
+    head_batch: Count = 32
+    """Utterances a step."""
+
+    head_lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-3,)
+    """Adam's learning rates; every head is trained at each and takes what is best on dev."""
+
+    def __post_init__(self) -> None:
+        printed = [f"{lr:g}" for lr in self.head_lrs]
+        if len(set(printed)) < len(printed):
+            raise ValueError(f"head_lrs: two of {', '.join(printed)} print alike and would share a folder")
+
+
+@settings
+class MachineSettings:
+    """Machine: where it runs. These may change from call to call."""
+
+    device: str | None = None
+    """cuda or cpu; without it a GPU where there is one."""
+
+    jobs: Whole = 0
+    """S3PRL runs at a time; 0 is one a core on a CPU, one on a GPU."""
+
+    feature_cache: Weight = 4.0
+    """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
+
+
+@settings
+class Settings:
+    """A run. The defaults are what the README measures."""
+
+    corpus: CorpusSettings = field(default_factory=CorpusSettings)
+    """Whose speech, and who is held out."""
+    upstream: FeatureSpec = field(default_factory=FeatureSpec)
+    """Which features of it."""
+    distiller: DistillerSettings = field(default_factory=DistillerSettings)
+    """The GAN, and the pool of heads behind its softmax matching."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How sets are drawn from the generator file."""
+    heads: HeadSettings = field(default_factory=HeadSettings)
+    """The SER heads that S3PRL's runner trains, on real data and on samples alike."""
+    machine: MachineSettings = field(default_factory=MachineSettings)
+    """Where it runs. These may change from call to call."""
+
+    base: str | None = None
+    """Another run's folder: what it has made that would be the same here serves here too."""
+
+    def flat(self) -> dict[str, Any]:
+        """Setting -> value without the groups, as run.json holds it."""
+        values: dict[str, Any] = {"base": self.base}
+        for group in fields(self):
+            value = getattr(self, group.name)
+            if is_dataclass(value) and not isinstance(value, type):
+                values |= asdict(value)
+        return values
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any], source: str | Path) -> "Settings":
+        """The settings of a run.json, also of the version before; UserError naming `source` for what does not fit."""
+        given = dict(values)
+        if "experts" in given:  # until 0.1
+            given["pool_seeds"] = given.pop("experts")
+        grouped: dict[str, Any] = {"base": given.pop("base", None)}
+        for name, group in GROUPS.items():
+            known = {item.name for item in fields(group)} & set(given)
+            grouped[name] = build(group, {key: given.pop(key) for key in known}, source)
+        if given:
+            raise UserError(f"{source}: unknown setting {next(iter(given))!r}. It is of another version of s3prl_dd.")
+        return cls(**grouped)
+
+    def changed(self, **values: Any) -> "Settings":
+        """These settings with some of them changed, named without their group."""
+        return Settings.from_flat({**self.flat(), **values}, "settings")
+
+    def check(self) -> "Settings":
+        """Raise UserError for settings that a later stage could not use. returns: itself"""
+        config = self.distiller.distill_config()
+        if self.sampling.labels == "soft" and not config.teacher:
+            raise UserError(f"--labels soft: configuration {self.distiller.config} carries no teacher (teacher: false)"
+                            ". Give --labels hard, or --overrides teacher=true.")
+        self.device_name()
+        return self
+
+    def device_name(self) -> str:
+        """cuda or cpu, as asked for, or what there is. Raises UserError for a GPU that is not there."""
+        return device_name(self.machine.device)
+
+    def resolved(self) -> "Settings":
+        """The same with absolute paths, so that a run can go on from another folder."""
+        places = {key: value for key, value in self.flat().items() if key in PATHS and value and Path(value).exists()}
+        return self.changed(**{key: str(Path(value).resolve()) for key, value in places.items()})
+
+
+GROUPS: dict[str, type] = {"corpus": CorpusSettings, "upstream": FeatureSpec, "distiller": DistillerSettings,
+                           "sampling": Sampling, "heads": HeadSettings, "machine": MachineSettings}
+
+PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
+
+OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head")
+"""Settings in which a run may differ from its base, beside those that may always change."""
+
+MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "feature_cache")
+"""Settings of a run that do not touch what is there."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"overrides": ("steps=200", "eval_every=100"), "pool_seeds": 4, "head_steps": 300},
+    "default": {},
+    "paper": {"config": "gan_att", "labels": "hard", "center": False, "resample": True, "head_steps": 30000,
+              "head_lrs": (1e-4,), "budgets": ("original", 50, 100)},
+}
+"""What --preset sets: a first look in a minute or two, what the README measures, the paper's own job (for a GPU)."""
+
+
+def device_name(device: str | None) -> str:
+    """The device of this name; None takes cuda where there is one. Raises UserError for one that is not there."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UserError(f"--device {device}: no such device. Expected cuda, cuda:0, ... or cpu.") from None
+    if kind not in ("cuda", "cpu"):
+        raise UserError(f"--device {device}: S3PRL runs on cuda or cpu alone.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch {torch.__version__} sees no GPU here. Leave --device away to run on "
+                        "the CPU.")
+    return device
+
+
+def differences(one: Settings, other: Settings, allowed: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    """Setting -> (value of one, value of the other) where they differ, but for those that are allowed to."""
+    first, second = one.flat(), other.flat()
+    return {key: (value, second[key]) for key, value in first.items() if key not in allowed and value != second[key]}
+
+
+def with_preset(settings: Settings, preset: str | None) -> Settings:
+    """The settings with what a preset sets; None changes nothing."""
+    return replace(settings) if preset is None else settings.changed(**PRESETS[preset])

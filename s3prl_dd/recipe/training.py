@@ -1,0 +1,113 @@
+"""SER heads by S3PRL's runner, one process each: an arm becomes a downstream and its overrides."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from ..arms import HEADS, Arm
+from ..files import read_json, write_json
+from ..metrics import BEST_PREDICTIONS
+from ..plugin.runs import best_on_dev, share_cores, start_s3prl
+from .folder import Run, Score
+
+SCORES = {"dev_uar": "dev uar", "uar": "test uar", "accuracy": "test"}
+"""What a head is worth, and its name in the log of S3PRL's emotion expert; the first chooses step and learning rate."""
+
+EVALUATIONS = 20  # of a head along its training
+
+
+class Job(NamedTuple):
+    """One head to train."""
+
+    arm: Arm
+    seed: int
+    lr: float
+
+
+class Downstream(NamedTuple):
+    """-d of S3PRL's runner, and what its -o sets."""
+
+    name: str
+    overrides: dict[str, Any]
+
+
+def train_arms(run: Run, arms: list[Arm]) -> None:
+    """Train a head for each arm, seed and learning rate, each in a process of its own; what is there stays."""
+    heads = run.settings.heads
+    jobs = [Job(arm, seed, lr) for arm in arms for seed in range(heads.seeds) for lr in heads.head_lrs]
+    todo = [job for job in jobs if not (run.expdir(*job) / "run.json").is_file()]
+    cores = share_cores(run.settings.machine.jobs, run.settings.device_name(), len(todo))
+    with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress:
+        def train(job: Job) -> None:
+            score = train_head(run, job, cores.threads)
+            progress.write(f"{job.arm.name} seed {job.seed} lr {job.lr:g}: UAR {score.uar:.3f} on test, "
+                           f"{score.dev_uar:.3f} on dev, {score.seconds:.0f} s")
+            progress.update()
+
+        with ThreadPoolExecutor(cores.jobs) as pool:
+            list(pool.map(train, todo))
+
+
+def train_head(run: Run, job: Job, threads: int = 1) -> Score:
+    """One run of S3PRL; its score is kept, with the command, in <expdir>/run.json."""
+    expdir = run.expdir(*job)
+    downstream = as_downstream(run, job.arm, job.lr)
+    started = time.time()
+    command = start_s3prl(expdir, downstream.name, runner_flags(run), downstream.overrides, job.seed, threads)
+    seconds = time.time() - started
+    best = best_on_dev(expdir, SCORES)
+    score = Score(arm=job.arm.name, seed=job.seed, lr=job.lr, expdir=expdir.name, seconds=seconds, **best,
+                  command=command, predicted=_predictions(expdir, best["step"]))
+    write_json(expdir / "run.json", asdict(score))
+    return score
+
+
+def runner_flags(run: Run) -> list[str]:
+    """Flags of our launcher for every head of a run."""
+    machine = run.settings.machine
+    return [*run.settings.upstream.flags(), "--device", run.settings.device_name(),
+            "--feature_cache", str(machine.feature_cache), "--feature_folder", str(run.means)]
+
+
+def as_downstream(run: Run, arm: Arm, lr: float) -> Downstream:
+    """What S3PRL's runner is told for an arm: real arms are -d emotion, samples -d distilled_emotion."""
+    heads = run.settings.heads
+    data = _real_data(run) | (_samples(run) if arm.generated else {})
+    if arm.budget is not None:
+        data["budget"] = arm.budget
+    every = max(1, heads.head_steps // EVALUATIONS)
+    overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
+    overrides |= {f"config.downstream_expert.modelrc.{key}": value for key, value in HEADS[heads.head].items()}
+    overrides |= {"config.runner.total_steps": heads.head_steps, "config.runner.gradient_accumulate_steps": 1,
+                  "config.runner.eval_step": every, "config.runner.log_step": every,
+                  "config.runner.save_step": heads.head_steps, "config.optimizer.lr": lr}
+    return Downstream("distilled_emotion" if arm.generated else "emotion", overrides)
+
+
+def _real_data(run: Run) -> dict[str, Any]:
+    """The datarc that all arms share: dev and test are the same real audio."""
+    on_cpu = run.settings.device_name() == "cpu"
+    evaluated = 32 if run.settings.machine.feature_cache else 1 if on_cpu else 8
+    settings = run.settings
+    return {"root": str(run.corpus.root), "meta_data": str(run.metadata.resolve()), "test_fold": settings.corpus.fold,
+            "num_workers": 0, "train_batch_size": settings.heads.head_batch, "eval_batch_size": evaluated,
+            "select_by": "uar"}
+
+
+def _samples(run: Run) -> dict[str, Any]:
+    """The datarc of samples."""
+    sampling = run.settings.sampling
+    return {"generator": str(run.generator.resolve()), "resample": sampling.resample, "labels": sampling.labels,
+            "center": sampling.center, "lengths": sampling.lengths}
+
+
+def _predictions(expdir: Path, step: int) -> list[int] | None:
+    """Predicted class indices [N] of the test utterances at dev-best.ckpt's step; None where it is another step."""
+    path = expdir / BEST_PREDICTIONS
+    kept = read_json(path) if path.is_file() else {}
+    return kept["predicted"] if kept.get("step") == step else None
+
