@@ -1,38 +1,66 @@
 """Extraction: every utterance of a corpus once through a frozen upstream, into a feature store."""
 
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
 
-from ..corpora.audio import load_audio
+from ..corpora.audio import Samples, load_audio
+from ..corpora.metadata import Utterance
 from ..errors import UserError
-from .store import FeatureStore, StoreWriter
+from ..generator.header import Provenance
+from .store import Dtype, FeatureStore, StoreWriter
+
+RATE = 16000
+"""Hz, of the audio that upstreams take."""
+
+Batch = list[tuple[Utterance, Samples]]
 
 
-def extract(encoder, root, utterances, folder, dtype="float16", batch_seconds=40.0):
+class Encoder(Protocol):
+    """What makes features of audio: a frozen upstream of S3PRL (plugin.encoder), or a test's own."""
+
+    @property
+    def provenance(self) -> Provenance:
+        """How the features are made."""
+
+    @property
+    def dim(self) -> int:
+        """D, numbers a frame."""
+
+    def encode(self, wavs: list[Samples]) -> list[torch.Tensor]:
+        """Features [T, D] of each wave, float32 [N] at 16 kHz, in their order."""
+
+
+def extract(
+    encoder: Encoder,
+    root: str | Path,
+    utterances: Iterable[Utterance],
+    folder: str | Path,
+    dtype: Dtype = "float16",
+    batch_seconds: float = 40.0,
+) -> FeatureStore:
     """Write the store `folder` with encoder.encode of all `utterances`; resumes, shows progress, returns the store.
 
-    encoder: has .provenance, .dim and .encode(list of 1-D float32 waves at 16 kHz) -> list of [T, D]
     root: the corpus root that the utterances' paths are relative to
-    batch_seconds: audio per call, utterances sorted by length; 0 encodes one at a time
+    batch_seconds: audio per call, padding counted, utterances sorted by length; 0 encodes one at a time
+    A missing file and a full disk are UserErrors before the first call.
     """
-    utterances = sorted({utterance.path: utterance for utterance in utterances}.values(), key=lambda item: item.path)
-    sizes = {}
-    for utterance in utterances:
-        path = Path(root) / utterance.path
-        if not path.is_file():
-            raise UserError(f"{path}: no such audio file, but the metadata lists it. Run `s3prl-dd prepare` again.")
-        sizes[utterance.path] = path.stat().st_size
-    needed = sum(sizes.values())
+    by_path = {utterance.path: utterance for utterance in utterances}
+    ordered = [by_path[path] for path in sorted(by_path)]
+    sizes = _sizes(Path(root), ordered)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < needed // 10:
-        raise UserError(f"{folder}: less than {needed // 10} bytes free on this disk. Make room or choose another folder.")
+    needed = sum(sizes.values()) // 10  # a guess from below
+    if shutil.disk_usage(folder).free < needed:
+        raise UserError(f"{folder}: less than {needed} bytes free on this disk. Make room or choose another folder.")
     with StoreWriter(folder, encoder.provenance, dtype) as writer:
-        todo = sorted((item for item in utterances if item.path not in writer.done), key=lambda item: sizes[item.path])
-        with tqdm(total=len(utterances), initial=len(utterances) - len(todo), desc="features", unit="utt") as progress:
-            for batch in _batches(todo, root, batch_seconds):
+        todo = [utterance for utterance in ordered if utterance.path not in writer.done]
+        todo.sort(key=lambda utterance: sizes[utterance.path])
+        with tqdm(total=len(ordered), initial=len(ordered) - len(todo), desc="features", unit="utt") as progress:
+            for batch in _batches(todo, Path(root), batch_seconds):
                 with torch.inference_mode():
                     encoded = encoder.encode([wave for _, wave in batch])
                 for (utterance, _), frames in zip(batch, encoded, strict=True):
@@ -41,11 +69,25 @@ def extract(encoder, root, utterances, folder, dtype="float16", batch_seconds=40
     return FeatureStore(folder)
 
 
-def _batches(utterances, root, seconds):
-    batch, longest = [], 0
+def _sizes(root: Path, utterances: list[Utterance]) -> dict[str, int]:
+    """Path -> bytes of its audio file."""
+    sizes = {}
     for utterance in utterances:
-        wave = load_audio(Path(root) / utterance.path)
-        if batch and max(longest, len(wave)) * (len(batch) + 1) > seconds * 16000:
+        path = root / utterance.path
+        if not path.is_file():
+            raise UserError(f"{path}: no such audio file, but the metadata lists it. Run `s3prl-dd prepare` again.")
+        sizes[utterance.path] = path.stat().st_size
+    return sizes
+
+
+def _batches(utterances: list[Utterance], root: Path, seconds: float) -> Iterator[Batch]:
+    """Consecutive utterances with their waves; a batch padded to its longest is at most `seconds` long, or one wave."""
+    batch: Batch = []
+    longest = 0
+    for utterance in utterances:
+        wave = load_audio(root / utterance.path, RATE)
+        padded = max(longest, len(wave)) * (len(batch) + 1)
+        if batch and padded > seconds * RATE:
             yield batch
             batch, longest = [], 0
         batch.append((utterance, wave))

@@ -1,20 +1,20 @@
-"""The feature store, and extraction into it with a made encoder."""
+"""The feature store: what is written, resumed, selected and refused."""
 
 import json
+from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
-import soundfile
 import torch
-from support.gauss import FEATURES
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
-from s3prl_dd.features import extract as module
-from s3prl_dd.features.extract import extract
-from s3prl_dd.features.store import FeatureStore, StoreWriter
+from s3prl_dd.features.store import Entry, FeatureStore, StoreWriter
+from s3prl_dd.files import file_digest
+from s3prl_dd.generator.header import Provenance
 
-ABOUT = {**FEATURES, "dim": 3}
+ABOUT = Provenance(upstream="made", upstream_ckpt_digest=None, selection="hidden_states", layer=None, normalize=False,
+                   layer_weights=[0.25, 0.75], dim=3, rate=320)
+GOLDEN = "77a8786460d746828615fecedade38a1ad421cd6150788e75ac48cede8e7bd5b"  # 0 .. 5 in half precision
 ITEMS = [Utterance(f"a/{name}.wav", "neu", "s1") for name in ("ä", "b", "c", "d")]
 
 
@@ -33,12 +33,12 @@ def fill(folder, dtype="float16", items=range(4)):
 @pytest.mark.parametrize("dtype, size", [("float16", 2), ("float32", 4)])
 def test_round_trip(tmp_path, dtype, size):
     store = fill(tmp_path, dtype)
-    assert len(store) == 4 and store.dim == 3 and store.lengths.tolist() == [2, 3, 4, 5] and store.header["features"] == ABOUT
+    assert len(store) == 4 and store.dim == 3 and store.lengths.tolist() == [2, 3, 4, 5] and store.provenance == ABOUT
     assert (tmp_path / "features.bin").stat().st_size == 14 * 3 * size
     for number in range(4):
         assert store[number].dtype == torch.float32
         assert torch.equal(store[number], frames_of(number).half().float() if dtype == "float16" else frames_of(number))
-    assert store.entries[1] == {"id": "a/b.wav", "label": "neu", "speaker": "s1", "frames": 3}
+    assert store.entries[1] == Entry(id="a/b.wav", label="neu", speaker="s1", frames=3)
     chosen = Metadata({"neu": 0}, (ITEMS[2], ITEMS[0]))
     assert store.select(chosen) == [2, 0]
     torch.testing.assert_close(store.means([2, 0]), torch.stack([store[2].mean(0), store[0].mean(0)]))
@@ -98,21 +98,34 @@ def test_a_finished_store_takes_more(tmp_path):
     assert len(fill(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("change, told", [({"upstream": "hubert"}, "upstream 'made' not 'hubert'"), ({"layer_weights": [1.0, 0.0]}, "layer_weights"),
-                                          ({"dim": 4}, "dim 3 not 4")])
+@pytest.mark.parametrize("change, told", [
+    ({"upstream": "hubert"}, "upstream 'made' not 'hubert'"),
+    ({"layer_weights": [1.0, 0.0]}, "layer_weights [0.25, 0.75] not [1.0, 0.0]"),
+    ({"dim": 4}, "dim 3 not 4")])
 def test_other_provenance_is_refused(tmp_path, change, told):
     fill(tmp_path)
     before = whole(tmp_path)
     with pytest.raises(UserError, match="holds features made otherwise") as caught:
-        StoreWriter(tmp_path, {**ABOUT, **change})
+        StoreWriter(tmp_path, replace(ABOUT, **change))
     assert told in str(caught.value) and whole(tmp_path) == before
-    with pytest.raises(UserError, match="another dtype"):
+    with pytest.raises(UserError, match="dtype 'float16' not 'float32'"):
         StoreWriter(tmp_path, ABOUT, "float32")
 
 
+def test_another_version_of_s3prl_goes_on(tmp_path):
+    """S3PRL's version tells and does not count; the header keeps what the first features were made with."""
+    with StoreWriter(tmp_path, replace(ABOUT, s3prl="0.4.17")) as writer:
+        writer.add(ITEMS[0], frames_of(0))
+    store = fill(tmp_path)
+    assert len(store) == 4 and store.provenance.s3prl == "0.4.17"
+
+
 @pytest.mark.parametrize("frames, dtype, told", [
-    (torch.full((2, 3), 7e4), "float16", "too large for float16"), (torch.full((2, 3), float("nan")), "float32", "not finite"),
-    (torch.zeros(0, 3), "float16", "empty"), (torch.zeros(2, 4), "float16", "expected \\[T, 3\\]"), (torch.zeros(3), "float16", "expected")])
+    (torch.full((2, 3), 7e4), "float16", "too large for float16"),
+    (torch.full((2, 3), float("nan")), "float32", "not finite"),
+    (torch.zeros(0, 3), "float16", "empty"),
+    (torch.zeros(2, 4), "float16", "expected \\[T, 3\\]"),
+    (torch.zeros(3), "float16", "expected")])
 def test_bad_features_are_refused(tmp_path, frames, dtype, told):
     with StoreWriter(tmp_path, ABOUT, dtype) as writer:
         with pytest.raises(UserError, match=told) as caught:
@@ -138,81 +151,45 @@ def test_damaged_store_is_refused(tmp_path):
         FeatureStore(tmp_path / "none")
 
 
-# extraction
+def test_select_and_means_are_of_the_right_utterances(tmp_path):
+    """Positions and means come in the metadata's order, not the store's."""
+    store = fill(tmp_path, "float32")
+    metadata = Metadata({"neu": 0}, (ITEMS[3], ITEMS[0], ITEMS[2]))
+    assert store.select(metadata) == [3, 0, 2]
+    expected = torch.stack([frames_of(number).mean(dim=0) for number in (3, 0, 2)])
+    torch.testing.assert_close(store.means(store.select(metadata)), expected)
 
 
-class Encoder:
-    """Frames of 320 samples: [mean, spread, number of samples]; fails at the call `fail`."""
-
-    provenance, dim = ABOUT, 3
-
-    def __init__(self, fail=None):
-        self.fail, self.calls = fail, []
-
-    def encode(self, waves):
-        if len(self.calls) == self.fail:
-            raise KeyboardInterrupt
-        self.calls.append([len(wave) for wave in waves])
-        assert all(wave.dtype == np.float32 and wave.ndim == 1 for wave in waves) and torch.is_inference_mode_enabled()
-        return [torch.tensor([[part.mean(), part.std(), len(wave)] for part in wave[:len(wave) // 320 * 320].reshape(-1, 320)])
-                for wave in waves]
+def test_bytes_on_disk_stay(tmp_path):
+    """Stores of other versions are read: the files' bytes and keys are a contract."""
+    with StoreWriter(tmp_path, ABOUT) as writer:
+        writer.add(Utterance("ä.wav", "neu", "s1"), torch.arange(6.0).reshape(2, 3))
+    assert file_digest(tmp_path / "features.bin") == GOLDEN
+    assert (tmp_path / "index.jsonl").read_bytes() == (
+        b'{"id": "\\u00e4.wav", "label": "neu", "speaker": "s1", "frames": 2}\n')
+    assert json.loads((tmp_path / "header.json").read_text()) == {
+        "features": asdict(ABOUT), "dtype": "float16", "complete": True}
 
 
-@pytest.fixture
-def audio(tmp_path):
-    rng, items = np.random.default_rng(0), []
-    for number, length in enumerate((4000, 16000, 1600, 8000, 3200)):
-        path = f"{number % 2}/{number}.wav"
-        (tmp_path / "audio" / str(number % 2)).mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / "audio" / path, 0.1 * rng.standard_normal(length), 16000)
-        items.append(Utterance(path, "neu", "s1"))
-    return tmp_path / "audio", items
+def test_header_of_the_first_version_is_read(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "header.json").write_text(json.dumps({
+        "features": {"upstream": "moonshine", "upstream_ckpt_digest": "94e9", "selection": "hidden_states",
+                     "layer": None, "normalize": False, "dim": 3, "rate": 384, "s3prl": "0.4.18", "layer_weights": [0.5, 0.5]},
+        "dtype": "float16", "complete": True}))
+    store = FeatureStore(tmp_path)
+    assert store.provenance.upstream == "moonshine" and store.provenance.rate == 384 and len(store) == 4
 
 
-def contents(folder):
-    store = FeatureStore(folder)
-    return {entry["id"]: store[number].tolist() for number, entry in enumerate(store.entries)}
-
-
-def test_extraction_batches_by_length(audio, tmp_path):
-    root, items = audio
-    encoder = Encoder()
-    store = extract(encoder, root, [*items, items[0]], tmp_path / "one", batch_seconds=1.0)
-    assert encoder.calls == [[1600, 3200, 4000], [8000], [16000]] and len(store) == 5  # at most a second, padding counted
-    assert {name: len(frames) for name, frames in contents(tmp_path / "one").items()} == {
-        "0/0.wav": 12, "1/1.wav": 50, "0/2.wav": 5, "1/3.wav": 25, "0/4.wav": 10}
-    alone = Encoder()
-    extract(alone, root, items, tmp_path / "alone", batch_seconds=0)
-    assert all(len(call) == 1 for call in alone.calls) and contents(tmp_path / "alone") == contents(tmp_path / "one")
-
-
-def test_extraction_resumes(audio, tmp_path):
-    root, items = audio
-    extract(Encoder(), root, items, tmp_path / "whole", batch_seconds=0)
-    with pytest.raises(KeyboardInterrupt):
-        extract(Encoder(fail=3), root, items, tmp_path / "part", batch_seconds=0)
-    with pytest.raises(UserError, match="did not finish"):
-        FeatureStore(tmp_path / "part")
-    encoder = Encoder()
-    extract(encoder, root, items, tmp_path / "part", batch_seconds=0)
-    assert len(encoder.calls) == 2
-    assert whole(tmp_path / "part") == whole(tmp_path / "whole")
-
-
-def test_missing_audio_is_named_before_long_work(audio, tmp_path):
-    root, items = audio
-    (root / items[3].path).unlink()
-    encoder = Encoder()
-    with pytest.raises(UserError, match="1/3.wav: no such audio file"):
-        extract(encoder, root, items, tmp_path / "out")
-    assert not encoder.calls
-
-
-def test_full_disk_is_told_before_long_work(audio, tmp_path, monkeypatch):
-    root, items = audio
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(UserError, match="bytes free on this disk"):
-        extract(Encoder(), root, items, tmp_path / "out")
+@pytest.mark.parametrize("text, told", [
+    ("[]", "expected a JSON object"), ("{", "does not parse"), ('{"features": {"upstream": "x"}}', "features"),
+    ('{"features": null, "dtype": "int8"}', "features")])
+def test_damaged_header_is_refused(tmp_path, text, told):
+    fill(tmp_path)
+    (tmp_path / "header.json").write_text(text)
+    with pytest.raises(UserError, match="header.json") as error:
+        FeatureStore(tmp_path)
+    assert told in str(error.value)
 
 
 def test_index_is_plain_json(tmp_path):
