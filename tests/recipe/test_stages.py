@@ -1,0 +1,97 @@
+"""Stages: what is there is left alone, what is missing is named, what one writes the next reads."""
+
+import logging
+
+import pytest
+import torch
+from support.gauss import LABELS
+from support.recipe import start
+
+from s3prl_dd.arms import REAL
+from s3prl_dd.corpora.metadata import Metadata, Utterance
+from s3prl_dd.errors import UserError
+from s3prl_dd.features.store import FeatureStore
+from s3prl_dd.pool.pool import Pool
+from s3prl_dd.recipe import stages
+from s3prl_dd.recipe.folder import need
+
+
+def test_the_way_of_the_data():
+    assert list(stages.STAGES) == ["prepare", "real", "extract", "pool", "distill", "train", "report"]
+    assert all(stage.__doc__ and "\n" not in stage.__doc__ for stage in stages.STAGES.values())
+
+
+def test_missing_stage_is_named(tmp_path):
+    with pytest.raises(UserError, match="pool.safetensors: not there yet. Run `s3prl-dd pool` first"):
+        need(tmp_path / "pool.safetensors", "pool")
+    run = start(tmp_path / "new")
+    with pytest.raises(UserError, match="generator.safetensors: not there yet. Run `s3prl-dd distill` first"):
+        stages.train(run)
+    with pytest.raises(UserError, match="s3prl-dd prepare"):
+        stages.extract(run)
+
+
+def test_finished_files_are_left_alone(run, caplog):
+    before = {path: path.read_bytes() for path in (run.pool, run.generator, run.features / "features.bin")}
+    with caplog.at_level(logging.INFO, logger="s3prl_dd"):
+        for stage in (stages.prepare, stages.extract, stages.pool, stages.distill):
+            stage(run)
+    for told in ("metadata is there", "features are there", "pool is there", "generator is there"):
+        assert told in caplog.text
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_means_of(run):
+    store = FeatureStore(run.features)
+    wanted = run.fold.dev
+    means, labels = stages.means_of(store, wanted)
+    assert labels.tolist() == [LABELS[item.label] for item in wanted.utterances]
+    for row, item in zip(means, wanted.utterances, strict=True):
+        assert torch.equal(row, store[store.positions[item.path]].mean(dim=0))
+
+
+def test_labels_follow_the_metadata(run):
+    part = Metadata(LABELS, tuple(Utterance(f"s1/{name}0.wav", name, "s1") for name in ("sad", "neu")))
+    assert stages.means_of(FeatureStore(run.features), part)[1].tolist() == [LABELS["sad"], LABELS["neu"]]
+
+
+def test_pool_learns_on_train_and_is_scored_on_dev(run, monkeypatch):
+    asked = {}
+
+    def fake(train, dev, seeds, classes):
+        asked.update(train=train, dev=dev, seeds=seeds, classes=classes)
+        return Pool.load(kept)
+
+    kept = run.pool.with_name("kept.safetensors")
+    run.pool.rename(kept)
+    monkeypatch.setattr(stages, "train_pool", fake)
+    stages.pool(run)
+    assert len(asked["train"][1]) == len(run.fold.train.utterances) and len(asked["dev"][1]) == len(run.fold.dev.utterances)
+    assert asked["seeds"] == run.settings.distiller.pool_seeds and asked["classes"] == 3 and run.pool.is_file()
+
+
+def test_extraction_takes_the_weights_of_the_head_that_dev_prefers(run, monkeypatch):
+    """A fault of 0.1: it took those of the first learning rate."""
+    import shutil
+
+    asked = {}
+    monkeypatch.setattr(stages, "read_layer_weights", lambda path: asked.update(path=path) or [0.25, 0.75])
+
+    class Stop(Exception):
+        pass
+
+    def encoder(spec, device, weights):
+        asked.update(spec=spec, device=device, weights=weights)
+        raise Stop
+
+    monkeypatch.setattr(stages, "Encoder", encoder)
+    monkeypatch.setattr(type(run), "best", lambda self, arm, seed: asked.update(of=(arm, seed)) or "best.ckpt")
+    shutil.rmtree(run.features)
+    with pytest.raises(Stop):
+        stages.extract(run)
+    assert asked == {"of": (REAL, 0), "path": "best.ckpt", "spec": run.settings.upstream, "device": "cpu", "weights": [0.25, 0.75]}
+
+
+def test_pool_from_foreign_folders(tmp_path):
+    with pytest.raises(UserError, match="no states-.*.ckpt in it"):
+        stages.states_of((str(tmp_path),))
