@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -13,12 +15,14 @@ from .errors import UserError
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well.
 
-    On an exception, a kill or a full disk the old file stays as it was. Missing folders are made.
+    On an exception, a kill or a full disk the old file stays as it was. Missing folders are made. What the disk refuses
+    is a UserError.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
+    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -26,28 +30,36 @@ def atomic_path(path):
         yield Path(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)  # mkstemp makes private files; give the mode that open() would have given
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; this is the mode that open() gives
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: could not be written ({error}). The file that was there before is untouched.") from error
+        raise UserError(f"{path}: could not be written ({error}). "
+                        "The file that was there before is untouched.") from error
     finally:
         if temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(temporary)
 
 
-def write_text(path, text):
+def _umask() -> int:
+    """The process' umask; the system tells it only when it is set."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 `text`, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path, what="file"):
+def read_json(path: str | Path, what: str = "file") -> Any:
     """Read JSON; a missing or broken file is a UserError that names it as `what`."""
     path = Path(path)
     try:
@@ -58,12 +70,12 @@ def read_json(path, what="file"):
         raise UserError(f"{path}: expected a {what} in JSON, found text that does not parse ({error}).") from None
 
 
-def file_digest(path):
+def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def text_digest(lines):
+def text_digest(lines: Iterable[str]) -> str:
     """SHA-256 of an iterable of strings, as hex; their order counts."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 
-def keyed(*key):
+def keyed(*key: object) -> torch.Generator:
     """A torch.Generator (CPU) of its own for a key, e.g. keyed(seed, "noise", step)."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

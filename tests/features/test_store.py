@@ -175,7 +175,8 @@ def test_header_of_the_first_version_is_read(tmp_path):
     fill(tmp_path)
     (tmp_path / "header.json").write_text(json.dumps({
         "features": {"upstream": "moonshine", "upstream_ckpt_digest": "94e9", "selection": "hidden_states",
-                     "layer": None, "normalize": False, "dim": 3, "rate": 384, "s3prl": "0.4.18", "layer_weights": [0.5, 0.5]},
+                     "layer": None, "normalize": False, "dim": 3, "rate": 384, "s3prl": "0.4.18",
+                     "layer_weights": [0.5, 0.5]},
         "dtype": "float16", "complete": True}))
     store = FeatureStore(tmp_path)
     assert store.provenance.upstream == "moonshine" and store.provenance.rate == 384 and len(store) == 4
