@@ -1,14 +1,18 @@
-"""The generator file: one `.safetensors` that replaces a corpus. Needs nothing else of s3prl_dd to be read and sampled."""
+"""The generator file: one `.safetensors` that replaces a corpus. Read and sampled by this folder alone."""
 
-from .budget import class_counts
+from .budget import Budget, class_counts
 from .calibrate import Calibration
-from .dataset import GeneratedDataset
-from .file import Generator, Samples, Teacher, index_labels
+from .dataset import GeneratedDataset, Item
+from .file import Teacher
+from .generator import Generator
 from .header import CorpusInfo, Header, Provenance, read_header
 from .inspect import inspect
 from .networks import Network, NetworkConfig, build_generator
+from .samples import Samples, index_labels
 from .sampling import DEFAULTS, Sampling
 
-__all__ = ["DEFAULTS", "Calibration", "CorpusInfo", "GeneratedDataset", "Generator", "Header", "Network", "NetworkConfig",
-           "Provenance", "Sampling", "Samples", "Teacher", "build_generator", "class_counts", "index_labels", "inspect",
-           "read_header"]
+__all__ = [
+    "DEFAULTS", "Budget", "Calibration", "CorpusInfo", "GeneratedDataset", "Generator", "Header", "Item", "Network",
+    "NetworkConfig", "Provenance", "Sampling", "Samples", "Teacher", "build_generator", "class_counts", "index_labels",
+    "inspect", "read_header",
+]

@@ -16,10 +16,10 @@ left nearly as they are."""
 
 
 class Calibration(NamedTuple):
-    """What moves utterance means: see calibrate()."""
+    """What moves utterance means, see calibrate()."""
 
     matrix: torch.Tensor
-    """[D, D], whitens the generated and colours as the real."""
+    """[D, D], whitens as the generated means need it and colours as the real ones are."""
 
     generated: torch.Tensor
     """[C, D], class means of the generator's samples."""
@@ -28,34 +28,41 @@ class Calibration(NamedTuple):
     """[C, D], class means of real speech."""
 
 
-def fit_calibration(real, real_labels, generated, generated_labels):
-    """(matrix [D, D], generated class means [C, D], real class means [C, D]) for calibrate().
+def fit_calibration(real: torch.Tensor, real_labels: torch.Tensor, generated: torch.Tensor,
+                    generated_labels: torch.Tensor) -> Calibration:
+    """The Calibration that maps generated utterance means onto real ones.
 
-    real, generated: utterance means [N, D] and [n, D]; labels: class indices, each class in both
+    real: [N, D]; generated: [n, D]; their labels: class indices [N] and [n], each class in both
     """
     classes = int(real_labels.max()) + 1
-    centers = [torch.stack([side[labels == label].mean(dim=0) for label in range(classes)])
-               for side, labels in ((generated, generated_labels), (real, real_labels))]
-    covariances = [covariance(side - center[labels]) for side, labels, center in
-                   ((generated, generated_labels, centers[0]), (real, real_labels, centers[1]))]
-    ridges = [RIDGE * matrix.diagonal().mean() for matrix in covariances]
-    return Calibration(power(covariances[0], -0.5, ridges[0]) @ power(covariances[1], 0.5, ridges[1]), *centers)
+    generated_centers = _class_means(generated, generated_labels, classes)
+    real_centers = _class_means(real, real_labels, classes)
+    generated_covariance = covariance(generated - generated_centers[generated_labels])
+    real_covariance = covariance(real - real_centers[real_labels])
+    whiten = power(generated_covariance, -0.5, RIDGE * generated_covariance.diagonal().mean())
+    colour = power(real_covariance, 0.5, RIDGE * real_covariance.diagonal().mean())
+    return Calibration(whiten @ colour, generated_centers, real_centers)
 
 
-def calibrate(frames, labels, calibration):
-    """frames: [B, T, D]; labels: [B] -> [B, T, D], each sample shifted to its calibrated utterance mean."""
+def calibrate(frames: torch.Tensor, labels: torch.Tensor, calibration: Calibration) -> torch.Tensor:
+    """Each sample shifted to its calibrated utterance mean. frames: [B, T, D]; labels: [B] -> [B, T, D]"""
     matrix, generated, real = calibration
     mean = frames.mean(dim=1)  # [B, D]
     shift = (mean - generated[labels]) @ matrix + real[labels] - mean
     return frames + shift[:, None]
 
 
-def covariance(centered):
-    """[N, D] -> [D, D]"""
+def covariance(centered: torch.Tensor) -> torch.Tensor:
+    """Of N points around zero, divided by N. [N, D] -> [D, D]"""
     return centered.T @ centered / len(centered)
 
 
-def power(matrix, exponent, ridge):
+def power(matrix: torch.Tensor, exponent: float, ridge: float | torch.Tensor) -> torch.Tensor:
     """(matrix + ridge I)^exponent of a symmetric positive semidefinite [D, D], by eigenvalues in double precision."""
     values, vectors = torch.linalg.eigh(matrix.double())
     return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
+
+
+def _class_means(points: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """[N, D], [N] -> [C, D]"""
+    return torch.stack([points[labels == label].mean(dim=0) for label in range(classes)])

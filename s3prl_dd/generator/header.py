@@ -7,16 +7,16 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from ..config import Count, Number, Weight, explain, settings
+from ..config import Count, Weight, explain, settings
 from ..errors import UserError
 from .networks import Dim, Network
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 """The layout of the file that this package writes and reads."""
 
 METADATA_KEY = "s3prl_dd"
@@ -26,6 +26,9 @@ Percentiles = Annotated[list[Weight], Field(min_length=101, max_length=101)]
 """The 0th, 1st, ... 100th percentile of lengths, in frames."""
 
 Precision = Literal["float32", "float16"]
+
+REMEDY = "Copy it again or distil anew."
+"""What to do about a damaged file."""
 
 
 @settings
@@ -135,7 +138,7 @@ class Header:
     def __post_init__(self) -> None:
         classes = self.network.classes
         if sorted(self.labels.values()) != list(range(classes)):
-            raise ValueError(f"labels: expected the indices 0 to {classes - 1} of network.classes {classes}, each once, "
+            raise ValueError(f"labels: expected the indices 0 to {classes - 1} once each (network.classes {classes}), "
                              f"found {sorted(self.labels.values())}")
         for name, items in (("class_counts", self.class_counts), ("lengths", self.lengths)):
             if len(items) != classes:
@@ -171,8 +174,7 @@ def open_file(path: str | Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)}). "
-                        "Copy it again or distil anew.") from None
+        raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)}). {REMEDY}") from None
 
 
 def header_of(path: str | Path, file: Any) -> Header:
@@ -191,16 +193,16 @@ def parse_header(text: str) -> Header:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its header does not parse ({error}). Copy it again or distil anew.") from None
+        raise ValueError(f"its header does not parse ({error}). {REMEDY}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"its header is {_kind(values)}, expected a JSON object. Copy it again or distil anew.")
+        raise ValueError(f"its header is {_kind(values)}, expected a JSON object. {REMEDY}")
     if values.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"format version {values.get('format_version')!r:.40}, this s3prl_dd reads {FORMAT_VERSION}. "
                          "Install the version that wrote it, or distil anew.")
     try:
         return TypeAdapter(Header).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError(f"its header {_complaint(error)}. Copy it again or distil anew.") from None
+        raise ValueError(f"its header {_complaint(error)}. {REMEDY}") from None
 
 
 def _complaint(error: ValidationError) -> str:

@@ -2,39 +2,85 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from .file import Generator
+from .header import Header, Provenance, read_header
+from .layout import Layout, empty_network, read_layout
+from .networks import Network
 
 
-def inspect(path, as_json=False):
-    """Print what a generator file is and was made from."""
-    generator = Generator.load(path)
-    header = dataclasses.asdict(generator.header)
+def inspect(path: str | Path, as_json: bool = False) -> None:
+    """Print what a generator file is and was made from; its tensors are not read. Errors: see read_header."""
+    size = Path(path).stat().st_size if Path(path).is_file() else 0
     if as_json:
-        print(json.dumps({**header, "bytes": Path(path).stat().st_size}, indent=2))
+        print(json.dumps({**dataclasses.asdict(read_header(path)), "bytes": size}, indent=2))
         return
-    network, features, corpus, training = (header.get(key, {}) for key in ("network", "features", "corpus", "training"))
-    names = sorted(header["labels"], key=header["labels"].get)
-    counts = ", ".join(f"{name} {count}" for name, count in zip(names, header["class_counts"]))
-    weights = features.get("layer_weights")
-    lines = {
-        "file": f"{path}, {Path(path).stat().st_size / 1e6:.2f} MB, format {header['format_version']}, {header['precision']}",
-        "network": f"{network['architecture']}, {sum(p.numel() for p in generator.network.parameters()):,} parameters, "
-                   f"samples of [{network['frames']}, {network['dim']}]",
-        "replaces": f"{sum(header['class_counts'])} utterances of {corpus.get('name')} ({counts})",
-        "test fold": f"{corpus.get('fold')}; test speakers {', '.join(corpus.get('test_speakers', []))} were never seen",
-        "features": f"{features.get('upstream')} -s {features.get('selection')}"
-                    + (f" -l {features['layer']}" if features.get("layer") is not None else "")
-                    + (" --upstream_feature_normalize" if features.get("normalize") else "")
-                    + (", layer weights " + " ".join(f"{weight:.2f}" for weight in weights) if weights else "")
-                    + f", {features.get('rate')} samples a frame",
-        "soft labels": f"a teacher of {len(generator.teacher[0])} linear heads" if generator.teacher else "none",
-        "calibrated": "to the real class means and within-class covariance" if generator.calibration else "no",
-        "trained": ", ".join(f"{key} {training.get(key)}" for key in ("step", "batch", "seed", "framing")),
-        "losses": ", ".join(f"{key} {value:g}" for key, value in training.get("lambdas", {}).items()),
-        "on dev": ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
-                            for key, value in header.get("metrics", {}).items()),
-    }
+    layout = read_layout(path)
+    header = layout.header
+    lines = {"file": f"{path}, {size / 1e6:.2f} MB, format {header.format_version}, {header.precision}",
+             **_network(header.network), **_source(header), **_beside(layout), **_trained(header)}
     for key, value in lines.items():
-        print(f"{key:<12} {value}")
+        print(f"{key:<12} {_printable(value)}")
+
+
+def _network(network: Network) -> dict[str, str]:
+    numbers = sum(parameter.numel() for parameter in empty_network(network).parameters())
+    return {"network": f"{network.architecture}, {numbers:,} parameters, samples of [{network.frames}, {network.dim}]"}
+
+
+def _beside(layout: Layout) -> dict[str, str]:
+    """What the file holds beside its network."""
+    return {
+        "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
+        "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
+    }
+
+
+def _source(header: Header) -> dict[str, str]:
+    """What it was made from."""
+    corpus = header.corpus
+    counts = ", ".join(f"{name} {count}" for name, count in zip(header.names(), header.class_counts, strict=True))
+    return {
+        "replaces": f"{sum(header.class_counts)} utterances of {corpus.name} ({counts})",
+        "test fold": f"{corpus.fold}; test speakers {', '.join(corpus.test_speakers)} were never seen",
+        "features": _features(header.features),
+    }
+
+
+def _features(features: Provenance) -> str:
+    text = f"{features.upstream} -s {features.selection}"
+    if features.layer is not None:
+        text += f" -l {features.layer}"
+    if features.normalize:
+        text += " --upstream_feature_normalize"
+    if features.layer_weights:
+        text += ", layer weights " + " ".join(f"{weight:.2f}" for weight in features.layer_weights)
+    return f"{text}, {features.rate} samples a frame"
+
+
+def _trained(header: Header) -> dict[str, str]:
+    """How it was trained, and what was measured. Both blocks hold what the trainer of their day wrote."""
+    training = header.training
+    return {
+        "trained": _listed({key: training.get(key) for key in ("step", "batch", "seed", "framing")}),
+        "losses": _listed(_used(training.get("lambdas")), "g"),
+        "on dev": _listed(header.metrics, ".3f"),
+    }
+
+
+def _used(lambdas: Any) -> dict[str, Any]:
+    """The loss terms whose weight is not 0."""
+    return {key: value for key, value in lambdas.items() if value != 0} if isinstance(lambdas, Mapping) else {}
+
+
+def _listed(values: Mapping[str, Any], form: str = "") -> str:
+    """`key value, ...`, fractions in this form."""
+    return ", ".join(f"{key} {value:{form}}" if isinstance(value, float) else f"{key} {value}"
+                     for key, value in values.items())
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and control characters, which a header from elsewhere may hold."""
+    return "".join(character if character.isprintable() else " " for character in text)

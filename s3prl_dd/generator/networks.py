@@ -88,7 +88,10 @@ class BatchNorm(nn.Module):
     (nn.SyncBatchNorm does the same on GPUs only.)
     """
 
-    def __init__(self, channels, momentum=0.1, eps=1e-5):
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
         self.weight = nn.Parameter(torch.ones(channels))
@@ -96,7 +99,8 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, channels, ...] -> the same shape"""
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
                                 self.momentum, self.eps)
@@ -119,12 +123,13 @@ class TimeAttention(nn.Module):
     Queries and keys are of the mean over D', so a frame attends to frames; values keep their D' positions.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.query, self.key = nn.Linear(channels, channels), nn.Linear(channels, channels)
         self.value, self.output = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, T, D'] -> [B, C, T, D']"""
         frames = x.mean(dim=3).transpose(1, 2)  # [B, T, C]
         weights = self.query(frames) @ self.key(frames).transpose(1, 2) / frames.shape[-1] ** 0.5  # [B, T, T]
         mixed = torch.einsum("bts,bcsd->bctd", weights.softmax(dim=-1), self.value(x))
@@ -134,7 +139,7 @@ class TimeAttention(nn.Module):
 class ConditionalGenerator(nn.Module):
     """z = [noise ; onehot(label)] > linear > body > frames, plus an utterance-level shift where it is asked for."""
 
-    def __init__(self, config):
+    def __init__(self, config: Network) -> None:
         super().__init__()
         self.config = config
         latent = config.noise + config.classes
@@ -144,12 +149,24 @@ class ConditionalGenerator(nn.Module):
             nn.Linear(latent, config.channels), nn.LeakyReLU(0.2), nn.Linear(config.channels, config.channels),
             nn.LeakyReLU(0.2), nn.Linear(config.channels, config.dim)) if config.utterance_branch else None
 
-    def forward(self, noise, labels):
+    def forward(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """noise: [B, Z]; labels: [B] -> [B, T, D]"""
         onehot = F.one_hot(labels, self.config.classes).to(noise.dtype)
         latent = torch.cat([noise, onehot], dim=1)  # [B, Z + C]
         frames = self.frames(self.start(latent))  # [B, T, D]
         return frames if self.utterance is None else frames + self.utterance(latent)[:, None]
+
+    def start_size(self) -> int:
+        """Numbers that the first layer makes of the latent vector."""
+        raise NotImplementedError
+
+    def build_body(self) -> nn.Sequential:
+        """The layers between the first one's output and the frames."""
+        raise NotImplementedError
+
+    def frames(self, start: torch.Tensor) -> torch.Tensor:
+        """The first layer's output [B, start_size] -> frames [B, T, D]"""
+        raise NotImplementedError
 
 
 class Generator2d(ConditionalGenerator):
@@ -158,13 +175,16 @@ class Generator2d(ConditionalGenerator):
     GAN-ATT: the same with dilated convolutions and one self-attention over time after the 4th.
     """
 
-    def start_size(self):
+    def start_size(self) -> int:
+        """channels * T / 8 * D / 8, D rounded up."""
         config = self.config
         self.shape = (config.channels, config.frames // 8, -(-config.dim // 8))
         return self.shape[0] * self.shape[1] * self.shape[2]
 
-    def build_body(self):
-        config, layers = self.config, []
+    def build_body(self) -> nn.Sequential:
+        """Nine convolutions on maps [B, channels, T', D']."""
+        config = self.config
+        layers: list[nn.Module] = []
         attention = config.architecture == "gan_att"
         for number in range(1, 9):
             if number in (4, 6, 8):
@@ -178,7 +198,8 @@ class Generator2d(ConditionalGenerator):
                 layers.append(TimeAttention(config.channels))
         return nn.Sequential(*layers, nn.Conv2d(config.channels, 1, config.kernel, padding=config.kernel // 2))
 
-    def frames(self, start):
+    def frames(self, start: torch.Tensor) -> torch.Tensor:
+        """[B, start_size] -> [B, T, D]; what was rounded up is cut off."""
         maps = self.body(start.view(-1, *self.shape))  # [B, 1, T, >= D]
         return maps[:, 0, :, :self.config.dim]
 
@@ -189,61 +210,72 @@ class TimeConv(nn.Module):
     Twice as fast on a CPU as nn.Conv1d under the gradient penalty's double backward.
     """
 
-    def __init__(self, inputs, channels, kernel, stride=1):
+    def __init__(self, inputs: int, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.linear = nn.Linear(inputs * kernel, channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, inputs] -> [B, T', channels]"""
         x = F.pad(x, (0, 0, self.kernel // 2, self.kernel // 2))
-        return self.linear(x.unfold(1, self.kernel, self.stride).flatten(2))  # [B, T', N * kernel] -> [B, T', channels]
+        return self.linear(x.unfold(1, self.kernel, self.stride).flatten(2))  # of [B, T', inputs * kernel]
 
 
 class Upsample(nn.Module):
     """[B, T, 2 N] -> [B, 2 T, N]"""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A frame's halves become two frames."""
         return x.unflatten(2, (2, -1)).flatten(1, 2)
 
 
 class TimeBatchNorm(BatchNorm):
     """Batch norm of [B, T, N] over batch and time."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, N] -> [B, T, N]"""
         return super().forward(x.flatten(0, 1)).view_as(x)
 
 
 class Generator1d(ConditionalGenerator):
     """GAN-1D: linear > four convolutions over time, the middle ones double the time > linear to D dimensions."""
 
-    def start_size(self):
+    def start_size(self) -> int:
+        """channels * T / 4"""
         self.shape = (self.config.frames // 4, self.config.channels)
         return self.shape[0] * self.shape[1]
 
-    def build_body(self):
-        config, width, layers = self.config, self.config.channels, []
+    def build_body(self) -> nn.Sequential:
+        """Four convolutions and a linear layer on [B, T', channels]."""
+        config, width = self.config, self.config.channels
+        layers: list[nn.Module] = []
         for upsample in (False, True, True, False):
             layers.append(TimeConv(width, 2 * width if upsample else width, config.kernel))
             layers += [Upsample()] if upsample else []
             layers += [TimeBatchNorm(width), nn.LeakyReLU(0.2)]
         return nn.Sequential(*layers, nn.Linear(width, config.dim))
 
-    def frames(self, start):
+    def frames(self, start: torch.Tensor) -> torch.Tensor:
+        """[B, start_size] -> [B, T, D]"""
         return self.body(start.view(-1, *self.shape))
 
 
 class Gaussian(nn.Module):
     """No GAN: class mean + noise @ factor, the same in every frame (distill/gaussian.py). Noise has D dimensions."""
 
-    def __init__(self, config):
+    def __init__(self, config: Network) -> None:
         super().__init__()
         self.config = config
         self.means = nn.Parameter(torch.zeros(config.classes, config.dim))
         self.factor = nn.Parameter(torch.zeros(config.noise, config.dim))
 
-    def forward(self, noise, labels):
+    def forward(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """noise: [B, Z]; labels: [B] -> [B, T, D]"""
         return (self.means[labels] + noise @ self.factor)[:, None].expand(-1, self.config.frames, -1)
 
 
-def build_generator(config):
-    return {"gan_1d": Generator1d, "gaussian": Gaussian}.get(config.architecture, Generator2d)(config)
+def build_generator(config: Network) -> ConditionalGenerator | Gaussian:
+    """The network, with fresh weights from torch's global random state."""
+    if config.architecture == "gaussian":
+        return Gaussian(config)
+    return Generator1d(config) if config.architecture == "gan_1d" else Generator2d(config)

@@ -1,0 +1,200 @@
+"""A generator file in memory: draws samples.
+
+    generator = Generator.load("generator.safetensors")
+    samples = generator.sample({"ppc": 50}, seed=0)     # features [B, T, D], lengths [B], labels [B]
+
+Noise > network > the features' mean and spread > calibration > centring > frames.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from .budget import Budget, class_counts
+from .calibrate import Calibration, calibrate
+from .file import Contents, Teacher, read_file, write_file
+from .header import Header
+from .noise import draw_noise
+from .samples import Samples, index_labels, length_at, stretch
+from .sampling import DEFAULTS, Lengths
+
+BATCH = 512
+"""Samples that are drawn at once. Matrix products of another size round differently in the last bit."""
+
+
+class Raw(NamedTuple):
+    """A batch before it is centred, labelled and stretched."""
+
+    frames: torch.Tensor
+    """[B, T, D], in the features' units."""
+
+    labels: torch.Tensor
+    """[B], class indices."""
+
+    quantiles: list[float]
+    """[B], see noise.Noise."""
+
+
+class Generator:
+    """A generator file in memory. `header` says what it is, `network` maps noise and labels to frames.
+
+    mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
+    teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
+    """
+
+    def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
+                 header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.mean, self.std, self.class_means = mean, std, class_means
+        self.header = header
+        self.teacher = teacher
+        self.calibration = calibration
+
+    # file
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Generator":
+        """Read a generator file. Raises UserError where it is not a whole one, see file.read_file."""
+        return cls(*read_file(path)).to(device)
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
+        contents = Contents(self.network, self.mean, self.std, self.class_means, self.header, self.teacher,
+                            self.calibration)
+        write_file(path, contents, half)
+
+    def to(self, device: str | torch.device) -> "Generator":
+        """Move it to a device; samples are drawn there. returns: itself"""
+        self.network.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        self.class_means = self.class_means.to(device)
+        if self.teacher is not None:
+            self.teacher = Teacher(*(tensor.to(device) for tensor in self.teacher))
+        if self.calibration is not None:
+            self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where samples are drawn."""
+        return self.mean.device
+
+    # sets
+
+    def counts(self, budget: Budget) -> list[int]:
+        """Samples per class [C] (see budget.class_counts)."""
+        return class_counts(budget, self.header.class_counts)
+
+    def sample(self, budget: Budget, seed: int = 0, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
+               batch_size: int = BATCH, center: bool = DEFAULTS.center) -> Samples:
+        """Draw a whole set: `budget` as in budget.class_counts, `lengths` and `center` as in sampling.Sampling.
+
+        Sample i depends on (seed, epoch, i) alone, but for `center`: then the samples of each class are shifted
+        together (see `shift`).
+        """
+        labels = index_labels(self.counts(budget))
+        return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
+
+    def draw_set(self, labels: torch.Tensor, seed: int, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
+                 batch_size: int = BATCH, center: bool = DEFAULTS.center) -> Iterator[Samples]:
+        """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once: where the set
+        is centred, all of it is in memory."""
+        check_lengths(lengths)
+        parts = self.raw_batches(labels, seed, epoch, batch_size)
+        if not center:
+            yield from (self.finish(part, lengths) for part in parts)
+            return
+        kept = list(parts)
+        shift = self._shift(kept)
+        while kept:
+            yield self.finish(kept.pop(0), lengths, shift)
+
+    def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> torch.Tensor:
+        """[C, D] that brings each class's mean over the set of these labels [N] to the file's `class_means`.
+
+        Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
+        points learns just that; centred, a small set is as good as a far larger one.
+        """
+        return self._shift(self.raw_batches(labels, seed, epoch, batch_size))
+
+    def _shift(self, parts: Iterable[Raw]) -> torch.Tensor:
+        total = torch.zeros_like(self.class_means, dtype=torch.float64)  # [C, D]
+        counts = torch.zeros(len(total), dtype=torch.long, device=self.device)
+        for part in parts:
+            total.index_add_(0, part.labels, part.frames.mean(dim=1).double())
+            counts += torch.bincount(part.labels, minlength=len(total))
+        return self.class_means - (total / counts.clamp(min=1)[:, None]).float()
+
+    def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> Iterator[Raw]:
+        """Samples number 0, 1, 2, ... of these labels [N], as drawn."""
+        for start in range(0, len(labels), batch_size):
+            stop = min(start + batch_size, len(labels))
+            yield self.raw(labels[start:stop], range(start, stop), seed, epoch)
+
+    # batches
+
+    def generate(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
+                 lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:
+        """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
+
+        shift: [C, D] added to each frame of its class, or None
+        """
+        check_lengths(lengths)
+        return self.finish(self.raw(labels, indices, seed, epoch), lengths, shift)
+
+    @torch.no_grad()
+    def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0) -> Raw:
+        """One batch as drawn, in the features' units and calibrated; see `generate`."""
+        noise = draw_noise(seed, epoch, indices, self.header.network.noise)
+        labels = torch.as_tensor(labels, device=self.device)
+        frames = self.network(noise.vectors.to(self.device), labels)  # [B, T, D], standardised
+        frames = frames * self.std + self.mean
+        if self.calibration is not None:
+            frames = calibrate(frames, labels, self.calibration)
+        return Raw(frames, labels, noise.quantiles)
+
+    @torch.no_grad()
+    def finish(self, raw: Raw, lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:
+        """Shift, label and stretch a batch. shift: [C, D] or None"""
+        frames, labels = raw.frames, raw.labels
+        if shift is not None:
+            frames = frames + shift[labels][:, None]
+        soft = self.soften(frames.mean(dim=1)) if self.teacher is not None else None  # [B, C]
+        if lengths == "generator":
+            return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)
+        wanted = [length_at(self.header.lengths[label], quantile)
+                  for label, quantile in zip(labels.tolist(), raw.quantiles, strict=True)]
+        return Samples(stretch(frames, wanted), torch.tensor(wanted), labels, soft)
+
+    def soften(self, means: torch.Tensor) -> torch.Tensor:
+        """The teacher's mean softmax for utterance means [B, D] -> [B, C]. There must be a teacher."""
+        assert self.teacher is not None
+        weight, bias = self.teacher
+        logits = torch.einsum("bd,mcd->mbc", means, weight) + bias[:, None]  # [M, B, C]
+        return logits.softmax(dim=-1).mean(dim=0)
+
+    # a set as a file
+
+    def write_samples(self, path: str | Path, budget: Budget, seed: int = 0, lengths: Lengths = DEFAULTS.lengths,
+                      center: bool = DEFAULTS.center) -> None:
+        """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any.
+
+        Its metadata are labels, budget, seed, center and features (the header's), each as JSON.
+        """
+        samples = self.sample(budget, seed, lengths=lengths, center=center)
+        about = {"labels": self.header.labels, "budget": budget, "seed": seed, "center": center,
+                 "features": dataclasses.asdict(self.header.features)}
+        samples.save(path, {key: json.dumps(value) for key, value in about.items()})
+        print(f"wrote {path}: {len(samples.labels)} samples, {self.counts(budget)} a class")
+
+
+def check_lengths(lengths: str) -> None:
+    """Raise UserError for what is no Lengths."""
+    if lengths not in get_args(Lengths):
+        raise UserError(f"lengths {lengths!r}: expected 'generator' or 'corpus'.")
