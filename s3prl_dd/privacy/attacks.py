@@ -1,9 +1,9 @@
 """Attackers on generated features: what someone learns of a corpus who holds its generator file, and not the corpus.
 
-    speakers_from_real      an attacker knows the training speakers' real speech: does he hear them in the samples?
-    speakers_from_samples   an attacker trains on samples alone: does he then know the speakers in real speech?
     membership              which real utterances were in the training set, told by how near a sample comes
     nearest                 are samples nearer to training utterances than to others of the same speakers?
+    speakers_from_real      an attacker knows the training speakers' real speech: does he hear them in the samples?
+    speakers_from_samples   an attacker trains on samples alone: does he then know the speakers in real speech?
 
 Each works on vectors, one an utterance or sample: the mean over time, or all T frames of it in a row (`vectors`).
 `controls` makes "samples" for which the answers are known: copies of training utterances must be caught by every
@@ -12,222 +12,357 @@ between: it holds their mean and covariance and no utterance. A result says `cau
 what chance gives. Not caught is no guarantee: these attackers, on this many utterances, did not find it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
+from ..config import settings
 from ..errors import UserError
+from ..evaluation.significance import Interval
+from . import intervals
+from .intervals import ROUNDS
 
-ROUNDS = 500  # of every resampling
-VIEWS = ("mean", "frames")
+MIN_DEV = 8
+"""Dev utterances that an attack needs."""
 
 
-@dataclass
+class View(StrEnum):
+    """What an attacker sees of an utterance or sample."""
+
+    MEAN = "mean"
+    """its mean over time, [D]"""
+    FRAMES = "frames"
+    """all T frames of it, one behind the other, [T * D]"""
+
+
+@dataclass(frozen=True)
 class Real:
-    """Real utterances as vectors [N, K], and who speaks [N]. Train made the generator; dev has the same speakers and did not."""
+    """Real utterances as vectors. Train made the generator; dev has the same speakers and did not."""
 
-    train: np.ndarray
-    train_speakers: np.ndarray
-    dev: np.ndarray
-    dev_speakers: np.ndarray
+    train: np.ndarray  # [N, K]
+    train_speakers: np.ndarray  # [N] names
+    dev: np.ndarray  # [N', K]
+    dev_speakers: np.ndarray  # [N'] names
 
-    def __post_init__(self):
-        if len(self.dev) < 8 or len(self.train) < len(self.dev):
-            raise UserError(f"{len(self.train)} training and {len(self.dev)} dev utterances: these attacks need 8 of dev or more, "
-                            "and no more of dev than of train.")
+    def __post_init__(self) -> None:
+        check_sizes(len(self.train), len(self.dev))
 
+    @property
+    def everyone(self) -> np.ndarray:
+        """Train, then dev: [N + N', K]."""
+        return np.concatenate([self.train, self.dev])
 
-def vectors(frames, view="mean"):
-    """[N, T, D], or a list of N [T_i, D] with one T, -> [N, D] ("mean" over time) or [N, T * D] ("frames", one behind the other)."""
-    if view not in VIEWS:
-        raise UserError(f"view {view!r}: expected one of {', '.join(VIEWS)}.")
-    frames = np.stack([np.asarray(item, dtype=np.float32) for item in frames])
-    return frames.mean(axis=1) if view == "mean" else frames.reshape(len(frames), -1) / np.sqrt(frames.shape[1])
-
-
-def standardise(real, *others):
-    """(Real, others) in units of the training vectors' spread, dimension by dimension."""
-    mean, std = real.train.mean(axis=0), real.train.std(axis=0) + 1e-8
-    scaled = [(values - mean) / std for values in (real.train, real.dev, *others)]
-    return Real(scaled[0], real.train_speakers, scaled[1], real.dev_speakers), *scaled[2:]
+    @property
+    def all_speakers(self) -> np.ndarray:
+        """Of `everyone`, [N + N']."""
+        return np.concatenate([self.train_speakers, self.dev_speakers])
 
 
-def controls(real, number, seed=0, noise=0.05):
-    """Name -> [N, K] "samples" whose answers are known. number: of samples; noise: added to copies, in units of the spread."""
+def check_sizes(train: int, dev: int) -> None:
+    """Raise UserError for numbers of utterances on which these attacks say nothing."""
+    if dev < MIN_DEV or train < dev:
+        raise UserError(f"{train} training and {dev} dev utterances: these attacks need {MIN_DEV} of dev or more, "
+                        "and no more of dev than of train.")
+
+
+# results; `caught` says that the interval lies beyond chance
+
+
+@settings
+class Membership:
+    """Of `membership`."""
+
+    auc: Interval
+    """Area under the ROC curve of train (yes) against dev (no); chance is 0.5."""
+    found_at_5_percent_false: float
+    """Share of train that is found where 5 % of dev are accused falsely."""
+    caught: bool
+    """Whether the attack succeeded."""
+    caught_rounds: str | None = None
+    """Of held_out: in how many rounds, as 1/5."""
+
+
+@settings
+class Nearest:
+    """Of `nearest`."""
+
+    ratio: Interval
+    """Mean distance to the nearest training utterance over that to the nearest dev utterance; chance is 1."""
+    nearer_to_train: float
+    """Share of samples that are nearer to a training utterance."""
+    caught: bool
+    """Whether the attack succeeded."""
+    caught_rounds: str | None = None
+    """Of held_out: in how many rounds, as 1/5."""
+
+
+@settings
+class Confidence:
+    """Largest probability that the attacker on real speech gives to any speaker, mean."""
+
+    samples: Interval
+    """In samples."""
+    known_speakers: Interval
+    """In dev utterances of the speakers he learnt."""
+    unknown_speakers: Interval
+    """In real utterances of speakers whom he did not learn."""
+
+
+@settings
+class SpeakersFromReal:
+    """Of `speakers_from_real`."""
+
+    accuracy_on_dev: Interval
+    """How often he names dev utterances rightly."""
+    chance: float
+    """One over the number of speakers."""
+    confidence: Confidence
+    """How sure he is."""
+    more_than_unknown: Interval
+    """AUC: how often a sample gets more confidence than a stranger."""
+    floor: float
+    """The same of samples that know no speaker."""
+    speakers_heard: float
+    """Effective number of speakers among the samples: exp of the entropy of their mean probabilities."""
+    caught: bool
+    """Whether the attack succeeded."""
+
+
+@settings
+class SpeakersFromSamples:
+    """Of `speakers_from_samples`."""
+
+    accuracy: Interval
+    """How often he names dev utterances rightly."""
+    floor: float
+    """The same where the samples know no speaker."""
+    accuracy_of_means: Interval
+    """The same without any sample: by the nearest of the speakers' means."""
+    chance: float
+    """One over the number of speakers."""
+    speakers_named: int
+    """How many speakers had a sample named after them."""
+    largest_share: float
+    """Share of the samples that were named after the commonest of them."""
+    caught: bool
+    """Whether the attack succeeded."""
+
+
+@settings
+class Attacked:
+    """What every attack found on one set of samples."""
+
+    membership: Membership
+    """Which utterances were in training?"""
+    nearest: Nearest
+    """Are samples nearer to them?"""
+    speakers_from_real: SpeakersFromReal | None = None
+    """Are the speakers heard? None where only memory was attacked."""
+    speakers_from_samples: SpeakersFromSamples | None = None
+    """Are they learnt? None where only memory was attacked."""
+
+
+Memory = TypeVar("Memory", Membership, Nearest)
+
+
+# vectors
+
+
+def vectors(frames: Iterable[ArrayLike], view: View = View.MEAN) -> np.ndarray:
+    """[N, T, D], or N of [T, D] with one T, -> float32 [N, D] (mean) or [N, T * D] (frames).
+
+    The latter are divided by sqrt(T), so that a distance is the root mean square over the frames.
+    """
+    stacked = np.stack([np.asarray(item, dtype=np.float32) for item in frames])
+    if view == View.MEAN:
+        return stacked.mean(axis=1)
+    return stacked.reshape(len(stacked), -1) / np.sqrt(stacked.shape[1])
+
+
+def standardise(real: Real, samples: Mapping[str, np.ndarray]) -> tuple[Real, dict[str, np.ndarray]]:
+    """Both in units of the training vectors' spread, dimension by dimension. samples: name -> [N, K]"""
+    mean = real.train.mean(axis=0)
+    spread = real.train.std(axis=0) + 1e-8
+    scaled = replace(real, train=(real.train - mean) / spread, dev=(real.dev - mean) / spread)
+    return scaled, {name: (values - mean) / spread for name, values in samples.items()}
+
+
+def controls(real: Real, number: int, seed: int = 0, noise: float = 0.05) -> dict[str, np.ndarray]:
+    """Name -> [number, K] "samples" whose answers are known. noise: added to copies, in units of the spread.
+
+    On more dimensions than twice the training utterances there is no Gaussian: it would only span its training points.
+    """
     draw = np.random.default_rng([seed, 0])
-    spread = noise * real.train.std(axis=0)
-
-    def copies(of, size):
-        chosen = of[draw.integers(len(of), size=size)]
-        return chosen + spread * draw.standard_normal(chosen.shape)
-
-    found = {"copied": copies(real.train, number)}
-    if real.train.shape[1] < 2 * len(real.train):  # a Gaussian on more dimensions would only span its training points
-        gaussian = LedoitWolf().fit(real.train)
-        found["gaussian"] = draw.multivariate_normal(gaussian.location_, gaussian.covariance_, number, method="cholesky")
+    made = {"copied": _copies(real.train, number, noise, draw)}
+    if real.train.shape[1] < 2 * len(real.train):
+        fitted = LedoitWolf().fit(real.train)
+        gaussian = draw.multivariate_normal(fitted.location_, fitted.covariance_, number, method="cholesky")
         few = max(1, number // 10)
-        found["one_in_ten_copied"] = np.concatenate([copies(real.train, few), found["gaussian"][few:]])
-    return found
+        made["gaussian"] = gaussian
+        made["one_in_ten_copied"] = np.concatenate([_copies(real.train, few, noise, draw), gaussian[few:]])
+    return made
 
 
-def attack(real, samples, number, seed=0, speakers=True):
-    """Every attack on each of `samples` (name -> vectors), on the controls, and on held-out real utterances.
+def _copies(of: np.ndarray, number: int, noise: float, draw: np.random.Generator) -> np.ndarray:
+    chosen = of[draw.integers(len(of), size=number)]
+    return chosen + noise * of.std(axis=0) * draw.standard_normal(chosen.shape)
+
+
+# all attacks
+
+
+def attack(real: Real, samples: Mapping[str, np.ndarray], number: int, seed: int = 0,
+           speakers: bool = True) -> dict[str, Attacked]:
+    """Every attack on each of `samples` (name -> [N, K]), on the controls, and on held-out real utterances.
 
     number: of samples of a control; speakers: the two attacks on speakers too
-    returns: name -> {attack -> its result}
+    returns: name -> results
     """
     made = controls(real, number, seed)
-    floors = {}
+    heard_floor, named_floor = 0.5, None
     if speakers and "gaussian" in made:
-        floors = {"from_real": speakers_from_real(real, made["gaussian"], seed)["more_than_unknown"][0],
-                  "from_samples": speakers_from_samples(real, made["gaussian"], seed)["accuracy"][0]}
-    found = {}
-    for name, vectors_ in {**samples, **made}.items():
-        found[name] = {"membership": membership(real, vectors_, seed), "nearest": nearest(real, vectors_, seed)}
-        if speakers:
-            found[name] |= {"speakers_from_real": speakers_from_real(real, vectors_, seed, floors.get("from_real", 0.5)),
-                            "speakers_from_samples": speakers_from_samples(real, vectors_, seed, floors.get("from_samples"))}
-    found["held_out"] = {measure.__name__: held_out(real, measure, seed) for measure in (membership, nearest)}
-    return found
+        heard_floor = speakers_from_real(real, made["gaussian"], seed).more_than_unknown.value
+        named_floor = speakers_from_samples(real, made["gaussian"], seed).accuracy.value
+    results = {}
+    for name, values in {**samples, **made}.items():
+        results[name] = Attacked(
+            membership(real, values, seed), nearest(real, values, seed),
+            speakers_from_real(real, values, seed, heard_floor) if speakers else None,
+            speakers_from_samples(real, values, seed, named_floor) if speakers else None)
+    results["held_out"] = Attacked(held_out(real, membership, seed), held_out(real, nearest, seed))
+    return results
 
 
-def blind(found):
+def blind(results: Mapping[str, Attacked]) -> list[str]:
     """Names of the attacks that did not catch the copies, of what `attack` returned."""
-    return [name for name, result in found["copied"].items() if not result["caught"]]
+    by_name = vars(results["copied"])
+    return [name for name, result in by_name.items() if result is not None and not result.caught]
 
 
 # speakers
 
 
-def speakers_from_real(real, samples, seed=0, floor=0.5):
-    """An attacker who learnt the training speakers from real speech hears the samples.
+def attacker(values: np.ndarray, names: np.ndarray) -> LinearDiscriminantAnalysis:
+    """Linear discriminant analysis with a shrunk covariance, the classic of speaker recognition; nothing to tune."""
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(values, names)
+
+
+def speakers_from_real(real: Real, samples: np.ndarray, seed: int = 0, floor: float = 0.5) -> SpeakersFromReal:
+    """An attacker who learnt the training speakers from real speech hears the samples [N, K].
 
     His confidence (largest probability) is compared with that in dev utterances of speakers he knows, and in real
-    utterances of speakers he does not know (attackers on four fifths of the speakers hear the others). `floor`: how
-    often samples that know no speaker (the Gaussian control) get more confidence than a stranger.
+    utterances of speakers he does not know. `floor`: how often samples that know no speaker (the Gaussian control) get
+    more confidence than a stranger.
     """
     knows = attacker(real.train, real.train_speakers)
-    said = knows.predict_proba(samples)  # [N, S]
-    known = knows.predict_proba(real.dev)
-    unknown = []
-    everyone = np.concatenate([real.train, real.dev]), np.concatenate([real.train_speakers, real.dev_speakers])
-    folds = GroupKFold(min(5, len(knows.classes_)))
-    for kept, left in folds.split(everyone[0], groups=everyone[1]):
-        unknown.append(attacker(everyone[0][kept], everyone[1][kept]).predict_proba(everyone[0][left]).max(axis=1))
-    unknown = np.concatenate(unknown)
-    share = said.mean(axis=0)
-    right = knows.classes_[known.argmax(axis=1)] == real.dev_speakers
-    above, low, high = _auc(said.max(axis=1), unknown, seed)
-    return {"accuracy_on_dev": _wilson(right), "chance": 1 / len(knows.classes_),
-            "confidence": {"samples": _mean(said.max(axis=1), seed), "known_speakers": _mean(known.max(axis=1), seed),
-                           "unknown_speakers": _mean(unknown, seed)},
-            "more_than_unknown": [above, low, high],  # AUC: how often a sample gets more confidence than a stranger
-            "floor": floor,
-            "speakers_heard": float(np.exp(-(share * np.log(share + 1e-12)).sum())),  # effective number among the samples
-            "caught": low > max(floor, 0.5)}
+    of_samples = knows.predict_proba(samples)  # [N, S]
+    of_dev = knows.predict_proba(real.dev)  # [N', S]
+    strangers = _confidence_in_strangers(real, folds=min(5, len(knows.classes_)))
+    sure = of_samples.max(axis=1)
+    share = of_samples.mean(axis=0)  # [S]
+    entropy = -(share * np.log(share + 1e-12)).sum()
+    more = intervals.auc(sure, strangers, seed)
+    return SpeakersFromReal(
+        accuracy_on_dev=intervals.wilson_of(knows.classes_[of_dev.argmax(axis=1)] == real.dev_speakers),
+        chance=1 / len(knows.classes_),
+        confidence=Confidence(samples=intervals.mean(sure, seed),
+                              known_speakers=intervals.mean(of_dev.max(axis=1), seed),
+                              unknown_speakers=intervals.mean(strangers, seed)),
+        more_than_unknown=more, floor=floor, speakers_heard=float(np.exp(entropy)), caught=more.low > max(floor, 0.5))
 
 
-def speakers_from_samples(real, samples, seed=0, floor=None):
-    """An attacker trains on samples, each named after the nearest training speaker, and hears real dev utterances.
+def _confidence_in_strangers(real: Real, folds: int) -> np.ndarray:
+    """[N + N']: attackers on all but one of `folds` groups of speakers hear that group."""
+    everyone, speakers = real.everyone, real.all_speakers
+    confidence = []
+    for kept, left in GroupKFold(folds).split(everyone, groups=speakers):
+        heard = attacker(everyone[kept], speakers[kept]).predict_proba(everyone[left])
+        confidence.append(heard.max(axis=1))
+    return np.concatenate(confidence)
+
+
+def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
+                          floor: float | None = None) -> SpeakersFromSamples:
+    """An attacker trains on samples [N, K], each named after the nearest training speaker, and hears real dev speech.
 
     The names come from real speech (he has the speakers' mean vectors), so much of his accuracy is theirs: `floor` is
     what he reaches on samples that know no speaker (the Gaussian control); None takes chance.
     """
     names = np.unique(real.train_speakers)
-    centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])
-    given = names[cdist(samples, centres).argmin(axis=1)]
-    found, counts = np.unique(given, return_counts=True)
-    heard = found[counts > 1]  # of a single sample no spread is known
-    usable = np.isin(given, heard)
-    said = attacker(samples[usable], given[usable]).predict(real.dev) if len(heard) > 1 else np.repeat(found[counts.argmax()], len(real.dev))
-    accuracy = _wilson(said == real.dev_speakers)
-    by_means = names[cdist(real.dev, centres).argmin(axis=1)] == real.dev_speakers  # without any sample
-    floor = 1 / len(names) if floor is None else floor
-    return {"accuracy": accuracy, "floor": floor, "accuracy_of_means": _wilson(by_means), "chance": 1 / len(names),
-            "speakers_named": len(found), "largest_share": float(counts.max() / len(given)), "caught": accuracy[1] > floor}
-
-
-def attacker(values, names):
-    """Linear discriminant analysis with a shrunk covariance, the classic of speaker recognition; nothing to tune."""
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(values, names)
+    centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])  # [S, K]
+    named = names[cdist(samples, centres).argmin(axis=1)]  # [N]
+    chosen, counts = np.unique(named, return_counts=True)
+    heard = chosen[counts > 1]  # of a single sample no spread is known
+    if len(heard) > 1:
+        usable = np.isin(named, heard)
+        guessed = attacker(samples[usable], named[usable]).predict(real.dev)
+    else:
+        guessed = np.repeat(chosen[counts.argmax()], len(real.dev))
+    by_means = names[cdist(real.dev, centres).argmin(axis=1)]
+    accuracy = intervals.wilson_of(guessed == real.dev_speakers)
+    chance = 1 / len(names)
+    floor = chance if floor is None else floor
+    return SpeakersFromSamples(
+        accuracy=accuracy, floor=floor, accuracy_of_means=intervals.wilson_of(by_means == real.dev_speakers),
+        chance=chance, speakers_named=len(chosen), largest_share=float(counts.max() / len(named)),
+        caught=accuracy.low > floor)
 
 
 # memorised utterances
 
 
-def membership(real, samples, seed=0):
-    """Was this utterance in the training set? The nearer a sample, the more so. AUC over train (yes) and dev (no)."""
-    nearest_sample = [-cdist(samples, part).min(axis=0) for part in (real.train, real.dev)]
-    auc, low, high = _auc(*nearest_sample, seed)
-    threshold = np.quantile(nearest_sample[1], 0.95)
-    return {"auc": [auc, low, high], "found_at_5_percent_false": float((nearest_sample[0] > threshold).mean()), "caught": low > 0.5}
+def membership(real: Real, samples: np.ndarray, seed: int = 0) -> Membership:
+    """Was this utterance in the training set? The nearer a sample of [N, K], the more so."""
+    in_train = -cdist(samples, real.train).min(axis=0)  # [N'] nearness of the nearest sample
+    in_dev = -cdist(samples, real.dev).min(axis=0)
+    auc = intervals.auc(in_train, in_dev, seed)
+    found = in_train > np.quantile(in_dev, 0.95)
+    return Membership(auc, found_at_5_percent_false=float(found.mean()), caught=auc.low > 0.5)
 
 
-def nearest(real, samples, seed=0):
-    """Mean distance of samples to the nearest training utterance over that to the nearest dev utterance; below 1 is nearer.
+def nearest(real: Real, samples: np.ndarray, seed: int = 0) -> Nearest:
+    """Mean distance of samples [N, K] to the nearest training utterance over that to the nearest dev utterance.
 
     Train is cut to the size of dev, again and again, for of two sets the larger is nearer by chance. The interval is
     that of the utterances, by the delete-half jackknife of the logarithm (a bootstrap's repeated utterances would thin
     both sets out and move the ratio).
     """
     draw = np.random.default_rng([seed, 1])
-    size = len(real.dev)
-    to_train, to_dev = cdist(samples, real.train), cdist(samples, real.dev)
+    to_train, to_dev = cdist(samples, real.train), cdist(samples, real.dev)  # [N, N train], [N, N dev]
+    trains, size = to_train.shape[1], to_dev.shape[1]
     near_dev = to_dev.min(axis=1)
-    logs, shares, halves = [], [], []
+    logs, nearer, halves = [], [], []
     for _ in range(ROUNDS):
-        near_train = to_train[:, draw.choice(len(real.train), size, replace=False)].min(axis=1)
+        near_train = to_train[:, draw.choice(trains, size, replace=False)].min(axis=1)
         logs.append(np.log(near_train.mean() / near_dev.mean()))
-        shares.append((near_train < near_dev).mean())
-        one, other = draw.choice(len(real.train), size // 2, replace=False), draw.choice(size, size // 2, replace=False)
-        halves.append(np.log(to_train[:, one].min(axis=1).mean() / to_dev[:, other].min(axis=1).mean()))
-    ratio, low, high = (float(np.exp(np.mean(logs) + side * np.std(halves))) for side in (0, -1.96, 1.96))
-    return {"ratio": [ratio, low, high], "nearer_to_train": float(np.mean(shares)), "caught": high < 1}
+        nearer.append((near_train < near_dev).mean())
+        half_of_train = draw.choice(trains, size // 2, replace=False)
+        half_of_dev = draw.choice(size, size // 2, replace=False)
+        halves.append(np.log(to_train[:, half_of_train].min(axis=1).mean() / to_dev[:, half_of_dev].min(axis=1).mean()))
+    middle, spread = np.mean(logs), np.std(halves)
+    ratio = Interval(*(float(np.exp(middle + side * spread)) for side in (0, -1.96, 1.96)))
+    return Nearest(ratio, nearer_to_train=float(np.mean(nearer)), caught=ratio.high < 1)
 
 
-def held_out(real, measure, seed=0, rounds=5):
-    """`measure` where nothing was memorised: all utterances dealt anew as train, dev and "samples". How often it is caught."""
-    everyone = np.concatenate([real.train, real.dev]), np.concatenate([real.train_speakers, real.dev_speakers])
+def held_out(real: Real, measure: Callable[[Real, np.ndarray, int], Memory], seed: int = 0, rounds: int = 5) -> Memory:
+    """`measure` where nothing was memorised: all utterances dealt anew as train, dev and "samples".
+
+    returns: the first round's result; `caught` where more than half of the rounds were
+    """
+    everyone, speakers, size = real.everyone, real.all_speakers, len(real.dev)
     results = []
     for number in range(rounds):
-        order = np.random.default_rng([seed, 2, number]).permutation(len(everyone[0]))
-        dev, samples, train = np.split(order, [len(real.dev), 2 * len(real.dev)])
-        dealt = Real(everyone[0][train], everyone[1][train], everyone[0][dev], everyone[1][dev])
-        results.append(measure(dealt, everyone[0][samples], seed))
-    caught = sum(result["caught"] for result in results)
-    return {**results[0], "caught": caught > rounds / 2, "caught_rounds": f"{caught}/{rounds}"}
-
-
-# intervals, 95 %
-
-
-def _auc(higher, lower, seed):
-    """[area under the ROC curve, low, high]: bootstrap over both groups."""
-    draw = np.random.default_rng([seed, 3])
-    truth = np.repeat([1, 0], [len(higher), len(lower)])
-    wins = np.sign(higher[:, None] - lower).astype(np.float32) / 2 + 0.5  # [N, N']
-    one, other = (draw.multinomial(size, np.full(size, 1 / size), ROUNDS) / size for size in wins.shape)
-    boot = ((one.astype(np.float32) @ wins) * other).sum(axis=1)
-    return [float(value) for value in (roc_auc_score(truth, np.concatenate([higher, lower])), *np.quantile(boot, [0.025, 0.975]))]
-
-
-def _mean(values, seed):
-    draw = np.random.default_rng([seed, 4])
-    boot = draw.choice(values, (ROUNDS, len(values))).mean(axis=1)
-    return [float(value) for value in (values.mean(), *np.quantile(boot, [0.025, 0.975]))]
-
-
-def _wilson(right):
-    return wilson(float(np.mean(right)), len(right))
-
-
-def wilson(share, number, z=1.96):
-    """[share, low, high]: Wilson's score interval of a share of `number` trials."""
-    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
-    half = z / (1 + z * z / number) * np.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
-    return [float(share), float(max(0.0, centre - half)), float(min(1.0, centre + half))]
+        order = np.random.default_rng([seed, 2, number]).permutation(len(everyone))
+        dev, samples, train = np.split(order, [size, 2 * size])
+        dealt = Real(everyone[train], speakers[train], everyone[dev], speakers[dev])
+        results.append(measure(dealt, everyone[samples], seed))
+    caught = sum(result.caught for result in results)
+    return replace(results[0], caught=caught > rounds / 2, caught_rounds=f"{caught}/{rounds}")

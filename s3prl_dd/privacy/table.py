@@ -1,0 +1,121 @@
+"""What `s3prl-dd privacy` prints and draws."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..evaluation.significance import Interval
+from ..evaluation.text import aligned, percent
+from ..files import atomic_path
+from .attacks import Attacked, SpeakersFromReal, View, blind
+from .results import PrivacyResults, RowResult, TreeResult
+from .rows import TITLES, Row
+
+SID_HEADERS = ("first linear layer of", "SID acc %", "95 %", "probe %", "95 %", "- real", "95 %", "SER UAR %")
+VIEW_TITLES = {View.MEAN: "utterance means", View.FRAMES: "all frames"}
+
+
+def table(results: PrivacyResults) -> str:
+    """The results as text."""
+    lines = []
+    for tree in results.sid.values():
+        lines += _tree(tree)
+    if results.sid:
+        lines += ["", "probe: linear discriminant analysis of the same embeddings, every utterance tested once; "
+                  "- real: paired over utterances.",
+                  "The untrained head shows what any linear layer lets through; privacy is only worth something at "
+                  "equal UAR."]
+    for view, sets in results.attacks.items():
+        lines += _attacks(view, sets)
+    heard = results.attacks[View.MEAN]["proposed"].speakers_from_real if results.attacks else None
+    if heard:
+        lines += ["", _attacker_on_real(heard),
+                  "Not caught is no guarantee: these attackers, on this many utterances, did not find it."]
+    return "\n".join(lines)
+
+
+# speaker identification
+
+
+def _tree(tree: TreeResult) -> list[str]:
+    seeds = max(len(row.per_seed) for row in tree.rows.values())
+    heading = (f"{Path(tree.root).name}: speaker identification by S3PRL's -d voxceleb1, {tree.speakers} speakers, "
+               f"{tree.train} / {tree.dev} / {tree.test} utterances, {seeds} seed{'s' * (seeds > 1)}; "
+               f"chance {percent(tree.chance)} %")
+    measure = tree.measure + (" (synthetic speech)" if tree.synthetic else "")
+    return ["", heading, measure, "", *aligned(SID_HEADERS, [_row(row, result) for row, result in tree.rows.items()])]
+
+
+def _row(row: Row, result: RowResult) -> list[str]:
+    difference = None if row == Row.REAL else result.probe_minus_real
+    return [TITLES[row], *_percents(result.sid_accuracy), *_percents(result.probe_accuracy), *_percents(difference),
+            percent(result.ser_uar)]
+
+
+def _percents(interval: Interval | None) -> tuple[str, str]:
+    if interval is None:
+        return "-", ""
+    return percent(interval.value), f"{percent(interval.low, 0)} .. {percent(interval.high, 0)}"
+
+
+# attacks
+
+
+def _attacks(view: View, sets: dict[str, Attacked]) -> list[str]:
+    headers = ["samples", "membership AUC", "train / dev distance"]
+    if view == View.MEAN:
+        headers += ["sounds known AUC", "names real speech %"]
+    rows = [[name, *_attacked(result)] for name, result in sets.items()]
+    title = f"attacks on generated features, {VIEW_TITLES[view]}; * = caught"
+    lines = ["", title, "", *aligned(headers, rows, left=len(headers))]
+    missed = blind(sets)
+    if missed:
+        lines.append(f"WARNING: copied training data was not caught by {', '.join(missed)}: "
+                     "these figures say nothing here.")
+    return lines
+
+
+def _attacked(result: Attacked) -> list[str]:
+    cells = [_interval(result.membership.auc, result.membership.caught),
+             _interval(result.nearest.ratio, result.nearest.caught)]
+    if result.speakers_from_real and result.speakers_from_samples:
+        named = result.speakers_from_samples
+        cells.append(_interval(result.speakers_from_real.more_than_unknown, result.speakers_from_real.caught))
+        cells.append(_interval(Interval(*(100 * value for value in named.accuracy)), named.caught, digits=0))
+    return cells
+
+
+def _interval(interval: Interval, caught: bool, digits: int = 2) -> str:
+    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    return f"{value} ({low} .. {high}){'*' if caught else ''}"
+
+
+def _attacker_on_real(heard: SpeakersFromReal) -> str:
+    confidence = heard.confidence
+    return (f"The attacker on real speech names {percent(heard.accuracy_on_dev.value, 0)} % of dev utterances rightly; "
+            f"confidence {confidence.samples.value:.2f} in samples, {confidence.known_speakers.value:.2f} in known "
+            f"speakers, {confidence.unknown_speakers.value:.2f} in unknown speakers; among the samples he hears "
+            f"{heard.speakers_heard:.1f} speakers.")
+
+
+# the plot
+
+
+def plot(results: PrivacyResults, path: str | Path) -> None:
+    """SID accuracy over SER UAR, one panel a tree; rows without a UAR are lines. Written to `path` (PNG)."""
+    trees = list(results.sid.values())
+    figure = Figure(figsize=(5 * len(trees), 4), layout="constrained")
+    axes = figure.subplots(1, len(trees), squeeze=False)[0]
+    for axis, tree in zip(axes, trees, strict=True):
+        for number, (row, result) in enumerate(tree.rows.items()):
+            share, low, high = (100 * value for value in result.sid_accuracy)
+            look = {"color": f"C{number}", "label": TITLES[row]}
+            if result.ser_uar is None:
+                axis.axhline(share, linestyle="--", **look)
+            else:
+                axis.errorbar(100 * result.ser_uar, share, [[share - low], [high - share]], fmt="o", capsize=3, **look)
+        axis.axhline(100 * tree.chance, color="grey", linestyle=":", label="chance")
+        axis.set(xlabel="SER UAR of the head, %", ylabel="SID accuracy, %", title=Path(tree.root).name, ylim=(0, 105))
+        axis.legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
