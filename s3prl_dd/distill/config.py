@@ -1,74 +1,129 @@
-"""The distiller's configuration, read from downstream_configs/*.yaml."""
+"""The distiller's configuration, read from downstream_configs/*.yaml: every setting with its meaning, unit and origin.
 
-from dataclasses import dataclass, field
+"Paper" names the equation or section that a setting comes from. "Chosen here" means that the paper leaves it open.
+"""
 
-from ..generator.networks import NetworkConfig
+from dataclasses import asdict, field
+from typing import Literal
 
-TERMS = {  # every loss term by name; a weight of 0 leaves it out
-    "gradient_penalty": "Eq. 1, lambda_gp; the paper's 10",
-    "critic_class": "Eq. 4, lambda_CE: cross-entropy of the critic's class head on real data",
-    "critic_class_fake": "as critic_class, on generated data (unknown in the paper; 0 leaves real only)",
-    "feature_matching": "Eq. 3 and 5",
-    "generator_class": "Eq. 5, lambda_CE: the critic's class head on generated data",
-    "softmax_matching": "Eq. 6 and 8, lambda_SML",
-    "diversity": "Eq. 7 and 8, lambda_DIV",
-    "mmd": "beyond the paper: maximum mean discrepancy of utterance means within the class",
-}
+from ..config import Count, Fraction, Positive, Seed, Weight, settings
+from ..generator import NetworkConfig
 
 
-@dataclass
+@settings
+class Lambdas:
+    """The weight of each loss term, the lambdas of Eq. 1 to 8; 0 leaves a term out, and it is not computed.
+
+    Critic and generator scores (Eq. 1 and 2) always weigh 1. But for gradient_penalty all weights are chosen here.
+    """
+
+    gradient_penalty: Weight = 0
+    """Eq. 1, lambda_gp: pulls the norm of the critic's gradient to 1. The paper's is 10."""
+
+    critic_class: Weight = 0
+    """Eq. 4, lambda_CE: cross-entropy of the critic's class head on real data."""
+
+    critic_class_fake: Weight = 0
+    """The same on generated data, in the critic's total. The paper leaves open whether Eq. 4 has it."""
+
+    feature_matching: Weight = 0
+    """Eq. 3 and 5, lambda_FM: distance of the critic's feature maps on real and generated data."""
+
+    generator_class: Weight = 0
+    """Eq. 5, lambda_CE: cross-entropy of the critic's class head on generated data, in the generator's total."""
+
+    softmax_matching: Weight = 0
+    """Eq. 6 and 8, lambda_SML: the pool's softmax on real and on generated data."""
+
+    diversity: Weight = 0
+    """Eq. 7 and 8, lambda_DIV: distance of two samples of a class against the distance of their noise."""
+
+    mmd: Weight = 0
+    """Beyond the paper: maximum mean discrepancy of utterance means within each class."""
+
+
+@settings
 class DistillConfig:
-    """One distillation. Paper: settings it states; the rest is unknown there and chosen here on dev data."""
+    """One distillation."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    lambdas: dict[str, float] = field(default_factory=dict)  # weights of TERMS; what is not named is 0
-    steps: int = 2000  # generator steps
-    batch: int = 64  # samples of a step over all ranks, rounded down to as many of each class
-    critic_steps: int = 5  # critic updates before each generator update (WGAN-GP)
-    generator_lr: float = 3e-4  # Adam
-    critic_lr: float = 3e-4
-    betas: list[float] = field(default_factory=lambda: [0.0, 0.9])  # of Adam, as WGAN-GP
-    schedule: str = "constant"  # constant | linear | cosine, down to 0 at the last step
-    warm_steps: int = 0  # first steps on the baseline losses alone (Eq. 5)
-    ema: float = 0.999  # of the generator's weights; 0 keeps the last weights
-    framing: str = "resample"  # utterance -> T frames: resample in time | crop
-    feature_matching: str = "class"  # Eq. 3 on paired samples ("sample") or on class means of the maps ("class")
-    softmax_reduction: str = "sample"  # Eq. 6: "sample" | "class" (mean softmax of each class)
-    softmax_pairing: str = "label"  # partner of a sample: any of its label (paper) | "assignment" within the class
-    softmax_heads: int = 4  # m drawn from the pool at each step
-    temperature: float = 1.0  # of the softmax in Eq. 6
-    tau: float = 10.0  # Eq. 7, bound of the ratio
-    diversity_of: str = "frames"  # Eq. 7 on "frames" | "means" of utterances
-    calibrate: bool = False  # beyond the paper: see distill/calibrate.py
-    teacher: bool = True  # carry the pool's mean linear heads for soft labels
-    seed: int = 0
-    eval_every: int = 250  # steps between quick heads on dev; the best generator on dev is kept
-    eval_heads: int = 3  # quick heads of an evaluation
-    eval_soft: bool = False  # quick heads learn the teacher's soft labels
-    patience: int = 0  # evaluations without a better dev UAR before an early stop; 0 never stops
-    log_every: int = 25
-    save_every: int = 250  # steps between checkpoints
-    precision: str = "float32"  # float32 | bfloat16 (GPU autocast)
-    compile: bool = False  # torch.compile both networks
-    half_file: bool = False  # write the generator's weights as float16
+    """The GAN's architecture and sizes (paper, Sec. 5.1)."""
 
-    def __post_init__(self):
-        unknown = sorted(set(self.lambdas) - set(TERMS))
-        if unknown:
-            raise ValueError(f"lambdas: unknown term {unknown[0]!r}; known: {', '.join(TERMS)}")
-        choices = {"schedule": ("constant", "linear", "cosine"), "feature_matching": ("sample", "class"),
-                   "softmax_reduction": ("sample", "class"), "softmax_pairing": ("label", "assignment"),
-                   "diversity_of": ("frames", "means"), "precision": ("float32", "bfloat16"),
-                   "framing": ("resample", "crop")}
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise ValueError(f"{key} must be one of {', '.join(allowed)}, found {getattr(self, key)!r}")
-        if min(self.steps, self.batch, self.critic_steps, self.eval_every, self.log_every, self.save_every) < 1:
-            raise ValueError("steps, batch, critic_steps, eval_every, log_every and save_every must be positive")
+    lambdas: Lambdas = field(default_factory=Lambdas)
+    """The weight of each loss term (Eq. 1 to 8); terms that are not named weigh 0."""
 
-    def weight(self, term):
-        return self.lambdas.get(term, 0.0)
+    steps: Count = 2000
+    """Generator steps. Chosen here."""
+
+    batch: Count = 64
+    """Samples of a step over all ranks, rounded down to as many of each class on each rank. Chosen here, as WGAN-GP."""
+
+    critic_steps: Count = 5
+    """Critic updates before each generator update. Chosen here, as WGAN-GP."""
+
+    generator_lr: Positive = 3e-4
+    """Adam's learning rate for the generator. Chosen here."""
+
+    critic_lr: Positive = 3e-4
+    """Adam's learning rate for the critic. Chosen here."""
+
+    betas: tuple[Fraction, Fraction] = (0.0, 0.9)
+    """Adam's decays of the first and second moment, for both networks. Chosen here, as WGAN-GP."""
+
+    ema: Fraction = 0.999
+    """Decay, per step, of the average of the generator's weights that is saved and measured; 0 takes the last weights.
+    Chosen here."""
+
+    framing: Literal["resample", "crop"] = "resample"
+    """How an utterance becomes the network's T frames: resample, all of it averaged or stretched in time; crop, T
+    frames from a random place. Chosen here."""
+
+    feature_matching: Literal["class", "sample"] = "class"
+    """What Eq. 3 compares: sample, the maps of paired samples (the paper); class, the mean maps of each class."""
+
+    softmax_pairing: Literal["label", "assignment"] = "label"
+    """The real partner of a sample in Eq. 6: label, any of its class (the paper); assignment, the optimal one-to-one
+    assignment within the class on the pool's outputs."""
+
+    softmax_heads: Count = 4
+    """Heads m of Eq. 6 that are drawn from the pool at each step. Chosen here."""
+
+    tau: Positive = 10.0
+    """Eq. 7: bound of the ratio of distances, in standardised features per unit of noise. Chosen here."""
+
+    calibrate: bool = False
+    """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
+
+    teacher: bool = True
+    """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
+
+    seed: Seed = 0
+    """Of weights, batches and noise."""
+
+    eval_every: Count = 250
+    """Steps between quick heads on dev; the best generator on dev is kept."""
+
+    eval_heads: Count = 3
+    """Quick heads of an evaluation, each of its own seed."""
+
+    log_every: Count = 25
+    """Steps between lines of the log."""
+
+    save_every: Count = 250
+    """Steps between checkpoints; every evaluation saves one too."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' forward passes; bfloat16 is autocast, for GPUs. The gradient penalty stays in float32."""
+
+    half_file: bool = False
+    """Write the generator's weights as float16: half the file."""
 
     @property
-    def needs_pool(self):
-        return self.teacher or self.weight("softmax_matching") > 0
+    def weights(self) -> dict[str, float]:
+        """Loss term -> its weight in the critic's or the generator's total."""
+        return {"critic_score": 1.0, "generator_score": 1.0, **asdict(self.lambdas)}
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether heads trained on real data are needed, for Eq. 6 or as a teacher."""
+        return self.teacher or self.lambdas.softmax_matching > 0

@@ -5,28 +5,37 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 
-from ..generator.networks import TimeConv
+from ..generator.networks import Network, TimeConv
+
+UTTERANCE_SCALE = 5.0
+"""Means of standardised frames spread by about 0.2 (RAVDESS); times this, the branch sees about unit spread."""
 
 
 class CriticOutput(NamedTuple):
-    """score: [B], D(x); logits: [B, C], D_cls(x); maps: the feature maps D^l(x) of Eq. 3, each [B, ...]."""
+    """What a critic says of a batch."""
 
     score: torch.Tensor
+    """D(x), [B]"""
+
     logits: torch.Tensor
-    maps: list
+    """D_cls(x), [B, C]"""
+
+    maps: list[torch.Tensor]
+    """The feature maps D^l(x) of Eq. 3, each [B, ...]."""
 
 
 class SampleNorm(nn.GroupNorm):
     """Layer norm of a critic's maps [B, channels, ...]: over channels and positions of one sample (one group)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__(1, channels)
 
 
 class TimeSampleNorm(SampleNorm):
     """The same of [B, T, channels]."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, channels] -> [B, T, channels]"""
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
@@ -36,36 +45,21 @@ class Critic(nn.Module):
     With `utterance_branch`, an MLP on the utterance mean joins before the heads; its maps count in Eq. 3 too.
     """
 
-    def __init__(self, config):
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.config = config
-        width = config.critic_channels
-        self.one_dimensional = config.architecture == "gan_1d"
-        layers = []
-        if self.one_dimensional:
-            for number, stride in enumerate((1, 2, 2, 1)):
-                layers.append(nn.Sequential(TimeConv(config.dim if number == 0 else width, width, config.kernel, stride),
-                                            TimeSampleNorm(width), nn.LeakyReLU(0.2)))
-            size = width * (config.frames // 4)
-        else:
-            time, dim, before = config.frames, config.dim, 1
-            for number in range(1, 9):  # every other layer halves time and dim
-                stride = 2 if number % 2 == 0 and number < 8 else 1
-                after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
-                layers.append(nn.Sequential(nn.Conv2d(before, after, config.kernel, stride, config.kernel // 2),
-                                            SampleNorm(after), nn.LeakyReLU(0.2)))
-                time, dim, before = -(-time // stride), -(-dim // stride), after
-            size = width * time * dim
+        width = network.critic_channels
+        self.one_dimensional = network.architecture == "gan_1d"
+        layers, size = _layers_1d(network) if self.one_dimensional else _layers_2d(network)
         self.layers = nn.ModuleList(layers)
         self.utterance = nn.ModuleList([
-            nn.Sequential(nn.Linear(config.dim, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
+            nn.Sequential(nn.Linear(network.dim, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
             nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
-        ]) if config.utterance_branch else None
-        size += width if config.utterance_branch else 0
-        self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, config.classes)
+        ]) if network.utterance_branch else None
+        size += width if network.utterance_branch else 0
+        self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, network.classes)
 
-    def forward(self, frames):
-        """frames: [B, T, D] -> CriticOutput"""
+    def forward(self, frames: torch.Tensor) -> CriticOutput:
+        """frames: [B, T, D], standardised."""
         maps = []
         x = frames if self.one_dimensional else frames[:, None]  # the 2-D critic sees one channel
         for layer in self.layers:
@@ -81,4 +75,24 @@ class Critic(nn.Module):
         return CriticOutput(self.score(x)[:, 0], self.classify(x), maps)
 
 
-UTTERANCE_SCALE = 5.0  # means of standardised frames spread by about 0.2 (RAVDESS); the branch sees about unit spread
+def _layers_1d(network: Network) -> tuple[list[nn.Module], int]:
+    """Four convolutions over time, the middle ones halve it; and the size of one sample's output."""
+    width = network.critic_channels
+    layers: list[nn.Module] = []
+    for number, stride in enumerate((1, 2, 2, 1)):
+        conv = TimeConv(network.dim if number == 0 else width, width, network.kernel, stride)
+        layers.append(nn.Sequential(conv, TimeSampleNorm(width), nn.LeakyReLU(0.2)))
+    return layers, width * (network.frames // 4)
+
+
+def _layers_2d(network: Network) -> tuple[list[nn.Module], int]:
+    """Eight convolutions, the 2nd, 4th and 6th halve time and dimensions; and the size of one sample's output."""
+    width, time, dim, before = network.critic_channels, network.frames, network.dim, 1
+    layers: list[nn.Module] = []
+    for number in range(1, 9):
+        stride = 2 if number in (2, 4, 6) else 1
+        after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
+        conv = nn.Conv2d(before, after, network.kernel, stride, network.kernel // 2)
+        layers.append(nn.Sequential(conv, SampleNorm(after), nn.LeakyReLU(0.2)))
+        time, dim, before = -(-time // stride), -(-dim // stride), after
+    return layers, width * time * dim

@@ -1,80 +1,115 @@
 """What the distiller trains on: a fold's real utterances as T frames each, standardised, and their statistics."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..corpora.metadata import Fold, Metadata
 from ..errors import UserError
+from ..features.store import FeatureStore
+from ..pool.pool import Points
 from ..rng import keyed
 
-FRAMINGS = ("resample", "crop")
+Framing = Literal["resample", "crop"]
 
 
-@dataclass
+class Draw(NamedTuple):
+    """Real utterances drawn at random."""
+
+    indices: torch.Tensor
+    """[B], which utterance."""
+
+    starts: torch.Tensor
+    """[B] in [0, 1), where a crop of it starts."""
+
+
+@dataclass(frozen=True)
 class TrainingData:
-    """A fold's features, ready for a GAN.
+    """A fold's features, ready for a GAN. N utterances of T_i frames of D dimensions; a sample has T frames."""
 
-    utterances: list of N real ones, [T_i, D] raw; labels: [N]; dev: (means [N', D] raw, labels [N'])
-    mean, std: [D] of the framed frames
-    resident: standardised, where the GAN draws from: [N, T, D] ("resample") or all frames, [sum of T_i, D] ("crop")
-    """
+    utterances: list[torch.Tensor]
+    """The real ones, each [T_i, D], as the upstream gave them."""
 
-    utterances: list
     labels: torch.Tensor
-    dev: tuple
+    """[N] class indices."""
+
+    dev: Points | None
+    """Means [N', D] and class indices [N'] of the fold's dev utterances; they serve selection alone."""
+
     mean: torch.Tensor
+    """[D], of the framed frames."""
+
     std: torch.Tensor
-    framing: str
+    """[D], of the framed frames."""
+
+    framing: Framing
     frames: int
+    """T"""
+
     resident: torch.Tensor
+    """Standardised, where the GAN draws from: [N, T, D] (resample) or all frames, [sum of T_i, D] (crop)."""
 
     @classmethod
-    def build(cls, utterances, labels, dev, framing="resample", frames=16):
-        if framing not in FRAMINGS:
-            raise UserError(f"framing {framing!r}: expected one of {', '.join(FRAMINGS)}.")
-        labels = torch.as_tensor(labels)
+    def build(cls, utterances: Sequence[torch.Tensor], labels: torch.Tensor | Sequence[int], dev: Points | None,
+              framing: Framing = "resample", frames: int = 16) -> "TrainingData":
+        """From utterances [T_i, D] and their class indices. UserError where one is too short."""
+        if framing not in get_args(Framing):
+            raise UserError(f"framing {framing!r}: expected one of {', '.join(get_args(Framing))}.")
+        utterances, labels = list(utterances), torch.as_tensor(labels)
         shortest = min(len(utterance) for utterance in utterances)
         needed = frames if framing == "crop" else 2
         if shortest < needed:
             raise UserError(f"an utterance has {shortest} frames, framing {framing!r} needs {needed} or more. "
                             "Remove it from the metadata, or use fewer frames or framing: resample.")
-        resident = torch.stack([resample(item, frames) for item in utterances]) if framing == "resample" else torch.cat(utterances)
-        flat = resident.view(-1, resident.shape[-1])
+        if framing == "resample":
+            framed = torch.stack([resample(utterance, frames) for utterance in utterances])
+        else:
+            framed = torch.cat(utterances)
+        flat = framed.view(-1, framed.shape[-1])
         mean, std = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-5)
-        return cls(utterances, labels, dev, mean, std, framing, frames, (resident - mean) / std)
+        return cls(utterances, labels, dev, mean, std, framing, frames, (framed - mean) / std)
 
     @classmethod
-    def from_store(cls, store, fold, framing="resample", frames=16):
-        """From a FeatureStore and a corpora.metadata.Fold."""
-        labels, dev_labels = ([fold.train.labels[utterance.label] for utterance in part.utterances]
-                              for part in (fold.train, fold.dev))
-        dev = store.means(store.select(fold.dev)), torch.tensor(dev_labels)
-        return cls.build([store[i] for i in store.select(fold.train)], labels, dev, framing, frames)
+    def from_store(cls, store: FeatureStore, fold: Fold, framing: Framing = "resample",
+                   frames: int = 16) -> "TrainingData":
+        """From a feature store that holds the fold's training and dev utterances."""
+        dev = store.means(store.select(fold.dev)), torch.tensor(_class_indices(fold.dev, fold.train.labels))
+        utterances = [store[position] for position in store.select(fold.train)]
+        return cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
+
+    @property
+    def dim(self) -> int:
+        """D"""
+        return self.mean.numel()
 
     @cached_property
-    def means(self):
-        """Raw utterance means [N, D]."""
+    def means(self) -> torch.Tensor:
+        """Utterance means [N, D], as the upstream gave them."""
         return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
 
     @cached_property
-    def lengths(self):
+    def lengths(self) -> torch.Tensor:
         """Frames of each utterance [N]."""
         return torch.tensor([len(utterance) for utterance in self.utterances])
 
     @property
-    def class_counts(self):
+    def class_counts(self) -> list[int]:
+        """Utterances of each class, by class index [C]."""
         return torch.bincount(self.labels).tolist()
 
-    def length_percentiles(self):
-        """Per class, 101 percentiles of the real lengths in frames."""
+    def length_percentiles(self) -> list[list[float]]:
+        """Per class, 101 percentiles of the real lengths in frames [C, 101]."""
         return [np.percentile(self.lengths[self.labels == label].numpy(), np.arange(101)).round(1).tolist()
                 for label in range(len(self.class_counts))]
 
-    def draw(self, labels, *key):
-        """A real utterance of each label [B] at random, and where a crop of it starts: indices [B], starts [B] in [0, 1)."""
+    def draw(self, labels: torch.Tensor, *key: object) -> Draw:
+        """A real utterance of each label [B], at random by `key`."""
         generator = keyed(*key)
         chance = torch.rand(len(labels), generator=generator)
         indices = torch.empty(len(labels), dtype=torch.long)
@@ -82,10 +117,10 @@ class TrainingData:
             members = (self.labels == label).nonzero()[:, 0]
             here = labels == label
             indices[here] = members[(chance[here] * len(members)).long()]
-        return indices, torch.rand(len(labels), generator=generator)
+        return Draw(indices, torch.rand(len(labels), generator=generator))
 
-    def frames_of(self, indices, starts):
-        """Standardised frames [B, T, D] of these utterances on the data's device; starts count for crops alone."""
+    def frames_of(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        """Standardised frames [B, T, D] of what was drawn, on the data's device; starts count for crops alone."""
         if self.framing == "resample":
             return self.resident[indices.to(self.resident.device)]
         lengths = self.lengths[indices]
@@ -93,13 +128,16 @@ class TrainingData:
         rows = first[:, None] + torch.arange(self.frames)  # [B, T]
         return self.resident[rows.to(self.resident.device)]
 
-    def to(self, device):
-        """Keep the frames that the GAN draws from on this device: no copy at each step."""
-        self.resident = self.resident.to(device)
-        return self
+    def to(self, device: str | torch.device) -> "TrainingData":
+        """The same, with the frames that the GAN draws from on this device: no copy at each step."""
+        return dataclasses.replace(self, resident=self.resident.to(device))
 
 
-def resample(frames, size):
+def _class_indices(part: Metadata, labels: dict[str, int]) -> list[int]:
+    return [labels[utterance.label] for utterance in part.utterances]
+
+
+def resample(frames: torch.Tensor, size: int) -> torch.Tensor:
     """A whole utterance [T_i, D] in `size` frames: averages of equal spans, or linear interpolation of a shorter one.
 
     Averaging keeps the utterance mean (up to spans that differ by one frame).
@@ -108,3 +146,19 @@ def resample(frames, size):
     if len(frames) >= size:
         return F.adaptive_avg_pool1d(columns, size)[0].T
     return F.interpolate(columns, size=size, mode="linear", align_corners=False)[0].T
+
+
+class Scale(NamedTuple):
+    """Where values lie and how far they spread, by dimension."""
+
+    center: torch.Tensor  # [D]
+    spread: torch.Tensor  # [D]
+
+    @classmethod
+    def of(cls, values: torch.Tensor) -> "Scale":
+        """Of values [N, D]."""
+        return cls(values.mean(dim=0), values.std(dim=0).clamp(min=1e-6))
+
+    def units(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [..., D] from their centre, in units of their spread."""
+        return (values - self.center) / self.spread

@@ -3,16 +3,30 @@
 B: batch, C: classes, M: heads. Every function returns a scalar to be minimised unless it says otherwise.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
 import torch
 from scipy.optimize import linear_sum_assignment
 
+Terms = dict[str, torch.Tensor]
+"""Loss term by name -> its value, a scalar, not weighted yet."""
 
-def critic_score(real, fake):
+
+def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> torch.Tensor:
+    """Eq. 4, 5 and 8: the total of these terms."""
+    total = sum(weights[name] * value for name, value in terms.items())
+    assert isinstance(total, torch.Tensor)
+    return total
+
+
+def critic_score(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Eq. 1, score terms: E[D(G(z))] - E[D(x)]. real, fake: [B] critic scores. Its negative estimates Wasserstein-1."""
     return fake.mean() - real.mean()
 
 
-def gradient_penalty(score, real, fake, mix):
+def gradient_penalty(score: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, fake: torch.Tensor,
+                     mix: torch.Tensor) -> torch.Tensor:
     """Eq. 1, penalty: E[(||grad D(xh)||_2 - 1)^2] at xh = mix * real + (1 - mix) * fake.
 
     score: function [B, ...] -> [B]; real, fake: [B, ...]; mix: [B] in [0, 1]
@@ -23,19 +37,21 @@ def gradient_penalty(score, real, fake, mix):
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def generator_score(fake):
+def generator_score(fake: torch.Tensor) -> torch.Tensor:
     """Eq. 2: -E[D(G(z))]. fake: [B] critic scores."""
     return -fake.mean()
 
 
-def feature_matching(real_maps, fake_maps, labels=None, over_ranks=None):
-    """Eq. 3: sum over layers of the mean |D^l(x) - D^l(G(z))|. maps: lists of [B, ...], real ones are detached.
+def feature_matching(real_maps: Sequence[torch.Tensor], fake_maps: Sequence[torch.Tensor],
+                     labels: torch.Tensor | None = None,
+                     over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor:
+    """Eq. 3: sum over layers of the mean |D^l(x) - D^l(G(z))|. maps: [B, ...] of each layer, real ones are detached.
 
     labels: [B], shared by both sides; given, the class means of the maps are compared instead of paired samples
             (paired differences pull every sample towards its class's median).
     over_ranks: function that averages those class means over the ranks, each with as many samples of a class
     """
-    total = 0.0
+    total = torch.zeros((), device=fake_maps[0].device)
     for real, fake in zip(real_maps, fake_maps, strict=True):
         difference = fake - real.detach()
         if labels is not None:
@@ -45,26 +61,22 @@ def feature_matching(real_maps, fake_maps, labels=None, over_ranks=None):
     return total
 
 
-def class_means(x, labels):
-    """x: [B, N]; labels: [B] -> [classes present, N]"""
+def class_means(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Means of x [B, N] by class index, labels [B] -> [classes present, N]."""
     return torch.stack([x[labels == label].mean(dim=0) for label in labels.unique()])
 
 
-def softmax_matching(real_logits, fake_logits, reduction="sample", labels=None, temperature=1.0):
+def softmax_matching(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
     """Eq. 6: mean KL(p_m(x) || p_m(G(z))) over heads m and samples b, whose x_b and z_b share a label.
 
     real_logits, fake_logits: [M, B, C] of the pool's heads; real side detached
-    reduction: "sample" compares sample by sample (Eq. 6), "class" the mean softmax of each class (needs labels [B])
     """
-    real = (real_logits.detach() / temperature).log_softmax(dim=-1)
-    fake = (fake_logits / temperature).log_softmax(dim=-1)
-    if reduction == "class":
-        real, fake = (torch.stack([side[:, labels == label].exp().mean(dim=1) for label in labels.unique()], dim=1).log()
-                      for side in (real, fake))  # [M, classes present, C]
+    real = real_logits.detach().log_softmax(dim=-1)
+    fake = fake_logits.log_softmax(dim=-1)
     return (real.exp() * (real - fake)).sum(dim=-1).mean()
 
 
-def assign_within_class(real, fake, labels):
+def assign_within_class(real: torch.Tensor, fake: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Pair samples within each class by optimal assignment, beyond the paper.
 
     real, fake: [B, N] coordinates (say the pool's log softmax); labels: [B], shared by both sides
@@ -80,28 +92,42 @@ def assign_within_class(real, fake, labels):
     return order.to(fake.device)
 
 
-def diversity(fake1, fake2, noise1, noise2, tau):
+class Diversity(NamedTuple):
+    """Eq. 7's loss, and the share of pairs whose ratio was clamped, in [0, 1]."""
+
+    loss: torch.Tensor
+    clamped: torch.Tensor
+
+
+def diversity(fake1: torch.Tensor, fake2: torch.Tensor, noise1: torch.Tensor, noise2: torch.Tensor,
+              tau: float) -> Diversity:
     """Eq. 7: -E[min(||G(z1) - G(z2)|| / ||z1 - z2||, tau)], pairs of the same class; the RATIO is clamped.
 
     fake1, fake2: [B, ...]; noise1, noise2: [B, Z]
     """
-    return -diversity_ratio(fake1, fake2, noise1, noise2).clamp(max=tau).mean()
+    ratio = diversity_ratio(fake1, fake2, noise1, noise2)
+    return Diversity(-ratio.clamp(max=tau).mean(), (ratio > tau).float().mean())
 
 
-def diversity_ratio(fake1, fake2, noise1, noise2):
+def diversity_ratio(fake1: torch.Tensor, fake2: torch.Tensor, noise1: torch.Tensor,
+                    noise2: torch.Tensor) -> torch.Tensor:
     """[B] ||G(z1) - G(z2)|| / ||z1 - z2||; the norm over frames is a root mean square times sqrt(D), see below.
 
     Frames are averaged, not summed, so that tau means the same for any number of frames T.
     """
-    distance = (fake1 - fake2).flatten(2).square().sum(dim=2).mean(dim=1) if fake1.dim() > 2 else (
-        fake1 - fake2).square().sum(dim=1)
-    return distance.clamp(min=1e-12).sqrt() / (noise1 - noise2).norm(dim=1).clamp(min=1e-6)
+    difference = fake1 - fake2
+    if difference.dim() == 2:
+        squared = difference.square().sum(dim=1)
+    else:
+        squared = difference.flatten(2).square().sum(dim=2).mean(dim=1)
+    return squared.clamp(min=1e-12).sqrt() / (noise1 - noise2).norm(dim=1).clamp(min=1e-6)
 
 
 # beyond the paper
 
 
-def maximum_mean_discrepancy(real, fake, bandwidths=(0.5, 1.0, 2.0)):
+def maximum_mean_discrepancy(real: torch.Tensor, fake: torch.Tensor,
+                             bandwidths: Sequence[float] = (0.5, 1.0, 2.0)) -> torch.Tensor:
     """Unbiased MMD^2 between two sets of utterance means (Gretton et al. 2012, U-statistic), without its constant.
 
     Kernel: linear plus RBFs exp(-||a - b||^2 / (2 (s * median)^2)); median: the real set's median pairwise distance.
@@ -111,7 +137,7 @@ def maximum_mean_discrepancy(real, fake, bandwidths=(0.5, 1.0, 2.0)):
     with torch.no_grad():
         median = torch.pdist(real).median().clamp(min=1e-6)
 
-    def kernel(a, b):
+    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = torch.cdist(a, b).square()
         return a @ b.T / a.shape[1] + sum(torch.exp(-squared / (2 * (s * median) ** 2)) for s in bandwidths)
 

@@ -4,393 +4,417 @@ Nothing here keeps random state: batches and noise are keyed by (seed, step), so
 that was not. Under torchrun each rank takes its share of the same global batch.
 """
 
+import contextlib
 import copy
-import io
-import json
-import math
-from dataclasses import asdict
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
+import torch.nn as nn
 import torch.nn.functional as F
-from torch.distributed.nn.functional import all_gather, all_reduce
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import atomic_path, text_digest, write_json
-from ..generator import Generator
+from ..files import write_json
+from ..generator import Calibration, Generator, Network, Teacher, build_generator
 from ..generator.calibrate import fit_calibration
-from ..generator.networks import build_generator
-from ..pool.pool import score_heads, train_heads
+from ..pool.pool import Pool
 from ..rng import keyed
 from . import losses
-from .critic import Critic
+from .batches import Batches, balanced_size
+from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
+from .config import DistillConfig
+from .critic import Critic, CriticOutput
+from .data import Scale, TrainingData
+from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
+from .log import RunLog
+from .losses import Diversity, Terms
+from .parts import Parts
+from .selection import Best, Evaluation, project, quick_uar, within_class_distance
+from .size import check_size
 
-STATISTICS_SAMPLES = 500  # of each class, for class_means and the calibration
+STATISTICS_SAMPLES = 500
+"""Samples of each class that class_means and the calibration are taken from."""
+
+STATISTICS_SEED, EVALUATION_SEED = 2_000_000, 1_000_000
+"""Added to the configuration's seed: samples that no training step has seen."""
+
+MODULES = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
+"""What a checkpoint keeps the state of."""
+
+
+class GeneratorTerms(NamedTuple):
+    """The generator's loss terms, and the share of pairs that Eq. 7 clamped (None where it is off)."""
+
+    terms: Terms
+    clamped: torch.Tensor | None
+
+
+class StepLog(NamedTuple):
+    """What a step was made of: the last critic update's terms, the generator's, and gradient norms; all detached."""
+
+    critic: Terms
+    generator: Terms
+    critic_norm: torch.Tensor
+    generator_norm: torch.Tensor
+    clamped: torch.Tensor | None
+
+    def values(self) -> dict[str, float]:
+        """All of it as numbers by name, with the critic's estimate of the Wasserstein-1 distance."""
+        values = {**self.critic, **self.generator, "critic_norm": self.critic_norm,
+                  "generator_norm": self.generator_norm, "wasserstein": -self.critic["critic_score"]}
+        if self.clamped is not None:
+            values["clamped"] = self.clamped
+        return {name: float(value) for name, value in values.items()}
+
+
+class WholeBatch(NamedTuple):
+    """A generator step's batch over all ranks, where samples are compared with one another; with gradients."""
+
+    fake: torch.Tensor
+    """Generated frames [B, T, D], standardised."""
+
+    raw: torch.Tensor
+    """The same in the upstream's own units."""
+
+    labels: torch.Tensor
+    """[B] class indices, 0, 1, ..., C - 1, 0, 1, ..."""
 
 
 class Trainer:
-    """One distillation into the folder `out`: generator.safetensors, checkpoint.pt, log.log, TensorBoard, metrics.json."""
+    """One distillation into the folder `out`: generator.safetensors, checkpoint.pt, log.log, TensorBoard, metrics.json.
 
-    head_steps = 600  # of the quick heads that an evaluation trains
+    `generator` and `critic` are trained, `average` is the exponential average of the generator's weights.
+    """
 
-    def __init__(self, config, data, out, header, pool=None, device="cpu"):
-        """config: DistillConfig; data: TrainingData; pool: experts.Pool where config.needs_pool; header: the generator
-        file's labels, features and corpus blocks."""
-        if config.needs_pool and pool is None:
-            raise UserError("this configuration needs a pool of experts (softmax matching, or a teacher). "
-                            "Run `s3prl-dd experts` first, or set teacher: false and these weights to 0.")
-        self.config, self.data, self.pool, self.out, self.device = config, data.to(device), pool, Path(out), torch.device(device)
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        network = config.network
-        network.classes, network.dim, network.frames = len(data.class_counts), data.mean.numel(), data.frames
-        if config.needs_pool and pool.heads.get("projector.weight").shape[2] != network.dim:
-            raise UserError(f"the pool's heads take {pool.heads.get('projector.weight').shape[2]} dimensions, these features have "
-                            f"{network.dim}. Run `s3prl-dd experts` on the same features.")
-        share = network.classes * self.world
-        if config.batch < 2 * share:
-            raise UserError(f"batch {config.batch}: too small for two samples of each of {network.classes} classes on each of "
-                            f"{self.world} rank(s). Set it to {2 * share} or more.")
-        config.batch -= config.batch % share  # as many of each class on each rank
-        if min(data.class_counts) < 1:
-            raise UserError(f"a class has no training example (counts {data.class_counts}). Prepare the corpus again.")
-        torch.manual_seed(config.seed)  # torch's layers draw their initial weights from the global stream only
-        self.generator = build_generator(network).to(self.device)
-        self.critic = Critic(network).to(self.device)
-        self.average = copy.deepcopy(self.generator).requires_grad_(False)  # exponential average of the weights
-        betas = tuple(config.betas)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.generator_lr, betas)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.critic_lr, betas)
-        self.G, self.D = (torch.compile(self.generator), torch.compile(self.critic)) if config.compile else (
-            self.generator, self.critic)
+    head_steps = 600
+    """Steps of the quick heads that an evaluation trains."""
+
+    def __init__(self, config: DistillConfig, data: TrainingData, out: str | Path, parts: Parts,
+                 pool: Pool | None = None, device: str | torch.device = "cpu") -> None:
+        """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
+        self.rank, self.world = self.ranks = joined_ranks()
+        self.out, self.device, self.parts = Path(out), torch.device(device), parts
+        self.network = config.network.sized(len(data.class_counts), data.dim)
+        self.pool = _fitting_pool(config, pool, data.dim)
+        batch = balanced_size(config.batch, self.network.classes, self.world)
+        self.config = dataclasses.replace(config, batch=batch)
+        _check_data(data, self.network)
+        check_size(self.network)
+        self.data = data.to(self.device)
+        self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
+        self._make_networks()
+        self._measure_real()
+        self.step, self.best = 0, Best()
+        self.history: list[Evaluation] = []
+
+    def _make_networks(self) -> None:
+        """Networks and optimisers; initial weights by the configuration's seed, the global stream stays as it was."""
+        config = self.config
+        with _layers_seeded(config.seed):
+            self.generator = build_generator(self.network).to(self.device)
+            self.critic = Critic(self.network).to(self.device)
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.generator_lr, config.betas)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.critic_lr, config.betas)
+
+    def _measure_real(self) -> None:
+        """What the losses take of the real data and the pool, on the device."""
+        data = self.data
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
-        self.labels = torch.arange(config.batch // self.world, device=self.device) % network.classes  # [B] of this rank
-        self.drawn_labels = self.labels.cpu().repeat(self.world)  # of all ranks, where real utterances are drawn
-        self._prepare_means()
-        self.header = {
-            **header, "network": asdict(network), "class_counts": data.class_counts, "lengths": data.length_percentiles()}
-        self.step, self.best, self.history = 0, {"dev_uar": -1.0, "step": 0}, []
-
-    def _prepare_means(self):
-        """Utterance means in units of their own spread, and what the pool's heads make of them."""
-        means = self.data.means.to(self.device)  # [N, D], raw
-        self.center, self.spread = means.mean(dim=0), means.std(dim=0).clamp(min=1e-6)
-        self.real_means = (means - self.center) / self.spread
-        self.real_labels = self.data.labels.to(self.device)
-        self.teacher = None
-        if self.config.needs_pool:
+        means = data.means.to(self.device)  # [N, D]
+        self.mean_scale = Scale.of(means)
+        self.real_means, self.real_labels = self.mean_scale.units(means), data.labels.to(self.device)
+        self.teacher: Teacher | None = None
+        if self.pool is not None:
             self.pool.heads.to(self.device).requires_grad_(False)
             if self.config.teacher:
-                self.teacher = tuple(tensor.detach() for tensor in self.pool.teacher().linear())
+                self.teacher = Teacher(*(tensor.detach() for tensor in self.pool.teacher().linear()))
 
     # one update
 
-    def share(self, tensor):
-        """This rank's part of a global batch. The global batch is laid out rank by rank."""
-        size = len(tensor) // self.world
-        return tensor[self.rank * size:(self.rank + 1) * size].to(self.device, non_blocking=True)
-
-    def noise(self, *key):
-        return self.share(torch.randn(self.config.batch, self.config.network.noise, generator=keyed(self.config.seed, *key)))
-
-    def real(self, *key):
-        """This rank's real frames [B, T, D] of self.labels."""
-        indices, starts = self.data.draw(self.drawn_labels, self.config.seed, *key)
-        return self.data.frames_of(*(part.chunk(self.world)[self.rank] for part in (indices, starts)))
-
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
+        """Where the networks' passes take the configured precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def critic_terms(self, *key):
-        """Eq. 1 and 4 on a new batch."""
-        weight = self.config.weight
-        real = self.real("critic-real", *key)
+    def critic_terms(self, *key: object) -> Terms:
+        """Eq. 1 and 4 on a new batch, this rank's share of it."""
+        lambdas, labels = self.config.lambdas, self.batches.labels
+        real = self.batches.real("critic-real", *key)
         with torch.no_grad(), self.autocast():
-            fake = self.G(self.noise("critic-noise", *key), self.labels).float()
+            fake = self.generator(self.batches.noise("critic-noise", *key), labels).float()
         with self.autocast():
-            on_real, on_fake = self.D(real), self.D(fake)
+            on_real, on_fake = self.critic(real), self.critic(fake)
         terms = {"critic_score": losses.critic_score(on_real.score.float(), on_fake.score.float())}
-        if weight("gradient_penalty"):
-            mix = self.share(torch.rand(self.config.batch, generator=keyed(self.config.seed, "mix", *key)))
-            terms["gradient_penalty"] = losses.gradient_penalty(lambda x: self.critic(x).score, real, fake, mix)
-        if weight("critic_class"):
-            terms["critic_class"] = F.cross_entropy(on_real.logits.float(), self.labels)
-        if weight("critic_class_fake"):
-            terms["critic_class_fake"] = F.cross_entropy(on_fake.logits.float(), self.labels)
+        if lambdas.gradient_penalty:
+            mix = self.batches.mix("mix", *key)
+            terms["gradient_penalty"] = losses.gradient_penalty(self._score, real, fake, mix)
+        if lambdas.critic_class:
+            terms["critic_class"] = F.cross_entropy(on_real.logits.float(), labels)
+        if lambdas.critic_class_fake:
+            terms["critic_class_fake"] = F.cross_entropy(on_fake.logits.float(), labels)
         return terms
 
-    def generator_terms(self, step):
+    def _score(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.critic(frames).score
+
+    def generator_terms(self, step: int) -> GeneratorTerms:
         """Eq. 5 and 8 and what lies beyond, on a new batch; each term is computed only if its weight is not 0."""
-        config, weight, labels = self.config, self.config.weight, self.labels
-        warm = step <= config.warm_steps
-        real = self.real("real", step)
-        noise = self.noise("noise", step)
+        lambdas, labels = self.config.lambdas, self.batches.labels
+        real, noise = self.batches.real("real", step), self.batches.noise("noise", step)
         with self.autocast():
-            fake = self.G(noise, labels)
-            on_fake = self.D(fake)
+            fake = self.generator(noise, labels)
+            on_fake = self.critic(fake)
         fake = fake.float()
         terms = {"generator_score": losses.generator_score(on_fake.score.float())}
-        if weight("feature_matching"):
-            with torch.no_grad(), self.autocast():
-                on_real = self.D(real)
-            by_class = labels if config.feature_matching == "class" else None
-            terms["feature_matching"] = losses.feature_matching(
-                [m.float() for m in on_real.maps], [m.float() for m in on_fake.maps], by_class,
-                (lambda means: all_reduce(means) / self.world) if self.world > 1 else None)
-        if weight("generator_class"):
+        if lambdas.feature_matching:
+            terms["feature_matching"] = self._feature_matching(real, on_fake)
+        if lambdas.generator_class:
             terms["generator_class"] = F.cross_entropy(on_fake.logits.float(), labels)
-        if warm:
-            return terms
-        if any(map(weight, ("softmax_matching", "diversity", "mmd"))):
-            # these compare samples, so every rank sees the whole batch; their gradients add up in all_gather's backward
-            all_fake, all_labels = gather(fake, self.world), labels.repeat(self.world)
-            raw = all_fake * self.std + self.mean  # [B, T, D]
-            units = (raw.mean(dim=1) - self.center) / self.spread  # [B, D]
-        if weight("softmax_matching"):
-            heads = self.pool.draw(config.softmax_heads, keyed(config.seed, "heads", step))
-            real_raw = gather(real, self.world) * self.std + self.mean
-            with torch.no_grad():
-                real_logits = heads(real_raw)
-            fake_logits = heads(raw)
-            if config.softmax_pairing == "assignment":
-                order = losses.assign_within_class(
-                    *(side.log_softmax(dim=-1).transpose(0, 1).flatten(1) for side in (real_logits, fake_logits)), all_labels)
-                real_logits = real_logits[:, order]
-            terms["softmax_matching"] = losses.softmax_matching(
-                real_logits, fake_logits, config.softmax_reduction, all_labels, config.temperature)
-        if weight("diversity"):
-            partner = torch.arange(len(all_labels), device=self.device).roll(-config.network.classes)  # same class, next sample
-            of = all_fake if config.diversity_of == "frames" else all_fake.mean(dim=1)
-            all_noise = gather(noise, self.world)
-            ratio = losses.diversity_ratio(of, of[partner], all_noise, all_noise[partner])
-            terms["diversity"] = -ratio.clamp(max=config.tau).mean()
-            self.clamped = (ratio > config.tau).float().mean()
-        if weight("mmd"):
-            terms["mmd"] = torch.stack([
-                losses.maximum_mean_discrepancy(self.real_means[self.real_labels == label], units[all_labels == label])
-                for label in range(config.network.classes)]).mean()
-        return terms
+        if not (lambdas.softmax_matching or lambdas.diversity or lambdas.mmd):
+            return GeneratorTerms(terms, None)
+        whole = self._whole_batch(fake)
+        clamped = None
+        if lambdas.softmax_matching:
+            terms["softmax_matching"] = self._softmax_matching(whole, gather(real, self.world), step)
+        if lambdas.diversity:
+            terms["diversity"], clamped = self._diversity(whole, gather(noise, self.world))
+        if lambdas.mmd:
+            terms["mmd"] = self._mmd(whole)
+        return GeneratorTerms(terms, clamped)
 
-    def update(self, network, optimizer, terms, step):
-        """Weighted sum, check, backward, average over ranks, step. Returns the gradient norm."""
+    def _feature_matching(self, real: torch.Tensor, on_fake: CriticOutput) -> torch.Tensor:
+        """Eq. 3. real: [B, T, D], standardised."""
+        with torch.no_grad(), self.autocast():
+            on_real = self.critic(real)
+        real_maps, fake_maps = ([maps.float() for maps in output.maps] for output in (on_real, on_fake))
+        by_class = self.batches.labels if self.config.feature_matching == "class" else None
+        return losses.feature_matching(real_maps, fake_maps, by_class, self._over_ranks)
+
+    def _over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        return mean_over_ranks(tensor, self.world)
+
+    def _whole_batch(self, fake: torch.Tensor) -> WholeBatch:
+        """Every rank's samples; their gradients add up in gather's backward."""
+        all_fake = gather(fake, self.world)
+        return WholeBatch(all_fake, all_fake * self.std + self.mean, self.batches.labels.repeat(self.world))
+
+    def _softmax_matching(self, whole: WholeBatch, real: torch.Tensor, step: int) -> torch.Tensor:
+        """Eq. 6 with heads drawn for this step. real: [B, T, D], standardised, of the same labels."""
+        assert self.pool is not None
+        heads = self.pool.draw(self.config.softmax_heads, keyed(self.config.seed, "heads", step))
+        with torch.no_grad():
+            real_logits = heads(real * self.std + self.mean)  # [M, B, C]
+        fake_logits = heads(whole.raw)
+        if self.config.softmax_pairing == "assignment":
+            order = losses.assign_within_class(_log_softmax(real_logits), _log_softmax(fake_logits), whole.labels)
+            real_logits = real_logits[:, order]
+        return losses.softmax_matching(real_logits, fake_logits)
+
+    def _diversity(self, whole: WholeBatch, noise: torch.Tensor) -> Diversity:
+        """Eq. 7: each sample with the next one of its class. noise: [B, Z]"""
+        partner = torch.arange(len(whole.labels), device=self.device).roll(-self.network.classes)
+        return losses.diversity(whole.fake, whole.fake[partner], noise, noise[partner], self.config.tau)
+
+    def _mmd(self, whole: WholeBatch) -> torch.Tensor:
+        """Beyond the paper: maximum mean discrepancy of utterance means, mean over the classes."""
+        means = self.mean_scale.units(whole.raw.mean(dim=1))  # [B, D]
+        return torch.stack([
+            losses.maximum_mean_discrepancy(self.real_means[self.real_labels == label], means[whole.labels == label])
+            for label in range(self.network.classes)]).mean()
+
+    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, terms: Terms, step: int) -> torch.Tensor:
+        """One step of `network` on the weighted sum of its terms; returns the gradient's norm.
+
+        UserError for a term or a gradient that is not finite, before it spoils the weights and the next checkpoint.
+        """
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise UserError(f"{self.out}: {name} is {value.item()} at step {step}. The last good state is kept in "
-                                "checkpoint.pt and generator.safetensors; lower the learning rate or this term's weight.")
-        total = sum(self.config.lambdas.get(name, 1.0) * value for name, value in terms.items())
+                                "checkpoint.pt; lower the learning rate or this term's weight.")
+        total = losses.weighted_sum(terms, self.config.weights)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-        if not torch.isfinite(norm):  # a step would spoil the weights, and the next checkpoint
+        if not torch.isfinite(norm):
             which = "critic" if network is self.critic else "generator"
-            raise UserError(f"{self.out}: the gradient of the {which} is {norm.item()} at step {step}, every term is finite ("
-                            + ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-                            + "). The last good state is kept; lower the learning rate.")
+            told = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+            raise UserError(f"{self.out}: the gradient of the {which} is {norm.item()} at step {step}, every term is "
+                            f"finite ({told}). The last good state is kept; lower the learning rate.")
         optimizer.step()
         return norm
 
-    def rate(self, step):
-        """Factor of both learning rates at a step, in [0, 1]."""
-        done = (step - 1) / self.config.steps
-        return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.config.schedule]
-
-    def train_step(self):
-        """Critic steps, then a generator step. Returns every term by name, and gradient norms."""
-        config, step = self.config, self.step + 1
-        for optimizer, base in ((self.generator_optimizer, config.generator_lr), (self.critic_optimizer, config.critic_lr)):
-            for group in optimizer.param_groups:
-                group["lr"] = base * self.rate(step)
+    def train_step(self) -> StepLog:
+        """Critic steps, a generator step, and the average of its weights."""
+        step = self.step + 1
         self.generator.train()
         self.critic.requires_grad_(True)
-        for number in range(config.critic_steps):
-            terms = self.critic_terms(step, number)
-            critic_norm = self.update(self.critic, self.critic_optimizer, terms, step)
+        for number in range(self.config.critic_steps):
+            critic_terms = self.critic_terms(step, number)
+            critic_norm = self.update(self.critic, self.critic_optimizer, critic_terms, step)
         self.critic.requires_grad_(False)
-        generator_terms = self.generator_terms(step)
+        generator_terms, clamped = self.generator_terms(step)
         norm = self.update(self.generator, self.generator_optimizer, generator_terms, step)
-        with torch.no_grad():
-            decay = min(config.ema, step / (step + 10))
-            for mean, value in zip(self.average.state_dict().values(), self.generator.state_dict().values()):
-                mean.lerp_(value, 1 - decay)
+        update_average(self.average, self.generator, decay=min(self.config.ema, step / (step + 10)))
         self.step = step
-        values = {**terms, **generator_terms, "critic_norm": critic_norm, "generator_norm": norm,
-                  "wasserstein": -terms["critic_score"]}
-        return {name: value.detach() for name, value in values.items()}
+        return StepLog(_detached(critic_terms), _detached(generator_terms), critic_norm, norm, clamped)
 
     # the whole run
 
-    def train(self, progress=True):
-        """Train to the end, from the last checkpoint in `out` where there is one. Returns the best Generator on dev."""
-        config, lead = self.config, self.rank == 0
+    def train(self, progress: bool = True) -> Generator | None:
+        """Train to the end, from the last checkpoint in `out` where there is one.
+
+        Returns the best Generator on dev; None on other ranks than the first.
+        """
         self.load()
-        if lead:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.board = SummaryWriter(self.out, purge_step=self.step + 1)
-            self.log_file = open(self.out / "log.log", "a", encoding="utf-8")
-        with tqdm(total=config.steps, initial=self.step, desc="distil", unit="step", disable=not (lead and progress)) as bar:
-            while self.step < config.steps and not self.stopped:
-                terms = self.train_step()
-                if lead and self.step % config.log_every == 0:
-                    self.log_terms(terms, bar)
-                last = self.step == config.steps
-                if self.step % config.eval_every == 0 or last:
-                    if lead:
-                        self.evaluate()
-                    self.tell_ranks()
-                if self.step % config.save_every == 0 or self.step % config.eval_every == 0 or last:
-                    self.save()
-                if self.world > 1:
-                    dist.barrier()
+        lead, steps = self.rank == 0, self.config.steps
+        bar = tqdm(total=steps, initial=self.step, desc="distil", unit="step", disable=not (lead and progress))
+        with RunLog(self.out, self.step + 1) if lead else contextlib.nullcontext() as log, bar:
+            while self.step < steps:
+                taken = self.train_step()
+                if log is not None:
+                    self._after_step(taken, log, bar)
+                wait_for_all(self.world)
                 bar.update()
-        if lead:
-            self.board.close()
-            self.log_file.close()
         return Generator.load(self.out / "generator.safetensors") if lead else None
 
-    @property
-    def stopped(self):
-        waited = sum(entry["step"] > self.best["step"] for entry in self.history)
-        return self.config.patience > 0 and waited >= self.config.patience
+    def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
+        """What the first rank does for all: tell, measure, save."""
+        config, last = self.config, self.step == self.config.steps
+        if self.step % config.log_every == 0:
+            self._tell(taken, log, bar)
+        measured = self.step % config.eval_every == 0 or last
+        if measured:
+            self.evaluate(log)
+        if measured or self.step % config.save_every == 0:
+            self.save()
 
-    def tell_ranks(self):
-        """Every rank learns what rank 0 measured, so that all stop at the same step."""
-        if self.world > 1:
-            told = [self.best, self.history]
-            dist.broadcast_object_list(told, src=0, device=self.device if self.device.type == "cuda" else None)
-            self.best, self.history = told
+    def _tell(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
+        values = taken.values()
+        log.scalars({f"distil/{name}": value for name, value in values.items()}, self.step)
+        log.line(f"step {self.step}: " + " ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        bar.set_postfix(W=f"{values['wasserstein']:.2f}", dev=f"{self.best.dev_uar:.3f}")
 
-    def log_terms(self, terms, bar=None):
-        values = {name: float(value) for name, value in terms.items()}
-        if hasattr(self, "clamped"):
-            values["clamped"] = float(self.clamped)
-        for name, value in values.items():
-            self.board.add_scalar(f"distil/{name}", value, self.step)
-        self.write(f"step {self.step}: " + " ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        if bar is not None:
-            bar.set_postfix(W=f"{values['wasserstein']:.2f}", dev=f"{self.best['dev_uar']:.3f}")
-
-    def write(self, line):
-        self.log_file.write(line + "\n")
-        self.log_file.flush()
-
-    def current(self):
-        """The averaged generator as a Generator with its header."""
+    def current(self) -> Generator:
+        """The averaged generator as a generator file in memory."""
         network = copy.deepcopy(self.average if self.config.ema else self.generator)
-        header = {**self.header, "training": {**asdict(self.config), "step": self.step}, "metrics": dict(self.best)}
-        placeholder = torch.zeros(network.config.classes, self.mean.numel())
-        generator = Generator(network, self.mean.clone(), self.std.clone(), placeholder, header, self.teacher).to(self.device)
-        drawn = generator.sample(STATISTICS_SAMPLES, seed=self.config.seed + 2_000_000)
-        means, labels = drawn.features.mean(dim=1), drawn.labels  # [C * n, D]
-        generator.class_means = losses.class_means(means, labels)
-        if self.config.calibrate:
-            generator.calibration = fit_calibration(self.data.means.to(self.device), self.real_labels, means, labels)
-            generator.class_means = generator.calibration[2].clone()  # the real ones: what calibration leads to
-        return generator
+        header = self.parts.header(self.network, self.data, self.config, step=self.step)
+        unknown = torch.zeros(self.network.classes, self.network.dim)
+        draft = Generator(network, self.mean.clone(), self.std.clone(), unknown, header, self.teacher).to(self.device)
+        class_means, calibration = self._statistics(draft)
+        return Generator(network, draft.mean, draft.std, class_means, header, self.teacher, calibration)
 
-    def evaluate(self):
-        """Quick SER heads on fresh samples, UAR on real dev speech; keeps the generator if it is the best so far."""
-        config = self.config
-        generator = self.current()
-        samples = generator.sample("balanced", seed=config.seed + 1_000_000, epoch=self.step)
-        means, labels = samples.features.mean(dim=1).cpu(), samples.labels.cpu()
-        soft = samples.soft_labels.cpu() if config.eval_soft else None
-        scale = self.data.means.std(dim=0).mean()
-        kept = train_heads(means / scale, labels, range(config.eval_heads), steps=self.head_steps, lr=3e-3, soft_labels=soft,
-                           snapshots=[self.head_steps * part // 6 for part in (3, 4, 5)], classes=config.network.classes)
-        dev_means, dev_labels = self.data.dev
-        scores = [score for _, heads in kept for score in score_heads(heads, dev_means / scale, dev_labels)]
-        score = sum(scores) / len(scores)  # over heads and their last snapshots: dev sets are small
-        within = {"real": within_class_distance(self.data.means, self.data.labels),
-                  "generated": within_class_distance(means, labels)}
-        entry = {"step": self.step, "dev_uar": score, "distance_real": within["real"], "distance_generated": within["generated"]}
+    def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
+        """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
+        drawn = draft.sample(STATISTICS_SAMPLES, seed=self.config.seed + STATISTICS_SEED, center=False)
+        means, labels = drawn.features.mean(dim=1), drawn.labels  # [C * n, D]
+        if not self.config.calibrate:
+            return losses.class_means(means, labels), None
+        calibration = fit_calibration(self.data.means.to(self.device), self.real_labels, means, labels)
+        return calibration.real.clone(), calibration
+
+    def evaluate(self, log: RunLog) -> None:
+        """Measure the generator on dev, and keep it if it is the best so far."""
+        generator, real = self.current(), (self.data.means, self.data.labels)
+        drawn = generator.sample("balanced", seed=self.config.seed + EVALUATION_SEED, epoch=self.step, center=False)
+        samples = drawn.features.mean(dim=1).cpu(), drawn.labels.cpu()
+        distances = within_class_distance(*real), within_class_distance(*samples)
+        entry = Evaluation(self.step, self._dev_uar(samples), *distances)
         self.history.append(entry)
-        self.write("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry.items()))
-        self.board.add_scalar("dev/uar", score, self.step)
-        self.board.add_scalars("dev/within_class_distance", within, self.step)
-        self.board.add_figure("dev/projection", project(self.data.means, self.data.labels, means, labels,
-                                                        self.header["labels"]), self.step)
-        if score > self.best["dev_uar"]:
-            self.best = {"dev_uar": score, "step": self.step}
-            generator.header["metrics"] = {**entry, "measured": "quick heads on samples, UAR on real dev speech"}
-            generator.save(self.out / "generator.safetensors", half=config.half_file)
-            self.write(f"new best on dev at step {self.step}: {score:.4f}")
-        write_json(self.out / "metrics.json", {"best": self.best, "history": self.history})
+        log.line("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry._asdict().items()))
+        log.scalars({"dev/uar": entry.dev_uar}, self.step)
+        within = {"real": entry.distance_real, "generated": entry.distance_generated}
+        log.together("dev/within_class_distance", within, self.step)
+        log.figure("dev/projection", project(real, samples, self.parts.labels), self.step)
+        if entry.dev_uar > self.best.dev_uar:
+            self.best = Best(entry.dev_uar, self.step)
+            self._keep(generator, entry)
+            log.line(f"new best on dev at step {self.step}: {entry.dev_uar:.4f}")
+        history = [item._asdict() for item in self.history]
+        write_json(self.out / "metrics.json", {"best": self.best._asdict(), "history": history})
+
+    def _dev_uar(self, samples: tuple[torch.Tensor, torch.Tensor]) -> float:
+        assert self.data.dev is not None
+        scale = self.data.means.std(dim=0).mean()
+        heads, classes = self.config.eval_heads, self.network.classes
+        return quick_uar(samples, self.data.dev, scale, heads, self.head_steps, classes)
+
+    def _keep(self, generator: Generator, entry: Evaluation) -> None:
+        metrics = {**entry._asdict(), "measured": "quick heads on samples, UAR on real dev speech"}
+        generator.header = dataclasses.replace(generator.header, metrics=metrics)
+        generator.save(self.out / "generator.safetensors", half=self.config.half_file)
 
     # checkpoints
 
-    def save(self):
-        if self.rank:
-            return
-        state = {"step": self.step, "best": self.best, "history": self.history, "identity": self.identity(),
-                 "generator": self.generator.state_dict(), "critic": self.critic.state_dict(),
-                 "average": self.average.state_dict(), "generator_optimizer": self.generator_optimizer.state_dict(),
-                 "critic_optimizer": self.critic_optimizer.state_dict()}
-        buffer = io.BytesIO()  # torch.save hides the operating system's error (a full disk) when it writes to a file itself
-        torch.save(state, buffer)
-        with atomic_path(self.out / "checkpoint.pt") as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+    def identity(self) -> str:
+        """What must be equal to resume."""
+        return identity(self.config, self.network, self.parts, self.data, self.pool)
 
-    def load(self):
+    def save(self) -> None:
+        """Write checkpoint.pt."""
+        state = {"step": self.step, "best": self.best._asdict(), "history": [entry._asdict() for entry in self.history],
+                 "identity": self.identity()}
+        state |= {name: getattr(self, name).state_dict() for name in MODULES}
+        save_checkpoint(self.out / "checkpoint.pt", state)
+
+    def load(self) -> None:
+        """Go on from checkpoint.pt, where there is one; UserError where it is damaged or of another run."""
         path = self.out / "checkpoint.pt"
         if not path.is_file():
             return
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise UserError(f"{path}: not a whole checkpoint ({error}). Delete it to start anew.") from None
-        if state["identity"] != self.identity():
-            raise UserError(f"{path}: belongs to another configuration or other data. Use another --out, or delete it.")
-        for name in ("generator", "critic", "average", "generator_optimizer", "critic_optimizer"):
+        state = load_checkpoint(path, self.device, {"step", "best", "history", "identity", *MODULES})
+        check_identity(path, state["identity"], self.identity())
+        for name in MODULES:
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.best, self.history = state["step"], state["best"], state["history"]
-
-    def identity(self):
-        """What must be equal to resume: configuration, data and pool."""
-        config = {**asdict(self.config), "steps": None, "patience": None}
-        numbers = [*self.data.labels.tolist(), *(self.pool.dev_uar if self.config.needs_pool else ())]
-        for utterance in self.data.utterances:  # exact on any machine, unlike sums
-            numbers += [len(utterance), utterance[0, 0].item()]
-        return json.dumps([config, self.header["corpus"], self.header["features"], text_digest(map(repr, numbers))], sort_keys=True)
+        self.step, self.best = state["step"], Best(**state["best"])
+        self.history = [Evaluation(**entry) for entry in state["history"]]
 
 
-def gather(tensor, world):
-    """The tensors of all ranks behind one another, with gradients. [B, ...] -> [world * B, ...]"""
-    return torch.cat(all_gather(tensor.contiguous())) if world > 1 else tensor
+def _fitting_pool(config: DistillConfig, pool: Pool | None, dim: int) -> Pool | None:
+    """The pool where the configuration needs one; UserError where it is not there, or of other features."""
+    if not config.needs_pool:
+        return None
+    if pool is None:
+        raise UserError("this configuration needs a pool of heads (softmax matching, or a teacher). "
+                        "Run `s3prl-dd pool` first, or set teacher: false and these weights to 0.")
+    if pool.heads.dim != dim:
+        raise UserError(f"the pool's heads take {pool.heads.dim} dimensions, these features have {dim}. "
+                        "Run `s3prl-dd pool` on the same features.")
+    return pool
 
 
-def average_gradients(network, world):
-    """Mean of the ranks' gradients. (DDP does not take the critic's double backward.)"""
-    if world == 1:
-        return
-    for parameter in network.parameters():
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= world
+def _check_data(data: TrainingData, network: Network) -> None:
+    if min(data.class_counts) < 1:
+        raise UserError(f"a class has no training example (counts {data.class_counts}). Prepare the corpus again.")
+    if data.dev is None or not len(data.dev[1]):
+        raise UserError("there are no dev utterances, and the generator is chosen on dev. Prepare the corpus again.")
+    if data.frames != network.frames:
+        raise UserError(f"the data are in {data.frames} frames a sample, network.frames is {network.frames}. "
+                        "Build them with the configuration's frames.")
 
 
-def within_class_distance(means, labels):
-    """Mean pairwise distance of utterance means [N, D] within their class: diversity, real beside generated."""
-    return torch.cat([torch.pdist(means[labels == label]) for label in labels.unique()]).mean().item()
+@contextlib.contextmanager
+def _layers_seeded(seed: int) -> Iterator[None]:
+    """torch's layers draw their initial weights from the global stream alone: seeded here, restored behind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
-def project(real, real_labels, fake, fake_labels, names):
-    """A matplotlib figure: real and generated utterance means on the first two linear discriminants of the real ones."""
-    from matplotlib.figure import Figure
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Exponential average of weights and running statistics: average = decay * average + (1 - decay) * network."""
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            mean.lerp_(value, 1 - decay)
 
-    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=min(2, len(names) - 1))
-    lda.fit(real.numpy(), real_labels.numpy())
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axis, title, points, labels in ((axes[0], "real", real, real_labels), (axes[1], "generated", fake, fake_labels)):
-        flat = lda.transform(points.numpy())
-        flat = flat if flat.shape[1] == 2 else flat.repeat(2, axis=1)
-        for name, label in names.items():
-            here = (labels == label).numpy()
-            axis.scatter(flat[here, 0], flat[here, 1], s=6, alpha=0.6, label=name)
-        axis.set(title=f"{title} utterance means", xlabel="discriminant 1", ylabel="discriminant 2")
-    axes[0].legend(frameon=False)
-    return figure
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    """The heads' outputs [M, B, C] as coordinates of each sample [B, M * C]."""
+    return logits.log_softmax(dim=-1).transpose(0, 1).flatten(1)
+
+
+def _detached(terms: Terms) -> Terms:
+    return {name: value.detach() for name, value in terms.items()}

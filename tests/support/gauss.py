@@ -12,19 +12,20 @@ import torch
 
 from s3prl_dd.config import build, merge
 from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
-from s3prl_dd.distill.config import DistillConfig
-from s3prl_dd.distill.data import TrainingData
-from s3prl_dd.distill.trainer import Trainer
+from s3prl_dd.distill import DistillConfig, Parts, Trainer, TrainingData
+from s3prl_dd.distill.distributed import end_group, start_group
 from s3prl_dd.features.store import FeatureStore, StoreWriter
+from s3prl_dd.generator import CorpusInfo, Provenance
 from s3prl_dd.pool.pool import train_pool
 from s3prl_dd.rng import keyed
 
 ROOT = Path(__file__).parent.parent.parent
 DIM, LABELS = 10, {"neu": 0, "ang": 1, "sad": 2}
-FEATURES = {"upstream": "made", "upstream_ckpt_digest": None, "selection": "hidden_states", "layer": None, "normalize": False,
-            "layer_weights": [0.25, 0.75], "dim": DIM, "rate": 320}
-CORPUS = {"name": "gauss", "synthetic": True, "fold": "fold1", "train_speakers": ["s1", "s2"], "test_speakers": ["s0"],
-          "test_digest": "0"}
+FEATURES = Provenance(upstream="made", upstream_ckpt_digest=None, selection="hidden_states", layer=None, normalize=False,
+                      layer_weights=[0.25, 0.75], dim=DIM, rate=320)
+CORPUS = CorpusInfo(name="gauss", synthetic=True, fold="fold1", train_speakers=["s1", "s2"], test_speakers=["s0"],
+                    test_digest="0")
+PARTS = Parts(LABELS, FEATURES, CORPUS)
 ALL_TERMS = {"gradient_penalty": 10, "critic_class": 1, "critic_class_fake": 0.5, "feature_matching": 1, "generator_class": 1,
              "softmax_matching": 1, "diversity": 0.3, "mmd": 1}
 
@@ -64,8 +65,7 @@ class TinyTrainer(Trainer):
 
 def tiny_trainer(out, data=None, pool=None, **changes):
     data = data or tiny_data()
-    return TinyTrainer(tiny_config(**changes), data, out, {"labels": LABELS, "features": FEATURES, "corpus": CORPUS},
-                   pool or tiny_pool(data))
+    return TinyTrainer(tiny_config(**changes), data, out, PARTS, pool or tiny_pool(data))
 
 
 def train_tiny(out, changes):

@@ -1,0 +1,75 @@
+"""Selection on dev: what a generator's samples are worth to a head that real speech measures."""
+
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from ..pool.pool import Points, score_heads, train_heads
+
+HEAD_LR = 3e-3
+"""Adam's learning rate of the quick heads."""
+
+MEASURED_AT = (3, 4, 5, 6)
+"""Sixths of the quick heads' training after which they are scored: dev sets are small, so scores are averaged."""
+
+
+class Evaluation(NamedTuple):
+    """A generator measured at a step."""
+
+    step: int
+
+    dev_uar: float
+    """UAR in [0, 1] on real dev speech, of quick heads that were trained on samples."""
+
+    distance_real: float
+    """Within-class distance of the real training set's utterance means."""
+
+    distance_generated: float
+    """The same of the samples: less says that they are less diverse."""
+
+
+class Best(NamedTuple):
+    """The best generator on dev so far."""
+
+    dev_uar: float = -1.0
+    step: int = 0
+
+
+def quick_uar(samples: Points, dev: Points, scale: torch.Tensor, heads: int, steps: int, classes: int) -> float:
+    """Mean UAR in [0, 1] on real dev speech of SUPERB heads trained on samples, over `heads` seeds and four steps each.
+
+    samples, dev: utterance means [n, D], [N', D] and class indices; scale: their unit, a scalar
+    """
+    means, labels = samples
+    dev_means, dev_labels = dev
+    snapshots = [steps * part // 6 for part in MEASURED_AT]
+    kept = train_heads(means / scale, labels, range(heads), steps, lr=HEAD_LR, snapshots=snapshots, classes=classes)
+    scores = [score for snapshot in kept for score in score_heads(snapshot.heads, dev_means / scale, dev_labels)]
+    return sum(scores) / len(scores)
+
+
+def within_class_distance(means: torch.Tensor, labels: torch.Tensor) -> float:
+    """Mean pairwise distance of utterance means [N, D] within their class: diversity, real beside generated."""
+    return torch.cat([torch.pdist(means[labels == label]) for label in labels.unique()]).mean().item()
+
+
+def project(real: Points, generated: Points, names: dict[str, int]) -> Figure:
+    """A picture: real and generated utterance means on the first two linear discriminants of the real ones.
+
+    names: class name -> index
+    """
+    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=min(2, len(names) - 1))
+    lda.fit(real[0].numpy(), real[1].numpy())
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, title, (points, labels) in zip(axes, ("real", "generated"), (real, generated), strict=True):
+        flat = lda.transform(points.numpy())
+        flat = flat if flat.shape[1] == 2 else flat.repeat(2, axis=1)
+        for name, label in names.items():
+            here = (labels == label).numpy()
+            axis.scatter(flat[here, 0], flat[here, 1], s=6, alpha=0.6, label=name)
+        axis.set(title=f"{title} utterance means", xlabel="discriminant 1", ylabel="discriminant 2")
+    axes[0].legend(frameon=False)
+    return figure
