@@ -18,12 +18,12 @@ class States(NamedTuple):
     """What an upstream gives for one utterance.
 
     name: of the output, for example hidden_states. tensors: its states, [T, D] each, on the CPU (one where one layer is
-    asked for). count: how many states the output had; None where it was a single tensor and no list.
+    asked for). number: how many states the output had; None where it was a single tensor and no list.
     """
 
     name: str
     tensors: list[torch.Tensor]
-    count: int | None
+    number: int | None
 
     @property
     def nbytes(self) -> int:
@@ -71,14 +71,14 @@ class FrozenUpstream(nn.Module):
     def _placeholder_states(self, like: torch.Tensor) -> States:
         """The first frames of a run on zeros, as many as a placeholder has. like: a tensor of the wavs' device."""
         if self.placeholder is None:
-            name, states, count = self._run(like.new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
+            name, states, number = self._run(like.new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
             frames = max(1, round(SAMPLES / PROBE_SAMPLES * len(states[0])))
-            self.placeholder = States(name, [state[:frames] for state in states], count)
+            self.placeholder = States(name, [state[:frames] for state in states], number)
         return self.placeholder
 
     def _recall(self, wav: torch.Tensor) -> States:
         """The states of a wav [N], from memory, from the folder, or computed."""
-        key = hashlib.sha256(wav.cpu().contiguous().numpy()).hexdigest()[:32]
+        key = hashlib.sha256(wav.cpu().numpy().tobytes()).hexdigest()[:32]
         if key in self.kept:
             return self.kept[key]
         states = self._read(key)
@@ -97,16 +97,16 @@ class FrozenUpstream(nn.Module):
         states = output[name]
         if isinstance(states, dict):
             states = list(states.values())
-        count = None if torch.is_tensor(states) else len(states)
-        if count is None:
+        number = None if torch.is_tensor(states) else len(states)
+        if number is None:
             states = [states]
-        elif count > 1 and self.layer is not None:
+        elif number > 1 and self.layer is not None:
             states = [states[self.layer]]
         states = [state[0].detach().float().cpu() for state in states]
         if self.rate:
             frames = round(len(wav) / self.rate)
             states = [state[:frames].mean(dim=0, keepdim=True) for state in states]
-        return States(name, states, count)
+        return States(name, states, number)
 
     def _read(self, key: str) -> States | None:
         """What _run gave in another run, or None."""
@@ -120,19 +120,19 @@ class FrozenUpstream(nn.Module):
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        about = {"name": states.name, "count": str(states.count or 0)}
+        about = {"name": states.name, "count": str(states.number or 0)}
         with atomic_path(self.folder / f"{key}.safetensors") as temporary:
             save_file({"states": torch.cat(states.tensors)}, temporary, metadata=about)
 
 
 def _assemble(utterances: list[States], device: torch.device) -> dict[str, Any]:
     """A batch's states as the upstream itself would give them, padded with zeros to [B, T, D] each."""
-    name, _, count = utterances[0]
+    name, _, number = utterances[0]
     by_layer = zip(*(utterance.tensors for utterance in utterances), strict=True)
     states = [pad_sequence(list(layer), batch_first=True).to(device) for layer in by_layer]
-    if count is None:
+    if number is None:
         return {name: states[0]}
-    return {name: states if len(states) == count else states * count}  # Featurizer picks the layer by its index
+    return {name: states if len(states) == number else states * number}  # Featurizer picks the layer by its index
 
 
 def every_frame(wavs: list[torch.Tensor], feature: torch.Tensor) -> list[torch.Tensor]:

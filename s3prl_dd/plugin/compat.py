@@ -1,4 +1,4 @@
-"""Run an unmodified s3prl 0.4.18 on today's libraries: every remedy is tried for need first, and undone by an upgrade."""
+"""Run an unmodified s3prl 0.4.18 on today's libraries: each remedy is tried for need first, undone by an upgrade."""
 
 import argparse
 import importlib.machinery
@@ -7,17 +7,20 @@ import io
 import sys
 import warnings
 import wave
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
 
 import torch
 
 from ..errors import UserError
 
-mended = []
+mended: list[str] = []
 """What mend() had to mend in this process, one short text each; empty where nothing is broken."""
 
 
-def mend():
+def mend() -> list[str]:
     """Mend what today's libraries broke for S3PRL, in this process. Call it before the first `import s3prl`.
 
     Safe to call again. returns: list of what has been mended so far (`mended`)
@@ -30,7 +33,7 @@ def mend():
     return mended
 
 
-def _torchaudio_extension():
+def _torchaudio_extension() -> str | None:
     """A torchaudio built for another torch cannot load its library; what S3PRL uses of it is pure Python."""
     if "torchaudio" in sys.modules:
         return None
@@ -40,10 +43,11 @@ def _torchaudio_extension():
     except (OSError, RuntimeError) as error:  # a library of CUDA that is not there, or of another torch
         reason = str(error).splitlines()[0]
     except ImportError as error:
-        raise UserError(f"torchaudio: cannot be imported ({error}). Install it beside torch {torch.__version__}.") from None
+        raise UserError(f"torchaudio: cannot be imported ({error}). Install it beside torch "
+                        f"{torch.__version__}.") from None
     for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
         del sys.modules[name]  # the remains of the failed import
-    stub = _stub("torchaudio._extension")
+    stub: Any = _stub("torchaudio._extension")
     stub._IS_TORCHAUDIO_EXT_AVAILABLE = stub._IS_ALIGN_AVAILABLE = False
     stub._IS_RIR_AVAILABLE = stub._IS_KALDI_AVAILABLE = False
     stub._check_cuda_version = lambda: None
@@ -51,12 +55,12 @@ def _torchaudio_extension():
     try:
         import torchaudio  # noqa: F401
     except (ImportError, AttributeError, OSError) as error:
-        raise UserError(f"torchaudio: cannot be imported ({reason}; without its extension: {error}). Install the torchaudio that "
-                        f"belongs to torch {torch.__version__}.") from None
+        raise UserError(f"torchaudio: cannot be imported ({reason}; without its extension: {error}). Install the "
+                        f"torchaudio that belongs to torch {torch.__version__}.") from None
     return f"torchaudio without its compiled extension ({reason})"
 
 
-def _torchaudio_backend():
+def _torchaudio_backend() -> str | None:
     import torchaudio
 
     if hasattr(torchaudio, "set_audio_backend"):
@@ -65,7 +69,7 @@ def _torchaudio_backend():
     return "torchaudio.set_audio_backend (gone since torchaudio 2.9)"
 
 
-def _sox_effects():
+def _sox_effects() -> str | None:
     import torchaudio
 
     if _installed("torchaudio.sox_effects"):
@@ -76,8 +80,8 @@ def _sox_effects():
     return "torchaudio.sox_effects (gone since torchaudio 2.9)"
 
 
-def _torchaudio_load():
-    """Since torchaudio 2.9 loading needs torchcodec; where it does not load, read through soundfile (wav, flac, ogg, mp3)."""
+def _torchaudio_load() -> str | None:
+    """Since torchaudio 2.9 loading needs torchcodec; where it does not load, read through soundfile."""
     import torchaudio
 
     silence = io.BytesIO()
@@ -91,20 +95,25 @@ def _torchaudio_load():
     except (ImportError, OSError, RuntimeError):
         pass
 
-    def load(uri, frame_offset=0, num_frames=-1, normalize=True, channels_first=True, **ignored):
-        """Float32 [channels, samples] in -1 .. 1 (or [samples, channels]) and the sampling rate in Hz."""
-        import soundfile
-
-        data, rate = soundfile.read(str(uri) if isinstance(uri, Path) else uri, frames=num_frames,
-                                    start=frame_offset, dtype="float32", always_2d=True)
-        wav = torch.from_numpy(data)  # [samples, channels]
-        return (wav.T.contiguous() if channels_first else wav), rate
-
-    torchaudio.load = load
+    torchaudio.load = _load_by_soundfile
     return "torchaudio.load through soundfile (torchcodec is missing or does not load)"
 
 
-def _huggingface_hub():
+def _load_by_soundfile(uri: Any, frame_offset: int = 0, num_frames: int = -1, normalize: bool = True,
+                       channels_first: bool = True, **ignored: Any) -> tuple[torch.Tensor, int]:
+    """torchaudio.load: float32 [channels, N] in -1 .. 1 (or [N, channels]) and the sampling rate in Hz.
+
+    wav, flac, ogg and mp3; always normalised.
+    """
+    import soundfile
+
+    source = str(uri) if isinstance(uri, Path) else uri
+    data, rate = soundfile.read(source, frames=num_frames, start=frame_offset, dtype="float32", always_2d=True)
+    wav = torch.from_numpy(data)  # [N, channels]
+    return (wav.T.contiguous() if channels_first else wav), rate
+
+
+def _huggingface_hub() -> str | None:
     try:
         import huggingface_hub
     except ImportError:
@@ -116,7 +125,7 @@ def _huggingface_hub():
     return f"huggingface_hub.{' and '.join(missing)} (gone since huggingface_hub 1.0)" if missing else None
 
 
-def _checkpoint_arguments():
+def _checkpoint_arguments() -> str | None:
     """S3PRL's checkpoints hold an argparse.Namespace of plain values; let the safe loader read it."""
     if not hasattr(torch.serialization, "add_safe_globals"):
         return None  # an older torch that loads them as they are
@@ -126,35 +135,38 @@ def _checkpoint_arguments():
     return "checkpoints with argparse.Namespace under torch's safe loading"
 
 
-def _librosa():
+def _librosa() -> str | None:
     """voxceleb1 imports librosa.util.find_files and never calls it."""
     if _installed("librosa"):
         return None
-    _stub("librosa").util = util = _stub("librosa.util")
-    util.find_files = _unavailable("librosa.util.find_files")
+    librosa: Any = _stub("librosa")
+    librosa.util = _stub("librosa.util")
+    librosa.util.find_files = _unavailable("librosa.util.find_files")
     return "librosa (not installed; S3PRL's voxceleb1 imports it and does not use it)"
 
 
-def _has(module, name):
+def _has(module: ModuleType, name: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return hasattr(module, name)
 
 
-def _installed(name):
+def _installed(name: str) -> bool:
     """Whether module `name` can be found, or stands in sys.modules already."""
     return sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None
 
 
-def _stub(name):
+def _stub(name: str) -> ModuleType:
     """An empty module `name` in sys.modules."""
     sys.modules[name] = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
     return sys.modules[name]
 
 
-def _unavailable(what):
+def _unavailable(what: str) -> Callable[..., NoReturn]:
     """A function that says, when it is called, that `what` is gone."""
-    def fail(*args, **kwargs):
+
+    def fail(*args: Any, **kwargs: Any) -> NoReturn:
         raise UserError(f"{what} is not available in this environment: it is gone from, or broken in, the installed "
                         f"version. Install an older version if you need it.")
+
     return fail

@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from .compat import mend
 
+
 def to_logits(layer_weights: Sequence[float]) -> torch.Tensor:
     """Softmaxed layer weights [L], each >= 0, their sum > 0 -> logits [L] that softmax gives back."""
     weights = torch.as_tensor(layer_weights, dtype=torch.float32)

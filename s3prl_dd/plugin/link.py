@@ -7,66 +7,83 @@ installed beside S3PRL. Our upstreams are on the hub only under our launcher.
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config import CONFIGS
 from ..errors import UserError
 from .registration import DOWNSTREAM, downstreams
 
 
-def link(clone):
-    """Link our downstreams into the clone of S3PRL at `clone`; again is safe. returns: list of the folders
+class Link(NamedTuple):
+    """A symbolic link, and what it points to."""
+
+    path: Path
+    target: Path
+
+    @property
+    def there(self) -> bool:
+        """Whether the link stands and is ours."""
+        return self.path.is_symlink() and self.path.resolve() == self.target
+
+
+def link(clone: str | Path) -> list[Path]:
+    """Link our downstreams into the clone of S3PRL at `clone`; again is safe. returns: the folders
 
     Raises UserError where `clone` is none, or something of another origin stands in the way (nothing is changed then).
     """
     folder = _downstream_folder(clone)
-    links = [*_remedy(folder), *(pair for name in downstreams() for pair in _links(folder, name))]
-    for path, target in links:
-        if path.parent.is_symlink() or (path.exists() or path.is_symlink()) and not _points_to(path, target):
-            raise UserError(f"{path}: exists and is not a link of s3prl_dd. Move it away first.")
-    for path, target in links:
-        if not path.is_symlink():
-            path.parent.mkdir(exist_ok=True)
-            path.symlink_to(target)
+    links = [_remedy(folder)]
+    for name in downstreams():
+        links += _links(folder, name)
+    for item in links:
+        taken = item.path.exists() or item.path.is_symlink()
+        if item.path.parent.is_symlink() or (taken and not item.there):
+            raise UserError(f"{item.path}: exists and is not a link of s3prl_dd. Move it away first.")
+    for item in links:
+        if not item.path.is_symlink():
+            item.path.parent.mkdir(exist_ok=True)
+            item.path.symlink_to(item.target)
     return [folder / name for name in downstreams()]
 
 
-def unlink(clone):
-    """Remove what link made, and nothing else. returns: list of the folders that are gone"""
+def unlink(clone: str | Path) -> list[Path]:
+    """Remove what link made, and nothing else. returns: the folders that are gone"""
     folder = _downstream_folder(clone)
-    gone = []
-    for path, target in _remedy(folder):
-        if _points_to(path, target):
-            path.unlink()
-    for name in downstreams():
-        links = [path for path, target in _links(folder, name) if _points_to(path, target)]
-        for path in links:
-            path.unlink()
-        if links:
-            shutil.rmtree(folder / name / "__pycache__", ignore_errors=True)
-            if not any((folder / name).iterdir()):
-                (folder / name).rmdir()
-                gone.append(folder / name)
-    return gone
+    remedy = _remedy(folder)
+    if remedy.there:
+        remedy.path.unlink()
+    return [folder / name for name in downstreams() if _remove(folder, name)]
 
 
-def _downstream_folder(clone):
+def _remove(folder: Path, name: str) -> bool:
+    """Remove our links of downstream `name`, and its folder if nothing else is in it. returns: whether it is gone"""
+    links = [item for item in _links(folder, name) if item.there]
+    for item in links:
+        item.path.unlink()
+    if not links:
+        return False
+    shutil.rmtree(folder / name / "__pycache__", ignore_errors=True)
+    if any((folder / name).iterdir()):
+        return False
+    (folder / name).rmdir()
+    return True
+
+
+def _downstream_folder(clone: str | Path) -> Path:
     for folder in (Path(clone) / "s3prl" / "downstream", Path(clone) / "downstream"):
         if (folder / "runner.py").is_file():
             return folder
-    raise UserError(f"{clone}: no clone of S3PRL (no s3prl/downstream/runner.py in it). Give the folder that `git clone` made.")
+    raise UserError(f"{clone}: no clone of S3PRL (no s3prl/downstream/runner.py in it). Give the folder that `git "
+                    "clone` made.")
 
 
-def _links(folder, name):
-    """(link, target) of each file of downstream `name`."""
+def _links(folder: Path, name: str) -> list[Link]:
+    """The link of each file of downstream `name`."""
     targets = {path.name: path for path in (DOWNSTREAM / name).glob("*.py")}
     targets["config.yaml"] = CONFIGS / f"{name}.yaml"
-    return [(folder / name / file, target.resolve()) for file, target in targets.items()]
+    return [Link(folder / name / file, target.resolve()) for file, target in targets.items()]
 
 
-def _remedy(folder):
-    """[(link, target)] of the module that lets the run_downstream.py above this folder import torchaudio."""
-    return [(folder.parent / "torchaudio.py", Path(__file__).with_name("torchaudio.py").resolve())]
-
-
-def _points_to(path, target):
-    return path.is_symlink() and path.resolve() == target
+def _remedy(folder: Path) -> Link:
+    """The module that lets the run_downstream.py above this folder import torchaudio."""
+    return Link(folder.parent / "torchaudio.py", Path(__file__).with_name("torchaudio.py").resolve())

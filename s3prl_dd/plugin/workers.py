@@ -10,25 +10,29 @@ import multiprocessing.connection
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-CONTEXT = multiprocessing.get_context(METHOD)
+CONTEXT: Any = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
     CONTEXT.set_forkserver_preload(["s3prl_dd.plugin.preload"])
 
 
-def run_downstream(argv, log, threads):
-    """`python -m s3prl_dd.run_downstream ARGV` with so many threads, its output appended to `log`. returns: its exit code"""
+def run_downstream(argv: Sequence[str], log: str | Path, threads: int) -> int:
+    """`python -m s3prl_dd.run_downstream ARGV` with so many threads, its output appended to `log`. returns: its code"""
     process = CONTEXT.Process(target=_work, args=(list(argv), str(log), threads))
     process.start()
     process.join()
     return process.exitcode
 
 
-def _work(argv, log, threads):
+def _work(argv: list[str], log: str, threads: int) -> None:
     _end_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    sys.stdout.flush(), sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     with open(log, "ab") as output, open(os.devnull, "rb") as nothing:
         for number, file in enumerate((nothing, output, output)):
             os.dup2(file.fileno(), number)
@@ -40,21 +44,25 @@ def _work(argv, log, threads):
     main(argv)
 
 
-def _end_with_parent():
-    """End this process when the one that started it is gone, killed or not: else it would go on writing into its expdir."""
-    def watch():
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, or it would go on writing into its expdir."""
+    threading.Thread(target=_watch_parent, daemon=True).start()
 
 
-def preload():
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def preload() -> None:
     """Import what every run needs. Nothing of it may start a thread or touch a GPU: both do not survive a fork."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(Exception):
+    silence = io.StringIO()
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), contextlib.suppress(Exception):
         from . import launcher  # a failure shows, with its text, in the run itself
 
         launcher.register()
         import s3prl.run_downstream  # noqa: F401
 
-        from . import emotion  # noqa: F401
+        from . import distilled  # noqa: F401
