@@ -8,6 +8,7 @@ known here, a block of an unknown kind, a flag or a value that its verb does not
 import contextlib
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -216,9 +217,10 @@ def downstream_flags():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the snippets run: a made-up run stands where bash run.sh would write its own."""
+    """Where the snippets run: a made-up run stands where bash run.sh would write its own, its generator file here too."""
     folder = tmp_path_factory.mktemp("readme")
-    made_up_run(folder / "result/demo")
+    run = made_up_run(folder / "result/demo")
+    shutil.copy(run / "generator.safetensors", folder)
     return folder
 
 
