@@ -1,12 +1,15 @@
 """The distiller: real features and a pool of heads in, a generator file out. Knows nothing of S3PRL.
 
-Read config.py, then losses.py (the paper's equations), critic.py, data.py and trainer.py.
+    config.py       every setting with its meaning and origin          parts.py         what the file says of its data
+    losses.py       the paper's equations                              selection.py     a generator measured on dev
+    critic.py       D(x), its class head and feature maps              checkpoint.py    resume, or refuse to
+    data.py         real utterances as T frames, standardised          log.py           log.log and TensorBoard
+    batches.py      balanced batches, keyed by seed and step           distributed.py   torchrun's ranks
+    trainer.py      the step and the loop
+
+Beside the way: gaussian.py (the closed-form baseline), describe.py and bench.py (sizes and times), size.py.
 """
 
 from .config import DistillConfig, Lambdas
-from .data import TrainingData
-from .gaussian import fit_gaussian
-from .parts import Parts
-from .trainer import Trainer
 
-__all__ = ["DistillConfig", "Lambdas", "Parts", "Trainer", "TrainingData", "fit_gaussian"]
+__all__ = ["DistillConfig", "Lambdas"]

@@ -90,8 +90,8 @@ def _layers(statistics: ModelStatistics) -> list[Layer]:
             for layer in statistics.summary_list if layer.is_leaf_layer or isinstance(layer.module, TimeAttention)]
 
 
-def table(description: Description) -> str:
-    """The description as text."""
+def print_description(description: Description) -> None:
+    """Print the description as text."""
     rows = [[layer.name, layer.kind, " x ".join(map(str, layer.shape)), f"{layer.parameters:,}"]
             for layer in description.layers]
     headers, align = ("layer", "kind", "shape", "parameters"), ("left", "left", "left", "right")
@@ -102,4 +102,4 @@ def table(description: Description) -> str:
     if description.critic_parameters:
         lines.append(f"critic:    {description.critic_parameters:,} parameters, "
                      f"{description.critic_flops_per_sample / 1e9:.3f} GFLOP a sample")
-    return "\n".join(lines)
+    print("\n".join(lines))

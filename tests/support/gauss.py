@@ -12,8 +12,11 @@ import torch
 
 from s3prl_dd.config import build, merge
 from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
-from s3prl_dd.distill import DistillConfig, Parts, Trainer, TrainingData
+from s3prl_dd.distill.config import DistillConfig
+from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.distributed import end_group, start_group
+from s3prl_dd.distill.parts import Parts
+from s3prl_dd.distill.trainer import Trainer
 from s3prl_dd.features.store import FeatureStore, StoreWriter
 from s3prl_dd.generator import CorpusInfo, Provenance
 from s3prl_dd.pool.pool import train_pool
