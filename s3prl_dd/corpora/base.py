@@ -123,7 +123,8 @@ def check_root(root: str | Path | None, what: str) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: a file, expected the root folder of {what}. Check --root.")
     if not any(root.iterdir()):
-        raise UserError(f"{root}: an empty folder, expected the root of {what}. Check --root, or whether it is mounted.")
+        raise UserError(f"{root}: an empty folder, expected the root of {what}. "
+                        "Check --root, or whether it is mounted.")
     return root
 
 
@@ -137,7 +138,8 @@ def nothing_found(root: str | Path, audio: list[str], expected: str) -> UserErro
 def spread(counts: Mapping[str, int], folds: int) -> dict[str, int]:
     """Speakers dealt to folds of about equal size: the largest speaker first, each to the fold with fewest utterances.
 
-    counts: speaker -> utterances; folds: how many. Returns speaker -> fold number, 1 .. folds. Ties go by name and number.
+    counts: speaker -> utterances; folds: how many. Returns speaker -> fold number, 1 .. folds. Ties go by name and
+    number.
     """
     sizes = [0] * folds
     fold_of = {}

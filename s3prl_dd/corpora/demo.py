@@ -112,8 +112,8 @@ def make(root: str | Path) -> None:
     if not any(job.write for job in jobs):
         return
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise UserError("the demo corpus is spoken by eSpeak NG, and the Python package espeakng-loader is not installed. "
-                        "Install it with `pip install s3prl_dd[demo]`, or prepare another corpus.")
+        raise UserError("the demo corpus is spoken by eSpeak NG, and the Python package espeakng-loader is not "
+                        "installed. Install it with `pip install s3prl_dd[demo]`, or prepare another corpus.")
     if not same:  # from here on the folder holds files of this recipe only, or none
         for job in jobs:
             Path(job.path).unlink(missing_ok=True)

@@ -42,7 +42,8 @@ class Metadata:
         data = read_json(path, "S3PRL emotion metadata file")
         try:
             labels = {str(name): int(index) for name, index in data["labels"].items()}
-            utterances = tuple(Utterance(item["path"], item["label"], str(item["speaker"])) for item in data["meta_data"])
+            items = data["meta_data"]
+            utterances = tuple(Utterance(item["path"], item["label"], str(item["speaker"])) for item in items)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{path}: expected S3PRL's emotion metadata (labels, and meta_data with path, label, "
                             f"speaker), found {type(error).__name__}: {error}.") from None

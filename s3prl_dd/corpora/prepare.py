@@ -32,7 +32,7 @@ class Parts(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What decoding every file gave: infos of the usable ones, causes of the others, both by path in the list's order."""
+    """What decoding every file gave: infos of the usable ones, causes of the others, by path in the list's order."""
 
     infos: dict[str, AudioInfo]
     causes: dict[str, str]
@@ -179,8 +179,8 @@ def _folds(root: Path, listing: Listing) -> dict[str, Parts]:
     speakers = sorted({utterance.speaker for utterance in listing.utterances})
     numbers = sorted({listing.fold_of[speaker] for speaker in speakers})
     if len(numbers) < 2:
-        raise UserError(f"{root}: found the speakers {some(speakers)}, all of one fold; expected speakers of at least two "
-                        "folds, to test on speakers that were not trained on. Check that the corpus is whole.")
+        raise UserError(f"{root}: found the speakers {some(speakers)}, all of one fold; expected speakers of at least "
+                        "two folds, to test on speakers that were not trained on. Check that the corpus is whole.")
     folds = {}
     for number in numbers:
         test = [utterance for utterance in listing.utterances if listing.fold_of[utterance.speaker] == number]

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,9 @@ def test_tree_is_what_s3prls_voxceleb1_reads(speakers, tmp_path):
         info = soundfile.info(str(found[0]))
         assert (info.samplerate, info.channels, info.format) == (16000, 1, "WAV")
         assert 0 <= int(str(found[0]).split(os.sep)[-3][2:]) - 10001 < 3  # S3PRL's label
-    assert summary["speakers"] == {"id10001": "s0", "id10002": "s1", "id10003": "s2"}
-    assert summary["chance"] == pytest.approx(1 / 3) and summary["utterances"] == {"train": 18, "dev": 6, "test": 6}
-    assert read_json(out / "sid.json") == summary
+    assert summary.speakers == {"id10001": "s0", "id10002": "s1", "id10003": "s2"}
+    assert summary.chance == pytest.approx(1 / 3) and summary.utterances == {"train": 18, "dev": 6, "test": 6}
+    assert read_json(out / "sid.json") == asdict(summary)
     assert check_voxceleb1(out, out / "list.txt") == {"speakers": 3, "train": 18, "dev": 6, "test": 6}
 
 
@@ -63,7 +64,7 @@ def test_split_by_keeps_sentences_apart(speakers, tmp_path):
     summary = prepare_sid(speakers, tmp_path / "sid", split_by=r"-(\d)\.")
     sentences = defaultdict(set)
     for part, path in read_list(tmp_path / "sid"):
-        sentences[part].add(Path(summary["files"][path]).stem[-1])
+        sentences[part].add(Path(summary.files[path]).stem[-1])
     assert dict(sentences) == {1: {"1"}, 2: {"1"}, 3: {"2"}}
     with pytest.raises(UserError, match="finds nothing in this path"):
         prepare_sid(speakers, tmp_path / "sid", split_by=r"sentence(\d)")
@@ -73,7 +74,7 @@ def test_split_by_keeps_sentences_apart(speakers, tmp_path):
 
 def test_speaker_option_reads_it_from_the_path(speakers, tmp_path):
     summary = prepare_sid(speakers.parent, tmp_path / "sid", speaker=r"/(s\d)/")
-    assert list(summary["speakers"].values()) == ["s0", "s1", "s2"]
+    assert list(summary.speakers.values()) == ["s0", "s1", "s2"]
     with pytest.raises(UserError, match=r"found 1 speakers \(speakers\)"):
         prepare_sid(speakers.parent, tmp_path / "sid")
 
@@ -83,8 +84,8 @@ def test_the_same_audio_is_never_in_two_parts(speakers, tmp_path):
     soundfile.write(speakers / "s0/99-1.flac", samples, rate)
     (speakers / "s1/broken.wav").write_bytes(b"")
     summary = prepare_sid(speakers, tmp_path / "sid")
-    said = "\n".join(summary["warnings"])
-    assert sum(summary["utterances"].values()) == 30
+    said = "\n".join(summary.warnings)
+    assert sum(summary.utterances.values()) == 30
     assert "s0/99-1.flac = s0/00-1.wav" in said and "s1/broken.wav" in said
 
 
@@ -107,7 +108,7 @@ def test_a_second_run_replaces_the_first(speakers, tmp_path):
     prepare_sid(speakers, tmp_path / "sid")
     for path in (speakers / "s2").iterdir():
         path.unlink()
-    assert prepare_sid(speakers, tmp_path / "sid")["utterances"] == {"train": 12, "dev": 4, "test": 4}
+    assert prepare_sid(speakers, tmp_path / "sid").utterances == {"train": 12, "dev": 4, "test": 4}
     assert not (tmp_path / "sid/data/wav/id10003").exists()
     assert sorted(path.name for path in (tmp_path / "sid").iterdir()) == ["data", "list.txt", "sid.json"]
 
@@ -164,6 +165,6 @@ def test_wrong_root_and_missing_list(voxceleb, tmp_path):
 def test_real_speakers(tmp_path):
     data = Path(os.environ["S3PRL_DD_DATA"])
     summary = prepare_sid(data / "librispeech10", tmp_path / "a")
-    assert len(summary["speakers"]) == 10 and summary["utterances"] == {"train": 60, "dev": 20, "test": 20}
+    assert len(summary.speakers) == 10 and summary.utterances == {"train": 60, "dev": 20, "test": 20}
     summary = prepare_sid(data / "ravdess", tmp_path / "b", split_by=r"03-01-\d\d-\d\d-(\d\d)")
-    assert len(summary["speakers"]) == 24 and summary["utterances"]["test"] in (335, 336)
+    assert len(summary.speakers) == 24 and summary.utterances["test"] in (335, 336)
