@@ -42,7 +42,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not Arm.parse(self.arm).generated:
-            raise UserError(f"arm {self.arm!r}: expected heads on generated samples: distilled_full, distilled_12ppc, ...")
+            raise UserError(f"arm {self.arm!r}: expected heads on samples: distilled_full, distilled_12ppc, ...")
         shown = [f"{lr:g}" for lr in self.lrs]
         alike = next((word for word in shown if shown.count(word) > 1), None)
         if alike:

@@ -6,20 +6,61 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from s3prl_dd.evaluation.significance import mcnemar, uar_difference
+from s3prl_dd.evaluation.significance import Interval, Paired, mcnemar, mcnemar_of_heads, uar_difference
 
 
-def outcomes(both, first_alone, second_alone, neither=5):
+def outcomes(both: int, first_alone: int, second_alone: int, neither: int = 5) -> tuple[list[int], ...]:
     """(truth, first, second) with these numbers of utterances that are right in both, in one alone, in none."""
     right = [(1, 1)] * both + [(1, 0)] * first_alone + [(0, 1)] * second_alone + [(0, 0)] * neither
     return [1] * len(right), [a for a, _ in right], [b for _, b in right]
 
 
-def test_mcnemar():
-    assert mcnemar(*outcomes(50, 1, 9)) == pytest.approx(2 * (comb(10, 0) + comb(10, 1)) / 2 ** 10)  # exact binomial
-    assert mcnemar(*outcomes(50, 30, 10)) == pytest.approx(erfc(sqrt((20 - 1) ** 2 / 40 / 2)))  # chi-square of one degree
-    assert mcnemar(*outcomes(50, 30, 10)) == mcnemar(*outcomes(3, 10, 30, 70))  # both ways alike, agreement does not count
-    assert mcnemar(*outcomes(50, 0, 0)) == 1.0 == mcnemar(*outcomes(50, 7, 7))
+def exact(alone: int, other: int) -> float:
+    """Two-sided binomial p of `alone` heads in alone + other throws of a fair coin."""
+    number = alone + other
+    return min(1.0, 2 * sum(comb(number, k) for k in range(min(alone, other) + 1)) / 2**number)
+
+
+def chi_square(alone: int, other: int) -> float:
+    """p of the chi-square of one degree of freedom, with continuity correction."""
+    return erfc(sqrt((abs(alone - other) - 1) ** 2 / (alone + other) / 2))
+
+
+@pytest.mark.parametrize("alone, other", [(1, 9), (9, 1), (0, 1), (7, 7), (12, 12), (4, 20)])
+def test_mcnemar_is_exact_under_25_discordant_pairs(alone, other):
+    assert mcnemar(*outcomes(50, alone, other)) == pytest.approx(exact(alone, other))
+
+
+@pytest.mark.parametrize("alone, other", [(12, 13), (5, 20), (30, 10), (100, 60)])
+def test_mcnemar_is_a_chi_square_from_25(alone, other):
+    assert mcnemar(*outcomes(50, alone, other)) == pytest.approx(chi_square(alone, other))
+
+
+def test_agreement_does_not_count():
+    assert mcnemar(*outcomes(50, 30, 10)) == mcnemar(*outcomes(3, 10, 30, 70))  # and both ways alike
+    assert mcnemar(*outcomes(50, 0, 0)) == 1.0
+
+
+def test_heads_are_tested_pair_by_pair_over_all_folds():
+    """Head s against head s: p = 1 for equal ones, however much heads differ among themselves."""
+    truth = [1] * 12
+    right, wrong = truth, [0] * 12
+    speakers = ["a"] * 12
+    alike = Paired(truth, speakers, [right, wrong], [right, wrong])
+    assert mcnemar_of_heads([alike, alike]) == 1.0
+    apart = Paired(truth, speakers, [right, wrong], [wrong, right])
+    assert mcnemar_of_heads([apart]) == pytest.approx(exact(12, 0))
+    assert mcnemar_of_heads([apart, apart]) == pytest.approx(exact(24, 0))  # one test on both folds' utterances
+    more = Paired(truth, speakers, [right, wrong, wrong], [wrong, right])
+    assert mcnemar_of_heads([more, apart]) == pytest.approx(exact(24, 0))  # the third has no partner
+
+
+def test_the_median_over_pairs_of_heads():
+    truth = [1] * 10
+    heads = [[1] * number + [0] * (10 - number) for number in (10, 9, 4)]
+    pairs = Paired(truth, ["a"] * 10, heads, [truth] * 3)
+    assert mcnemar_of_heads([pairs]) == pytest.approx(exact(1, 0))  # of 1, exact(1, 0) and exact(6, 0): the middle one
+    assert exact(6, 0) < exact(1, 0) <= 1
 
 
 def test_the_difference_is_that_of_uar_averaged_over_heads_and_folds():
@@ -27,26 +68,40 @@ def test_the_difference_is_that_of_uar_averaged_over_heads_and_folds():
     folds = []
     for size in (40, 60):
         truth = np.arange(size) % 3
-        folds.append((truth, chance.integers(0, 5, size), chance.integers(0, 3, (2, size)), chance.integers(0, 3, (3, size))))
-    uar = lambda truth, heads: np.mean([recall_score(truth, head, average="macro") for head in heads])
-    expected = np.mean([uar(truth, first) - uar(truth, second) for truth, _, first, second in folds])
-    difference, low, high = uar_difference(folds)
-    assert difference == pytest.approx(expected) and low < difference < high
-    assert uar_difference(folds) == [difference, low, high]  # the same draws again
+        speakers = chance.integers(0, 5, size)
+        folds.append(Paired(truth, speakers, chance.integers(0, 3, (2, size)), chance.integers(0, 3, (3, size))))
+
+    def uar(truth, heads):
+        return np.mean([recall_score(truth, head, average="macro") for head in heads])
+
+    expected = np.mean([uar(fold.truth, fold.first) - uar(fold.truth, fold.second) for fold in folds])
+    found = uar_difference(folds)
+    assert found.value == pytest.approx(expected) and found.low < found.value < found.high
+    assert uar_difference(folds) == found  # the same draws again
+
+
+def test_draws_are_those_of_earlier_versions():
+    """What revision 2991ac6 gave; the README's intervals were drawn so."""
+    truth = [0, 1] * 10
+    speakers = [f"s{number // 4}" for number in range(20)]
+    first = [[(number * 7) % 3 % 2 for number in range(20)]]
+    second = [[(number * 5) % 4 % 2 for number in range(20)], truth]
+    assert uar_difference([Paired(truth, speakers, first, second)] * 2) == pytest.approx(
+        Interval(-0.45, -0.575, -0.35), abs=1e-12)
 
 
 def test_speakers_are_drawn_whole():
     """Two speakers, one head: draws are (a, a), (a, b), (b, b), so a quarter of them shows a's difference alone."""
     truth, speakers = [0, 1] * 4, ["a"] * 4 + ["b"] * 4
     first, second = [truth], [truth[:4] + [1, 0, 1, 0]]  # the second errs on all of b
-    assert uar_difference([(truth, speakers, first, second)]) == pytest.approx([0.5, 0.0, 1.0])
-    assert uar_difference([(truth, ["a"] * 8, first, second)]) == pytest.approx([0.5, 0.5, 0.5])  # one speaker tells no spread
+    fold = Paired(truth, speakers, first, second)
+    assert uar_difference([fold]) == pytest.approx([0.5, 0.0, 1.0])
+    assert uar_difference([fold._replace(speakers=["a"] * 8)]) == pytest.approx([0.5, 0.5, 0.5])  # no spread of one
     # two such folds: the ends (a, a) and (b, b) in both have chance 1/16 each, still beyond 2.5 %
-    assert uar_difference([(truth, speakers, first, second)] * 2) == pytest.approx([0.5, 0.0, 1.0])
+    assert uar_difference([fold] * 2) == pytest.approx([0.5, 0.0, 1.0])
 
 
 def test_a_draw_without_a_class_counts_the_others():
     """Speaker b alone has class 1; draws without b average over class 0."""
-    truth, speakers = [0, 0, 1, 1], ["a", "a", "b", "b"]
-    difference, low, high = uar_difference([(truth, speakers, [[0, 0, 1, 1]], [[0, 0, 0, 0]])])
-    assert (difference, low, high) == pytest.approx((0.5, 0.0, 1.0))
+    fold = Paired([0, 0, 1, 1], ["a", "a", "b", "b"], [[0, 0, 1, 1]], [[0, 0, 0, 0]])
+    assert uar_difference([fold]) == pytest.approx([0.5, 0.0, 1.0])
