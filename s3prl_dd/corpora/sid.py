@@ -310,8 +310,8 @@ def check_voxceleb1(root: str | Path, list_file: str | Path) -> dict[str, int]:
     """Check a VoxCeleb1 tree against S3PRL's list file before a run; returns how many speakers, train, dev and test.
 
     root: holds <any>/wav/id10001/<video>/00001.wav (dev/wav and test/wav in the original)
-    A missing or repeated file, an id outside id10001 .. id11251, audio that is not 16 kHz mono, a speaker with fewer than
-    3 utterances or without one in train is a UserError.
+    A missing or repeated file, an id outside id10001 .. id11251, audio that is not 16 kHz mono, a speaker with fewer
+    than 3 utterances or without one in train is a UserError.
     """
     root, list_file = check_root(root, "VoxCeleb1"), Path(list_file)
     if not list_file.is_file():
