@@ -139,13 +139,16 @@ class Distill(StageVerb):
 
     def __call__(self) -> None:
         """Run it, as one rank of torchrun where there are several."""
-        from .distill.distributed import process_group
+        from .distill.distributed import end_group, start_group
         from .recipe.folder import Run
         from .recipe.stages import distill
 
         run = Run.open(self.out)
-        with process_group(run.settings.device_name()) as rank:
-            distill(run, progress=rank == 0)
+        ranks = start_group(run.settings.device_name())
+        try:
+            distill(run, progress=ranks.rank == 0)
+        finally:
+            end_group()
 
 
 @settings

@@ -20,7 +20,8 @@ from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig
 from ..distill.data import TrainingData
 from ..distill.gaussian import fit_gaussian
-from ..distill.trainer import Parts, Trainer
+from ..distill.parts import Parts
+from ..distill.trainer import Trainer
 from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
