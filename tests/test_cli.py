@@ -54,7 +54,7 @@ def test_flags_come_in_groups(capsys):
         cli.main(["run", "--help"])
     text = capsys.readouterr().out
     for group in ("corpus", "upstream", "distiller", "sampling", "heads", "machine"):
-        assert f"─ {group} options ─" in text
+        assert f" {group} options" in text
 
 
 # what is refused
@@ -197,7 +197,7 @@ def test_describe_and_bench_print_json(capsys):
     assert cli.main(["describe", "gan_1d", "--dim", "12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dim"] == 12
     assert cli.main(["bench", "gan_1d", "--dim", "8", "--rounds", "1", "--device", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["gan_1d"]["ratio"] == 1
+    assert json.loads(capsys.readouterr().out)[0]["ratio"] == 1
 
 
 def test_what_the_package_says_is_plain(tmp_path, capsys):

@@ -102,8 +102,6 @@ class Run:
                                 "Take another --out, or delete the folder to start anew.")
         base = cls.open(wanted.base) if wanted.base else None
         if base:
-            if base.out.resolve() == Path(out).resolve():
-                raise UserError(f"{out}: is its own --base. Give another folder as --out.")
             _check_fits_base(wanted, base)
         return cls(out, wanted, base)
 
