@@ -1,6 +1,5 @@
 """The demo corpus of synthetic speech."""
 
-import hashlib
 import importlib.util
 
 import numpy as np
@@ -10,12 +9,14 @@ import soundfile
 from s3prl_dd.corpora import demo, prepare
 from s3prl_dd.corpora.metadata import read_corpus, read_fold
 from s3prl_dd.errors import UserError
+from s3prl_dd.files import file_digest
 
-needs_espeak = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed")
+installed = importlib.util.find_spec("espeakng_loader") is not None
+needs_espeak = pytest.mark.skipif(not installed, reason="espeakng-loader is not installed")
 
 
 def digests(root):
-    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.flac")}
+    return {path.relative_to(root).as_posix(): file_digest(path) for path in root.rglob("*.flac")}
 
 
 @pytest.fixture(scope="module")

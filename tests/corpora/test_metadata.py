@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.utils.data import random_split
 
-from s3prl_dd.corpora.metadata import CorpusSummary, Metadata, Utterance, read_corpus, read_fold, session, split_train_dev
+from s3prl_dd.corpora.metadata import (
+    CorpusSummary,
+    Metadata,
+    Utterance,
+    read_corpus,
+    read_fold,
+    session,
+    split_train_dev,
+)
 from s3prl_dd.errors import UserError
 
 LABELS = {"neu": 0, "ang": 1}
@@ -38,7 +46,8 @@ def test_round_trip(tmp_path):
     metadata = made(("b.wav", "ang", "s2"), ("ä/a.wav", "neu", "s1"), ("c.wav", "ang", "s1"))
     metadata.write(tmp_path / "x.json")
     assert Metadata.read(tmp_path / "x.json") == metadata
-    assert json.loads((tmp_path / "x.json").read_text())["meta_data"][0] == {"path": "b.wav", "label": "ang", "speaker": "s2"}
+    first = json.loads((tmp_path / "x.json").read_text())["meta_data"][0]
+    assert first == {"path": "b.wav", "label": "ang", "speaker": "s2"}
     assert metadata.speakers == ["s1", "s2"] and metadata.class_counts == [1, 2]
     assert metadata.subset([2, 0]).utterances == (metadata.utterances[2], metadata.utterances[0])
 
@@ -103,8 +112,8 @@ def test_bad_metadata(tmp_path, text, told):
 
 
 def test_corpus_summary_round_trip(tmp_path):
-    summary = CorpusSummary("tones", str(tmp_path), ("fold1", "fold2"), LABELS, hours=0.1, excluded={"x.wav": "no such file"},
-                            warnings=("one file is left out",))
+    summary = CorpusSummary("tones", str(tmp_path), ("fold1", "fold2"), LABELS, hours=0.1,
+                            excluded={"x.wav": "no such file"}, warnings=("one file is left out",))
     summary.write(tmp_path)
     assert read_corpus(tmp_path) == summary
     assert list(json.loads((tmp_path / "corpus.json").read_text()))[:4] == ["name", "root", "folds", "labels"]

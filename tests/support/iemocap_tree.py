@@ -1,10 +1,12 @@
-"""A small tree in the shape of IEMOCAP_full_release, of short tones, for tests."""
+"""Short tones, damaged files, and a small tree in the shape of IEMOCAP_full_release, for tests of corpora."""
 
 import random
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from s3prl_dd.corpora import metadata
 
 LABELS = ("neu", "hap", "ang", "sad", "exc", "fru", "xxx", "sur", "oth")
 
@@ -16,6 +18,23 @@ def tone(path, seconds=0.2, rate=16000, channels=1, pitch=200.0, loudness=0.1, *
     wave = loudness * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate, **options)
     return path
+
+
+def written(path, content):
+    """Write bytes to `path` and return it."""
+    path.write_bytes(content)
+    return path
+
+
+def cut_in_half(path):
+    """Leave the first half of a file's bytes; returns the path."""
+    return written(path, path.read_bytes()[:path.stat().st_size // 2])
+
+
+def lists(out, fold):
+    """(train, test) of a metadata folder, as Metadata."""
+    folder = out / metadata.session(fold)
+    return [metadata.Metadata.read(folder / f"{part}_meta_data.json") for part in ("train", "test")]
 
 
 def iemocap_tree(root, sessions=5, per_dialog=10):

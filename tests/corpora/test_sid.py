@@ -16,11 +16,12 @@ from s3prl_dd.files import read_json
 
 @pytest.fixture
 def speakers(tmp_path):
-    """Three speakers of ten files: s0 in 16 kHz WAV, s1 in 48 kHz stereo, s2 in 16 kHz FLAC, sentences 1 and 2 in turn."""
+    """Three speakers, ten files each: s0 16 kHz WAV, s1 48 kHz stereo, s2 16 kHz FLAC; sentences 1 and 2 in turn."""
     root = tmp_path / "speakers"
     for who, options in enumerate(({}, {"rate": 48000, "channels": 2}, {})):
         for number in range(10):
-            tone(root / f"s{who}" / f"{number:02d}-{number % 2 + 1}.{'flac' if who == 2 else 'wav'}", pitch=100 + 50 * who + number, **options)
+            name = f"{number:02d}-{number % 2 + 1}.{'flac' if who == 2 else 'wav'}"
+            tone(root / f"s{who}" / name, pitch=100 + 50 * who + number, **options)
     return root
 
 
@@ -55,7 +56,7 @@ def test_fitting_wavs_are_linked_or_copied(speakers, tmp_path):
 
 
 def test_draw_is_the_same_again_and_another_with_another_seed(speakers, tmp_path):
-    first, again, other = (prepare_sid(speakers, tmp_path / str(index), seed=seed) for index, seed in enumerate((0, 0, 1)))
+    first, again, other = (prepare_sid(speakers, tmp_path / str(run), seed=seed) for run, seed in enumerate((0, 0, 1)))
     assert read_list(tmp_path / "0") == read_list(tmp_path / "1") != read_list(tmp_path / "2")
     assert first == again and first != other
 
@@ -133,17 +134,31 @@ def test_original_tree_passes(voxceleb, tmp_path):
     assert check_voxceleb1(root, tmp_path / "list.txt") == {"speakers": 2, "train": 2, "dev": 2, "test": 2}
 
 
+def dev_for_train(lines):
+    return [line.replace("1 ", "2 ", 1) for line in lines]
+
+
+def slow(root, lines):
+    tone(root / "dev/wav/id10001/1zcIwhmdeo4/00002.wav", rate=8000)
+    return lines
+
+
+def emptied(root, lines):
+    (root / "test/wav/id10270/1zcIwhmdeo4/00003.wav").write_bytes(b"")
+    return lines
+
+
 @pytest.mark.parametrize("change, message", [
     (lambda root, lines: lines + ["1 id11252/video/00001.wav"], "line 7: found id11252.*from id10001 to id11251"),
     (lambda root, lines: lines + ["4 id10001/video/00001.wav"], "line 7: expected `1|2|3"),
     (lambda root, lines: lines + [lines[0].replace("1 ", "3 ", 1)], "listed before, in train"),
-    (lambda root, lines: lines + ["1 id10001/video/00009.wav"], "id10001/video/00009.wav is in the list, but found in no"),
+    (lambda root, lines: lines + ["1 id10001/video/00009.wav"], "00009.wav is in the list, but found in no"),
     (lambda root, lines: lines[:-1], "id10270 has 2 utterances; expected at least 3"),
-    (lambda root, lines: lines[:3] + [line.replace("1 ", "2 ", 1) for line in lines[3:]], "id10270 has no utterance in train"),
+    (lambda root, lines: lines[:3] + dev_for_train(lines[3:]), "id10270 has no utterance in train"),
     (lambda root, lines: [line.replace("2 ", "1 ", 1) for line in lines], r"no line of part 2 \(dev\)"),
     (lambda root, lines: [], "an empty list"),
-    (lambda root, lines: tone(root / "dev/wav/id10001/1zcIwhmdeo4/00002.wav", rate=8000) and lines, "00002.wav: 8000 Hz, 1 channel"),
-    (lambda root, lines: (root / "test/wav/id10270/1zcIwhmdeo4/00003.wav").write_bytes(b"") or lines, "00003.wav: cannot be read"),
+    (slow, "00002.wav: 8000 Hz, 1 channel"),
+    (emptied, "00003.wav: cannot be read"),
 ])
 def test_flawed_trees_are_named(voxceleb, tmp_path, change, message):
     root, lines = voxceleb

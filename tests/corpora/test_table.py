@@ -70,8 +70,9 @@ def test_emobox_jsonl_reads_speakers_of_known_corpora(tmp_path):
         for letter, emotion in (("W", "anger"), ("N", "neutral")):
             path = f"downloads/emodb/wav/{speaker}a01{letter}a.wav"
             tone(tmp_path / path, pitch=100 + int(speaker) + ord(letter))
-            lines.append(json.dumps({"key": f"emodb-{speaker}a01{letter}a", "dataset": "emodb", "wav": path, "type": "raw",
-                                     "sample_rate": 16000, "task": "category", "length": 0.2, "emo": emotion, "channel": 1}))
+            lines.append(json.dumps({
+                "key": f"emodb-{speaker}a01{letter}a", "dataset": "emodb", "wav": path, "type": "raw",
+                "sample_rate": 16000, "task": "category", "length": 0.2, "emo": emotion, "channel": 1}))
     table = tmp_path / "data" / "emodb.jsonl"
     table.parent.mkdir()
     table.write_text("\n".join(lines))
@@ -129,5 +130,6 @@ def test_bad_tables(tmp_path):
 
 
 def test_a_missing_file_is_left_out_and_named(tmp_path, files):
-    summary = prepare("table", csv_table(tmp_path, [*files, ("audio/gone.wav", "fear", "a")]), tmp_path / "out", folds=3)
+    table = csv_table(tmp_path, [*files, ("audio/gone.wav", "fear", "a")])
+    summary = prepare("table", table, tmp_path / "out", folds=3)
     assert summary.utterances == 9 and any("audio/gone.wav (no such file)" in text for text in summary.warnings)

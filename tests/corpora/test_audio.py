@@ -1,0 +1,61 @@
+"""Audio files: what is read, and what is said of those that cannot be used."""
+
+import numpy as np
+import pytest
+import soundfile
+from support.iemocap_tree import cut_in_half, tone, written
+
+from s3prl_dd.corpora.audio import audio_info, duplicates, load_audio
+from s3prl_dd.errors import UserError
+
+
+def test_load_audio_averages_channels_and_resamples(tmp_path):
+    time = np.arange(48000) / 48000
+    left, right = 0.5 * np.sin(2 * np.pi * 440 * time), np.zeros(48000)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], 1), 48000, subtype="FLOAT")
+    samples = load_audio(tmp_path / "stereo.wav")
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert samples.dtype == np.float32 and samples.shape == (16000,)
+    assert np.abs(samples - expected)[100:-100].max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+def test_load_audio_keeps_duration_at_any_rate(tmp_path, rate):
+    path = tone(tmp_path / "a.flac", seconds=0.5, rate=rate)
+    assert abs(len(load_audio(path)) - 8000) <= 1
+    info = audio_info(path)
+    assert (info.rate, info.channels, info.seconds) == (rate, 1, 0.5) and info.peak == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda folder: folder / "none.wav", "no such file"),
+    (lambda folder: written(folder / "e.wav", b""), "has no bytes"),
+    (lambda folder: written(folder / "t.wav", b"not audio at all"), "unreadable, Format not recognised"),
+    (lambda folder: cut_in_half(tone(folder / "cut.wav")), "truncated"),
+    (lambda folder: tone(folder / "short.wav", seconds=0.0), "empty, 0 samples"),
+    (lambda folder: tone(folder / "nan.wav", loudness=np.nan, subtype="FLOAT"), "not finite"),
+])
+def test_load_audio_names_the_file_and_the_cause(tmp_path, make, text):
+    path = make(tmp_path)
+    with pytest.raises(UserError, match=text) as error:
+        load_audio(path)
+    assert str(path) in str(error.value)
+
+
+def test_truncated_flac_is_refused(tmp_path):
+    with pytest.raises(UserError, match="truncated|unreadable"):
+        load_audio(cut_in_half(tone(tmp_path / "a.flac", seconds=2.0)))
+
+
+def test_wav_written_to_a_pipe_is_whole(tmp_path):
+    path = tone(tmp_path / "a.wav")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place: place + 4] = data[4:8] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    assert len(load_audio(path)) == 3200
+
+
+def test_duplicates_are_bywritten(tmp_path):
+    a, b, c = (tone(tmp_path / f"{name}.wav", pitch=pitch) for name, pitch in (("a", 200), ("b", 200), ("c", 300)))
+    assert duplicates([a, b, c]) == [[a, b]]
