@@ -57,12 +57,12 @@ def describe(config: DistillConfig, dim: int, classes: int = 4) -> Description:
         critic = Critic(network).eval() if network.architecture in GANS else nn.Identity()
         inputs = torch.empty(1, network.noise), torch.zeros(1, dtype=torch.long)
         frames = torch.empty(1, network.frames, dim)
+    layers = _layers(generator, summary(generator, input_data=inputs, verbose=0))
     return Description(
         architecture=network.architecture, frames=network.frames, dim=dim, noise=network.noise,
         parameters=_parameters(generator), file_bytes=_file_bytes(config, network, generator),
         flops_per_sample=_flops(generator, *inputs), critic_parameters=_parameters(critic),
-        critic_flops_per_sample=_flops(critic, frames),
-        layers=_layers(summary(generator, input_data=inputs, verbose=0)))
+        critic_flops_per_sample=_flops(critic, frames), layers=layers)
 
 
 def _parameters(module: nn.Module) -> int:
@@ -84,9 +84,10 @@ def _file_bytes(config: DistillConfig, network: Network, generator: nn.Module) -
     return numbers * (2 if config.half_file else 4)
 
 
-def _layers(statistics: ModelStatistics) -> list[Layer]:
+def _layers(generator: nn.Module, statistics: ModelStatistics) -> list[Layer]:
     """What computes: modules without children, and attention as a whole before its parts."""
-    return [Layer(layer.get_layer_name(True, False), layer.class_name, list(layer.output_size[1:]), layer.num_params)
+    names = {module: name for name, module in generator.named_modules()}
+    return [Layer(names[layer.module], layer.class_name, list(layer.output_size[1:]), layer.num_params)
             for layer in statistics.summary_list if layer.is_leaf_layer or isinstance(layer.module, TimeAttention)]
 
 

@@ -1,18 +1,40 @@
 """The benchmark's arithmetic, on the smallest networks."""
 
-import json
-
 import pytest
 
-from s3prl_dd import cli
+from s3prl_dd.config import load_config
+from s3prl_dd.distill.bench import bench, table
+from s3prl_dd.distill.config import DistillConfig
+from s3prl_dd.errors import UserError
+
+SMALL = ["network.frames=4", "network.channels=4", "network.critic_channels=4", "batch=8"]
 
 
-def test_bench(capsys):
-    assert cli.main(["bench", "gan_1d", "ablation_baseline", "--dim", "6", "--rounds", "2", "--device", "cpu", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    first, second = found["gan_1d"], found["ablation_baseline"]
-    assert first["ratio"] == 1 and second["ratio"] == pytest.approx(second["seconds_per_step"] / first["seconds_per_step"])
-    assert first["hours"] == pytest.approx(first["seconds_per_step"] * first["steps"] / 3600) and first["seconds_per_step"] > 0
-    assert cli.main(["bench", "gan_1d", "--dim", "6", "--rounds", "1", "--device", "cpu"]) == 0
-    assert "gan_1d" in capsys.readouterr().out
-    assert cli.main(["bench", "gaussian", "--dim", "6"]) == 2 and "nothing is trained" in capsys.readouterr().err
+def test_bench():
+    configs = {name: load_config(DistillConfig, name, SMALL) for name in ("gan_1d", "ablation_baseline")}
+    times = bench(configs, dim=6, rounds=2)
+    first, second = times["gan_1d"], times["ablation_baseline"]
+    assert first.ratio == 1 and second.ratio == pytest.approx(second.seconds_per_step / first.seconds_per_step)
+    assert first.hours == pytest.approx(first.seconds_per_step * first.steps / 3600) and first.seconds_per_step > 0
+    assert (first.batch, first.critic_steps, first.steps) == (8, 2, 800)
+    text = table(times, 6, "cpu")
+    assert "gan_1d" in text and "ablation_baseline" in text and "D = 6" in text
+
+
+def test_refused_in_one_line():
+    small = load_config(DistillConfig, "gan_1d", SMALL)
+    for configs, changes, expected in (
+            ({"gaussian": load_config(DistillConfig, "gaussian")}, {}, "gaussian: nothing is trained"),
+            ({"small": small}, {"rounds": 0}, "rounds 0: expected 1 or more"),
+            ({"small": small}, {"dim": -3}, "dim"),
+            ({"small": small}, {"classes": 1}, "classes")):
+        with pytest.raises(UserError, match=expected):
+            bench(configs, **{"dim": 6, **changes})
+
+
+def test_no_gpu_is_told(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device cuda: torch finds no GPU"):
+        bench({"small": load_config(DistillConfig, "gan_1d", SMALL)}, 6, device="cuda")

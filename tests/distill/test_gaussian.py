@@ -1,14 +1,18 @@
 """The closed-form baseline: its samples have the real class means and the within-class covariance."""
 
+import dataclasses
+
+import pytest
 import torch
-from support.gauss import write_run
+from support.gauss import DIM, PARTS, tiny_data, tiny_pool
 
 from s3prl_dd.config import load_config
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.gaussian import fit_gaussian
+from s3prl_dd.distill.parts import Parts
+from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator
-from s3prl_dd.recipe.stages import Run, Settings, distill
 
 
 def test_samples_have_the_real_moments(tmp_path):
@@ -20,19 +24,25 @@ def test_samples_have_the_real_moments(tmp_path):
     means = centers[labels] + torch.randn(4000, 3, generator=generator) @ mixing
     config = load_config(DistillConfig, "gaussian", ["teacher=false"])
     data = TrainingData.build([mean.expand(3, 3) for mean in means], labels, None, config.framing, config.network.frames)
-    fitted = fit_gaussian(config, data, {"labels": {"a": 0, "b": 1}, "features": {}, "corpus": {}})
-    fitted.save(tmp_path / "file")
-    samples = Generator.load(tmp_path / "file").sample({"ppc": 20000}, seed=1)
+    parts = Parts({"a": 0, "b": 1}, dataclasses.replace(PARTS.features, dim=3), PARTS.corpus)
+    fit_gaussian(config, data, parts).save(tmp_path / "file")
+    samples = Generator.load(tmp_path / "file").sample({"ppc": 20000}, seed=1, center=False)
     for label in range(2):
         drawn = samples.features[samples.labels == label, 0]
         torch.testing.assert_close(drawn.mean(dim=0), centers[label], atol=0.15, rtol=0)
         torch.testing.assert_close(torch.cov(drawn.T), mixing.T @ mixing, atol=0.35, rtol=0)
 
 
-def test_in_the_recipe(tmp_path):
-    out = write_run(tmp_path / "run")
-    run = Run(out, Settings.of(out, {"config": "gaussian"}))
-    distill(run)
-    generator = Generator.load(run.generator)
-    assert generator.header["network"]["architecture"] == "gaussian" and generator.teacher is not None
-    assert generator.sample(3, center=True).features.shape[1] == 1
+def test_header_and_teacher():
+    config, data = load_config(DistillConfig, "gaussian"), tiny_data()
+    before = dataclasses.asdict(config)
+    generator = fit_gaussian(config, data, PARTS, tiny_pool(data))
+    header = generator.header
+    assert (header.network.noise, header.network.frames, header.network.dim) == (DIM, 1, DIM)
+    assert header.lengths == data.length_percentiles() and header.training["lambdas"]["diversity"] == 0
+    assert generator.teacher is not None and generator.teacher.weight.shape == (3, 3, DIM)
+    assert generator.sample(3).features.shape == (9, 1, DIM)
+    torch.testing.assert_close(generator.class_means[1], data.means[data.labels == 1].mean(dim=0))
+    assert dataclasses.asdict(config) == before
+    with pytest.raises(UserError, match="needs a pool"):
+        fit_gaussian(config, data, PARTS)

@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import multiprocessing.context
 import multiprocessing.forkserver
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,48 +15,62 @@ import torch
 from s3prl_dd.config import build, merge
 from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
 from s3prl_dd.distill.config import DistillConfig
-from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.distill.data import Framing, TrainingData
 from s3prl_dd.distill.distributed import end_group, start_group
 from s3prl_dd.distill.parts import Parts
 from s3prl_dd.distill.trainer import Trainer
 from s3prl_dd.features.store import FeatureStore, StoreWriter
 from s3prl_dd.generator import CorpusInfo, Provenance
-from s3prl_dd.pool.pool import train_pool
+from s3prl_dd.pool.heads import Heads
+from s3prl_dd.pool.pool import Pool, train_pool
 from s3prl_dd.rng import keyed
 
 ROOT = Path(__file__).parent.parent.parent
 DIM, LABELS = 10, {"neu": 0, "ang": 1, "sad": 2}
-FEATURES = Provenance(upstream="made", upstream_ckpt_digest=None, selection="hidden_states", layer=None, normalize=False,
-                      layer_weights=[0.25, 0.75], dim=DIM, rate=320)
+FEATURES = Provenance(upstream="made", upstream_ckpt_digest=None, selection="hidden_states", layer=None,
+                      normalize=False, layer_weights=[0.25, 0.75], dim=DIM, rate=320)
 CORPUS = CorpusInfo(name="gauss", synthetic=True, fold="fold1", train_speakers=["s1", "s2"], test_speakers=["s0"],
                     test_digest="0")
 PARTS = Parts(LABELS, FEATURES, CORPUS)
-ALL_TERMS = {"gradient_penalty": 10, "critic_class": 1, "critic_class_fake": 0.5, "feature_matching": 1, "generator_class": 1,
-             "softmax_matching": 1, "diversity": 0.3, "mmd": 1}
+ALL_TERMS = {"gradient_penalty": 10, "critic_class": 1, "critic_class_fake": 0.5, "feature_matching": 1,
+             "generator_class": 1, "softmax_matching": 1, "diversity": 0.3, "mmd": 1}
 
 
-def utterances(labels, key, dim=DIM):
+def utterances(labels: list[int], key: str, dim: int = DIM) -> list[torch.Tensor]:
     """Frames [T_i, D] of unit spread around a centre per class and a small shift per utterance."""
     generator = keyed("gauss", key)
     centres = 0.8 * torch.randn(max(labels) + 1, dim, generator=keyed("centres"))
     lengths = torch.randint(8, 25, (len(labels),), generator=generator).tolist()
     return [3 + 2 * (centres[label] + 0.2 * torch.randn(dim, generator=generator)
-                     + torch.randn(length, dim, generator=generator)) for label, length in zip(labels, lengths)]
+                     + torch.randn(length, dim, generator=generator))
+            for label, length in zip(labels, lengths, strict=True)]
 
 
-def tiny_data(framing="resample", frames=8, counts=(20, 16, 24)):
+def tiny_data(framing: Framing = "resample", frames: int = 8, counts: tuple[int, ...] = (20, 16, 24)) -> TrainingData:
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     dev_labels = [label for label in range(len(counts)) for _ in range(15)]
     dev = torch.stack([item.mean(dim=0) for item in utterances(dev_labels, "dev")]), torch.tensor(dev_labels)
     return TrainingData.build(utterances(labels, "train"), labels, dev, framing, frames)
 
 
-def tiny_pool(data, seeds=3, lr=1e-2):
+def tiny_pool(data: TrainingData, seeds: int = 3, lr: float = 1e-2) -> Pool:
     return train_pool((data.means, data.labels), data.dev, seeds=seeds, steps=60, snapshots=4, lr=lr,
                       classes=len(data.class_counts), progress=False)
 
 
-def tiny_config(**changes):
+def exact_data() -> TrainingData:
+    """As tiny_data, in steps of 1/256, so that no machine rounds its numbers otherwise."""
+    labels = [label for label, count in enumerate((20, 16, 24)) for _ in range(count)]
+    rounded = [(item * 256).round() / 256 for item in utterances(labels, "train")]
+    return TrainingData.build(rounded, labels, tiny_data().dev, "resample", 8)
+
+
+def exact_pool() -> Pool:
+    """Six untrained heads of three seeds with made-up scores."""
+    return Pool(Heads.create(range(6), DIM, 3), [1, 1, 1, 2, 2, 2], [0, 1, 2] * 2, [0.25, 0.5, 0.75, 0.5, 0.25, 0.75])
+
+
+def tiny_config(**changes: object) -> DistillConfig:
     values = {"network": {"architecture": "gan_1d", "frames": 8, "noise": 6, "channels": 12, "critic_channels": 12,
                           "utterance_branch": True},
               "lambdas": dict(ALL_TERMS), "batch": 24, "critic_steps": 2, "steps": 12, "eval_every": 6, "save_every": 3,
@@ -66,20 +82,19 @@ class TinyTrainer(Trainer):
     head_steps = 60
 
 
-def tiny_trainer(out, data=None, pool=None, **changes):
+def tiny_trainer(out: Path, data: TrainingData | None = None, pool: Pool | None = None, **changes: object) -> Trainer:
     data = data or tiny_data()
-    return TinyTrainer(tiny_config(**changes), data, out, PARTS, pool or tiny_pool(data))
+    return TinyTrainer(tiny_config(**changes), data, out, PARTS, tiny_pool(data) if pool is None else pool)
 
 
-def train_tiny(out, changes):
-    """A whole run in a process of its own."""
+def train_tiny(out: Path, changes: dict) -> None:
+    """A whole run, in a process or a rank of its own."""
     torch.set_num_threads(1)
     tiny_trainer(out, **changes).train(progress=False)
 
 
-def write_run(out, each=12):
-    """A recipe's run folder up to the experts: metadata of four speakers, feature store, and a pool of unsure
-    heads (sure ones have tiny gradients on real data, the unit of gradient matching, which then outweighs all else)."""
+def write_run(out: Path, each: int = 12) -> Path:
+    """A recipe's run folder up to the pool: metadata of four speakers, feature store, and a pool of unsure heads."""
     items = [(Utterance(f"s{speaker}/{name}{take}.wav", name, f"s{speaker}"), label)
              for speaker in range(4) for name, label in LABELS.items() for take in range(each)]
     part = {True: [], False: []}
@@ -89,14 +104,15 @@ def write_run(out, each=12):
         Metadata(LABELS, tuple(part[test])).write(Path(out) / "metadata/Session1" / f"{name}_meta_data.json")
     (Path(out) / "metadata/corpus.json").write_text(json.dumps({"name": "gauss", "root": str(out), "synthetic": True}))
     with StoreWriter(Path(out) / "features", FEATURES) as writer:
-        for (item, _), frames in zip(items, utterances([label for _, label in items], "store")):
+        frames_of = utterances([label for _, label in items], "store")
+        for (item, _), frames in zip(items, frames_of, strict=True):
             writer.add(item, frames)
     data = TrainingData.from_store(FeatureStore(Path(out) / "features"), read_fold(Path(out) / "metadata", "fold1"))
     tiny_pool(data, lr=3e-4).save(Path(out) / "pool.safetensors")
     return Path(out)
 
 
-def forked():
+def forked() -> multiprocessing.context.ForkServerContext:
     """A multiprocessing context whose processes have torch and the distiller imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["support.gauss"])
@@ -111,8 +127,8 @@ def forked():
     return context
 
 
-def on_two_ranks(function, *arguments):
-    """Call function(*arguments) in two processes with torchrun's variables; returns their exit codes."""
+def on_two_ranks(function: Callable, *arguments: object) -> list[int | None]:
+    """Call function(*arguments) in two processes that joined a group as under torchrun; returns their exit codes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -125,7 +141,13 @@ def on_two_ranks(function, *arguments):
     return [process.exitcode for process in ranks]
 
 
-def _as_rank(rank, port, function, arguments):
+def _as_rank(rank: int, port: int, function: Callable, arguments: tuple) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    sys.exit(function(*arguments))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    start_group("cpu")
+    try:
+        code = function(*arguments)
+    finally:
+        end_group()
+    sys.exit(code)
