@@ -1,4 +1,5 @@
-"""README's snippets: Python is run, commands that only read a generator file are run, all others are parsed.
+"""Snippets of README.md, CONTRIBUTING.md and docs/: Python is run, commands that only read a generator file are run,
+all others are parsed.
 
 bash itself reads the bash blocks, so that loops, variables, braces and pipes mean what they mean. Every command in them
 is a function that notes its words and does nothing; what is noted is then run or parsed here. A command that is not
@@ -23,7 +24,7 @@ from s3prl_dd.config import CONFIGS, read_yaml
 from s3prl_dd.recipe.folder import Run
 
 ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = ("", "text", "bibtex")
 """Kinds of blocks that show what was printed."""
 
@@ -38,7 +39,7 @@ SUBCOMMANDS = ("setup", "test", "check", "faults")
 
 
 class Block(NamedTuple):
-    """A fenced block: its kind, its text, and the line of README.md that its first line is."""
+    """A fenced block: its kind, its text, and which line of the document its first one is."""
 
     kind: str
     text: str
@@ -46,10 +47,15 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command's words, and where it stands."""
+    """A command's words, and its line in the document."""
 
     words: list[str]
     line: int
+
+
+def text_of(document):
+    """A document's text; how to add something to the package is test_contributing.py's."""
+    return document.read_text(encoding="utf-8").partition("## How to add\n")[0]
 
 
 def blocks_of(text):
@@ -88,7 +94,7 @@ def commands_of(block, folder):
     script.write_text(block.text)
     done = subprocess.run(["bash", "--norc", "-euc", f"{NOTE}\n. {script}"], env={"NOTES": str(notes)}, text=True,
                           capture_output=True, cwd=folder)
-    assert not done.returncode, f"README.md:{block.line}: bash: {done.stderr}"
+    assert not done.returncode, f"line {block.line}: bash: {done.stderr}"
     items = [item.split("\0") for item in notes.read_text().split("\0\x1e\0")[:-1]]
     return [Command(words, block.line + int(number) - 1) for number, *words in items]
 
@@ -102,7 +108,8 @@ def check(words, partial=False):
     partial: it stands in the prose and may lack what its verb needs; only its verb and its flags are checked
     """
     handlers = {"s3prl-dd": check_verb, "bash": check_run_sh, "python": check_python, "torchrun": check_torchrun,
-                "source": check_source, "pip": check_pip, "grep": nothing, "cd": nothing, "git": nothing}
+                "source": check_source, "pip": check_pip, "grep": nothing, "cd": nothing, "git": nothing,
+                "pre-commit": nothing}
     assert words[0] in handlers, f"no test knows the command {words[0]}"
     handlers[words[0]](words[1:], partial)
 
@@ -216,12 +223,20 @@ def downstream_flags():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the snippets run: a made-up run stands where bash run.sh would write its own, its generator file here too."""
-    folder = tmp_path_factory.mktemp("readme")
+def made_up(tmp_path_factory):
+    """A made-up run is where `bash run.sh` would write its own, a generator file beside it."""
+    folder = tmp_path_factory.mktemp("documents")
     run = made_up_run(folder / "result/demo")
     shutil.copy(run / "generator.safetensors", folder)
     return folder
+
+
+@pytest.fixture
+def folder(made_up, tmp_path, monkeypatch):
+    """Where a document's snippets run, one after the other."""
+    shutil.copytree(made_up, tmp_path / "folder")
+    monkeypatch.chdir(tmp_path / "folder")
+    return tmp_path / "folder"
 
 
 def complaints(blocks, folder):
@@ -233,41 +248,45 @@ def complaints(blocks, folder):
             try:
                 check(command.words, partial=block.kind == "span")
             except Exception as error:  # of whatever kind: the list is to be whole
-                said.append(f"README.md:{line}: {' '.join(command.words)[:100]}: {error}")
+                said.append(f"line {line}: {' '.join(command.words)[:100]}: {error}")
     return said
 
 
-def test_every_block_is_of_a_known_kind():
-    unknown = [f"README.md:{block.line}: {block.kind}" for block in blocks_of(README)
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+
+
+@each_document
+def test_every_block_is_of_a_known_kind(document):
+    unknown = [f"line {block.line}: {block.kind}" for block in blocks_of(text_of(document))
                if block.kind not in ("bash", "python", "yaml", *SHOWN)]
     assert not unknown, unknown
 
 
-def test_bash_blocks(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    said = complaints([block for block in blocks_of(README) if block.kind == "bash"], folder)
+@each_document
+def test_bash_blocks(document, folder):
+    said = complaints([block for block in blocks_of(text_of(document)) if block.kind == "bash"], folder)
     assert not said, "\n".join(said)
 
 
-def test_commands_in_the_prose(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    said = complaints(spans_of(README), folder)
+@each_document
+def test_commands_in_the_prose(document, folder):
+    said = complaints(spans_of(text_of(document)), folder)
     assert not said, "\n".join(said)
 
 
-def test_python_blocks(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+@each_document
+def test_python_blocks(document, folder):
     namespace = {"__name__": "__main__"}
-    blocks = [block for block in blocks_of(README) if block.kind == "python"]
-    for block in blocks:
-        exec(compile("\n" * (block.line - 1) + block.text, "README.md", "exec"), namespace)
-    assert blocks
+    for block in blocks_of(text_of(document)):
+        if block.kind == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, document.name, "exec"), namespace)
 
 
-def test_yaml_blocks():
-    for block in blocks_of(README):
+@each_document
+def test_yaml_blocks(document):
+    for block in blocks_of(text_of(document)):
         if block.kind == "yaml":
-            assert isinstance(yaml.safe_load(block.text), dict), f"README.md:{block.line}"
+            assert isinstance(yaml.safe_load(block.text), dict), f"line {block.line}"
 
 
 # that the tests above can fail
@@ -293,7 +312,7 @@ def test_yaml_blocks():
 def test_what_is_wrong_is_told(tmp_path, monkeypatch, text, complaint):
     monkeypatch.chdir(tmp_path)
     said = complaints([Block("bash", text + "\n", 7)], tmp_path)
-    assert said and complaint in said[-1] and said[0].startswith("README.md:7: ")
+    assert said and complaint in said[-1] and said[0].startswith("line 7: ")
 
 
 def test_lines_of_a_block(tmp_path):
