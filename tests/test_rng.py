@@ -9,7 +9,7 @@ def draw(*key):
     return torch.rand(4, generator=keyed(*key))
 
 
-def test_same_key_same_draw_another_key_another():
+def test_the_whole_key_counts():
     assert torch.equal(draw(0, "noise", 5), draw(0, "noise", 5))
     assert not torch.equal(draw(0, "noise", 5), draw(0, "noise", 6))
     assert not torch.equal(draw(0, "noise", 5), draw(0, "lengths", 5))
