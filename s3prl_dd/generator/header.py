@@ -207,10 +207,13 @@ def parse_header(text: str) -> Header:
 
 def _complaint(error: ValidationError) -> str:
     """What a damaged header lacks, or its first wrong value."""
-    missing = [_dotted(item["loc"]) for item in error.errors(include_url=False) if item["type"] == "missing"]
+    items = error.errors(include_url=False)
+    missing = [_dotted(item["loc"]) for item in items if item["type"] == "missing"]
     if missing:
         return f"lacks {', '.join(missing)}"
-    text = explain(error, Header)
+    if items[0]["type"] == "json_invalid":
+        return f"does not parse ({items[0]['msg']})"
+    text = explain(error, Header).rstrip(".?")
     return "is damaged: " + (text if len(text) < 300 else f"{text[:200]} ... {text[-60:]}")
 
 

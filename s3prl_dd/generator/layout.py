@@ -74,12 +74,12 @@ def check_shapes(layout: Layout) -> None:
     found = layout.shapes
     missing, strange = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing:
-        raise ValueError(f"lacks the tensor {missing[0]} of its header's network{_more(missing)}")
+        raise ValueError(f"lacks the tensor {missing[0]}{_more(missing)}")
     if strange:
-        raise ValueError(f"has a tensor {strange[0]!r:.80} that its header's network has not{_more(strange)}")
+        raise ValueError(f"holds the tensor {strange[0]!r:.80}, which belongs to no such generator{_more(strange)}")
     for name, shape in expected.items():
         if found[name] != shape:
-            raise ValueError(f"tensor {name} has shape {list(found[name])}, its header's network {list(shape)}")
+            raise ValueError(f"tensor {name} has shape {list(found[name])}, expected {list(shape)}")
 
 
 def expected_shapes(layout: Layout) -> Shapes:

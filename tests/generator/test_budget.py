@@ -33,14 +33,16 @@ def test_totals_add_up_and_keep_the_mix():
     for total in range(40, 400):
         counts = class_counts({"total": total}, IEMOCAP)
         assert sum(counts) == total
-        assert all(abs(count - total * real / 3556) < 1 for count, real in zip(counts, IEMOCAP))
+        assert all(abs(count - total * real / 3556) < 1 for count, real in zip(counts, IEMOCAP, strict=True))
 
 
 @pytest.mark.parametrize("budget", [
-    0, -1, True, 2.5, None, "many", "50", {}, {"ppc": 0}, {"ppc": 2.0}, {"ppc": True}, {"total": -3}, {"points": 4}, {"ppc": 1, "total": 4},
+    0, -1, True, 2.5, None, "many", "50", {}, {"ppc": 0}, {"ppc": 2.0}, {"ppc": True}, {"total": -3},
+    {"points": 4}, {"ppc": 1, "total": 4},
     {"counts": [1, 2, 3]}, {"counts": [1, 2, 3, 0]}, {"counts": 4}, {"counts": [1, 2, 3, 4.0]}, [1, 2, 3, 4]])
 def test_other_budgets_are_refused(budget):
-    with pytest.raises(UserError, match="expected a number of points per class, {ppc: N}, {total: N}, balanced, original") as caught:
+    expected = "expected a number of points per class, {ppc: N}, {total: N}, balanced, original"
+    with pytest.raises(UserError, match=expected) as caught:
         class_counts(budget, IEMOCAP)
     assert f"budget {budget!r}" in str(caught.value)
 

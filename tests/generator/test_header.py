@@ -79,7 +79,8 @@ def test_differences_of_provenance():
 
 
 @pytest.mark.parametrize("weights, same", [
-    ([0.25, 0.75], True), ([0.25005, 0.74995], True), ([0.2503, 0.7497], False), ([0.25, 0.25, 0.5], False), (None, False)])
+    ([0.25, 0.75], True), ([0.25005, 0.74995], True), ([0.2503, 0.7497], False), ([0.25, 0.25, 0.5], False),
+    (None, False)])
 def test_layer_weights_may_be_a_little_apart(weights, same):
     differences = provenance().differences(provenance(layer_weights=weights))
     assert differences == ({} if same else {"layer_weights": ([0.25, 0.75], weights)})

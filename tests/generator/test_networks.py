@@ -1,4 +1,4 @@
-"""Shapes, layers and sizes of the GANs, and our layers against torch's."""
+"""Shapes, layers and sizes of the generators, and our layers against torch's. (Critics: tests/distill.)"""
 
 import dataclasses
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill.critic import Critic, SampleNorm, TimeSampleNorm
+from s3prl_dd.errors import UserError
 from s3prl_dd.generator.networks import (
     GANS,
     BatchNorm,
+    Network,
     NetworkConfig,
     TimeAttention,
     TimeBatchNorm,
@@ -19,9 +20,9 @@ from s3prl_dd.generator.networks import (
 )
 
 
-def small(architecture, **changes):
-    return NetworkConfig(**{"architecture": architecture, "classes": 3, "dim": 20, "frames": 8, "noise": 5, "channels": 4,
-                            "critic_channels": 8, **changes})
+def small(architecture, classes=3, dim=20, **changes):
+    values = {"architecture": architecture, "frames": 8, "noise": 5, "channels": 4, "critic_channels": 8, **changes}
+    return NetworkConfig(**values).sized(classes, dim)
 
 
 @pytest.mark.parametrize("architecture", GANS)
@@ -29,24 +30,27 @@ def small(architecture, **changes):
 @pytest.mark.parametrize("frames", [8, 24])
 def test_shapes(architecture, dim, frames):
     config = small(architecture, dim=dim, frames=frames, utterance_branch=dim == 39)
-    generator, critic = build_generator(config), Critic(config)
-    made = generator(torch.randn(2, 5), torch.tensor([0, 2]))
+    made = build_generator(config)(torch.randn(2, 5), torch.tensor([0, 2]))
     assert made.shape == (2, frames, dim)
-    out = critic(made)
-    assert out.score.shape == (2,) and out.logits.shape == (2, 3)
-    assert all(map_.shape[0] == 2 for map_ in out.maps)
-    assert len(out.maps) == (4 if architecture == "gan_1d" else 8) + 2 * (dim == 39)
 
 
 @pytest.mark.parametrize("architecture", GANS)
 @pytest.mark.parametrize("branch", [False, True])
 def test_every_parameter_is_used(architecture, branch):
-    config = small(architecture, utterance_branch=branch)
-    generator, critic = build_generator(config), Critic(config)
-    out = critic(generator(torch.randn(6, 5), torch.arange(6) % 3))
-    (out.score.sum() + out.logits.square().sum()).backward()
-    for name, parameter in [*generator.named_parameters(), *critic.named_parameters()]:
+    generator = build_generator(small(architecture, utterance_branch=branch))
+    generator(torch.randn(6, 5), torch.arange(6) % 3).square().sum().backward()
+    for name, parameter in generator.named_parameters():
         assert parameter.grad is not None, name
+
+
+def test_a_gaussian_is_class_mean_and_noise_by_factor():
+    generator = build_generator(small("gaussian", dim=4))
+    with torch.no_grad():
+        generator.means.normal_(), generator.factor.normal_()
+    noise, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 2, 0])
+    made = generator(noise, labels)
+    assert made.shape == (5, 1, 4)
+    torch.testing.assert_close(made[:, 0], generator.means[labels] + noise @ generator.factor)
 
 
 @pytest.mark.parametrize("architecture", GANS)
@@ -87,30 +91,9 @@ def test_gan_att_has_one_attention_after_the_fourth_convolution():
     assert not any(isinstance(module, TimeAttention) for module in build_generator(small("gan_cnn")).modules())
 
 
-def test_critic_layers_of_the_paper():
-    """8 conv2d, each with layer norm and leaky ReLU, then two linear heads; no batch norm, which the penalty forbids."""
-    for architecture in ("gan_cnn", "gan_att"):
-        critic = Critic(small(architecture))
-        assert [[type(module) for module in layer] for layer in critic.layers] == [[nn.Conv2d, SampleNorm, nn.LeakyReLU]] * 8
-        assert type(critic.score) is type(critic.classify) is nn.Linear
-    for architecture in GANS:
-        assert not any(isinstance(module, BatchNorm) for module in Critic(small(architecture)).modules())
-
-
-@pytest.mark.parametrize("architecture", GANS)
-def test_critic_scores_each_sample_by_itself(architecture):
-    critic, frames = Critic(small(architecture, utterance_branch=True)), torch.randn(4, 8, 20)
-    torch.testing.assert_close(critic(frames).score[1:2], critic(frames[1:2]).score)
-
-
-@pytest.mark.parametrize("make, shape", [(SampleNorm, (3, 6, 5, 4)), (TimeSampleNorm, (3, 5, 6))])
-def test_sample_norm_is_layer_norm_over_a_sample(make, shape):
-    x = 2 + 3 * torch.randn(shape)
-    torch.testing.assert_close(make(6)(x), nn.functional.layer_norm(x, shape[1:]))
-
-
 @pytest.mark.parametrize("ours, theirs, shape", [
-    (BatchNorm, nn.BatchNorm2d, (5, 4, 3, 6)), (BatchNorm, nn.BatchNorm1d, (7, 4)), (TimeBatchNorm, nn.BatchNorm1d, (5, 6, 4))])
+    (BatchNorm, nn.BatchNorm2d, (5, 4, 3, 6)), (BatchNorm, nn.BatchNorm1d, (7, 4)),
+    (TimeBatchNorm, nn.BatchNorm1d, (5, 6, 4))])
 def test_batch_norm_is_torch_batch_norm(ours, theirs, shape):
     ours, theirs = ours(4), theirs(4)
     weight, bias = torch.rand(4), torch.rand(4)
@@ -143,12 +126,14 @@ def test_upsample_doubles_time():
 
 def test_attention_against_loops():
     attention, x = TimeAttention(4).double(), torch.randn(2, 4, 3, 5, dtype=torch.float64)
-    value = torch.einsum("oc,bctd->botd", attention.value.weight[:, :, 0, 0], x) + attention.value.bias.view(1, -1, 1, 1)
+    value = torch.einsum("oc,bctd->botd", attention.value.weight[:, :, 0, 0], x)
+    value = value + attention.value.bias.view(1, -1, 1, 1)
     expected = x.clone()
     for b in range(2):
         frames = [x[b, :, t].mean(dim=1) for t in range(3)]
         for t in range(3):
-            energy = torch.stack([attention.query(frames[t]) @ attention.key(frames[s]) / 2 for s in range(3)])  # 2 = sqrt(4)
+            query, two = attention.query(frames[t]), 4 ** 0.5
+            energy = torch.stack([query @ attention.key(frames[s]) / two for s in range(3)])
             weights = energy.exp() / energy.exp().sum()
             mixed = sum(weights[s] * value[b, :, s] for s in range(3))  # [C, D']
             expected[b, :, t] += attention.output.weight[:, :, 0, 0] @ mixed + attention.output.bias[:, None]
@@ -156,11 +141,28 @@ def test_attention_against_loops():
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"architecture": "gan_3d"}, "gan_cnn, gan_att, gan_1d"), ({"frames": 12, "architecture": "gan_cnn"}, "multiple of 8"),
-    ({"frames": 6}, "multiple of 4"), ({"kernel": 4}, "odd"), ({"noise": 0}, "positive")])
+    ({"architecture": "gan_3d"}, "architecture: expected 'gan_cnn', 'gan_att', 'gan_1d'"),
+    ({"frames": 12, "architecture": "gan_cnn"}, "frames: expected a multiple of 8 for gan_cnn"),
+    ({"frames": 6}, "frames: expected a multiple of 4 for gan_1d"), ({"frames": 0}, "frames"),
+    ({"frames": 4100}, "frames"), ({"kernel": 4}, "kernel: expected an odd number"), ({"kernel": 33}, "kernel"), ({"noise": 0}, "noise"),
+    ({"channels": 65537}, "channels"), ({"critic_channels": -1}, "critic_channels"), ({"channels": True}, "channels"),
+    ({"classes": 3}, "unknown key 'classes'"), ({"dim": 20}, "unknown key 'dim'"), ({"chanels": 4}, "Did you mean")])
 def test_impossible_sizes_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         NetworkConfig(**changes)
+
+
+@pytest.mark.parametrize("classes, dim", [(1, 20), (1001, 20), (3, 0), (3, 65537)])
+def test_impossible_corpora_and_features_are_refused(classes, dim):
+    with pytest.raises(UserError, match="classes" if dim == 20 else "dim"):
+        NetworkConfig().sized(classes, dim)
+
+
+def test_a_network_is_its_configuration_and_what_sized_it():
+    config = NetworkConfig(frames=24, noise=7, utterance_branch=True)
+    network = config.sized(3, 20)
+    assert dataclasses.asdict(network) == {**dataclasses.asdict(config), "classes": 3, "dim": 20}
+    assert isinstance(network, Network) and Network(**dataclasses.asdict(network)) == network
 
 
 def test_utterance_branch_shifts_all_frames_alike():
@@ -168,7 +170,8 @@ def test_utterance_branch_shifts_all_frames_alike():
     torch.manual_seed(0)
     generator = build_generator(config).eval()
     without = build_generator(dataclasses.replace(config, utterance_branch=False)).eval()
-    without.load_state_dict({key: value for key, value in generator.state_dict().items() if not key.startswith("utterance")})
+    rest = {key: value for key, value in generator.state_dict().items() if not key.startswith("utterance")}
+    without.load_state_dict(rest)
     noise, labels = torch.randn(3, 5), torch.tensor([0, 1, 2])
     shift = generator(noise, labels) - without(noise, labels)
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift))

@@ -1,0 +1,67 @@
+"""What `s3prl-dd inspect` prints."""
+
+import json
+
+import pytest
+import torch
+from support.tiny_generator import rewrite, tiny_generator
+
+from s3prl_dd.errors import UserError
+from s3prl_dd.generator import inspect, read_header
+
+
+@pytest.fixture
+def path(tmp_path):
+    tiny_generator().save(tmp_path / "generator.safetensors")
+    return tmp_path / "generator.safetensors"
+
+
+def test_text(path, capsys):
+    inspect(path)
+    told = capsys.readouterr().out
+    for text in ("gan_1d", "samples of [8, 10]", "60 utterances of gauss (neu 20, ang 16, sad 24)",
+                 "fold1; test speakers s0", "made -s hidden_states", "layer weights 0.25 0.75", "320 samples a frame",
+                 "4 linear heads", "step 100", "diversity 0.3", "dev_uar 0.750", "float32", "format 1"):
+        assert text in told, text
+    assert "mmd" not in told  # of weight 0
+    assert f"{sum(weight.numel() for weight in tiny_generator().network.parameters()):,} parameters" in told
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("calibrated")] == ["no"]
+
+
+def test_json(path, capsys):
+    inspect(path, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == path.stat().st_size and told["class_counts"] == [20, 16, 24]
+    assert told["features"]["layer_weights"] == [0.25, 0.75] and told["network"]["dim"] == 10
+
+
+def test_other_files(tmp_path, capsys):
+    tiny_generator(teacher=False, calibration=True, training={}, metrics={}).save(tmp_path / "file", half=True)
+    inspect(tmp_path / "file")
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line[12:].strip())
+    assert "float16" in lines["file"] and "soft" in lines and lines["calibrated"].startswith("to the real class means")
+
+
+@pytest.mark.parametrize("training", [{"lambdas": 5}, {"lambdas": {"mmd": "much"}, "step": [1]}, {}])
+def test_what_a_trainer_of_another_day_wrote_is_no_error(path, capsys, training):
+    rewrite(path, header=lambda values: values.update(training=training))
+    inspect(path)
+    assert "gan_1d" in capsys.readouterr().out
+
+
+def test_names_cannot_move_the_cursor(path, capsys):
+    rewrite(path, header=lambda values: values["corpus"].update(name="a\nb\x1b[2J"))
+    inspect(path)
+    told = capsys.readouterr().out
+    assert "a b [2J" in told and "\x1b" not in told and read_header(path).corpus.name == "a\nb\x1b[2J"
+
+
+def test_inspect_reads_no_values_but_checks_all_else(path, capsys):
+    rewrite(path, tensors=lambda tensors: tensors["mean"].fill_(torch.nan))
+    inspect(path)
+    rewrite(path, tensors=lambda tensors: tensors.pop("mean"))
+    with pytest.raises(UserError, match="lacks the tensor mean"):
+        inspect(path)
+    for as_json in (False, True):
+        with pytest.raises(UserError, match="no such generator file"):
+            inspect(path.parent / "none", as_json)
