@@ -16,6 +16,7 @@ import numpy as np
 
 from ..arms import Arm
 from ..corpora.metadata import Metadata
+from ..corpora.sid import TEST
 from ..distill.data import resample
 from ..errors import UserError
 from ..features.store import FeatureStore
@@ -28,7 +29,7 @@ from .probe import MOST_UTTERANCES, probe_rows
 from .results import PrivacyResults, ProbeResult, RowResult, TreeResult
 from .rows import GanRuns, Head, Row, rows_of
 from .settings import Settings
-from .sid import TEST, Bench, SidScore, Tree, run_rows
+from .sid import Bench, SidScore, Tree, run_rows
 from .table import plot, table
 
 __all__ = ["Settings", "measure"]

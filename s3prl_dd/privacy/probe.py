@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from ..corpora.audio import load_audio
+from ..corpora.sid import TEST
 from ..evaluation.significance import Interval
 from ..features.spec import FeatureSpec
 from ..files import atomic_path
@@ -20,7 +21,7 @@ from ..plugin.upstream.ser_projector import read_head
 from . import attacks, intervals
 from .results import ProbeResult
 from .rows import Head, Row, Rows
-from .sid import TEST, Tree, Utterances
+from .sid import Tree, Utterances
 
 MOST_UTTERANCES = 5000
 """A larger tree is not probed."""
@@ -100,6 +101,7 @@ def embed(states: np.ndarray, checkpoint: Path | None) -> np.ndarray:
     """
     if checkpoint is None:
         return states.mean(axis=1)
-    head, weight, bias, _ = read_head(checkpoint)
-    weights = np.array(head.layer_weights or [1.0], dtype=np.float32)
-    return np.einsum("l,nld->nd", weights, states) @ weight.numpy().T + bias.numpy()
+    head = read_head(checkpoint)
+    layer_weights = np.array(head.features.layer_weights or [1.0], dtype=np.float32)  # [L]
+    weighted = np.einsum("l,nld->nd", layer_weights, states)
+    return weighted @ head.weight.numpy().T + head.bias.numpy()

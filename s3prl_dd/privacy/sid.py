@@ -21,15 +21,12 @@ from ..plugin import runs
 from .rows import Head, Row, Rows
 from .settings import Settings
 
-TRAIN, DEV, TEST = 1, 2, 3
-"""The parts of an utterance in S3PRL's list."""
-
 
 class Utterances(NamedTuple):
     """A tree's utterances in the list's order."""
 
     paths: list[Path]
-    parts: np.ndarray  # [N] TRAIN, DEV or TEST
+    parts: np.ndarray  # [N] TRAIN, DEV or TEST of corpora.sid
     speakers: np.ndarray  # [N] from 0 up
 
 

@@ -1,144 +1,174 @@
-"""`s3prl-dd privacy`: Table 4's rows through S3PRL's own SID recipe, resumed, printed; S3PRL's stale file list."""
+"""`s3prl-dd privacy` as a whole: rows, probe, attacks, files; all but S3PRL's own process."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-import torch
-from support.runs import LABELS, features_of, make_generator, write_head, write_metadata
+from support.privacy import write_run
 
-from s3prl_dd.corpora.metadata import Utterance
-from s3prl_dd.corpora.sid import prepare_sid
 from s3prl_dd.errors import UserError
-from s3prl_dd.features.store import StoreWriter
-from s3prl_dd.files import read_json, write_json
+from s3prl_dd.files import read_json
+from s3prl_dd.generator import Generator
+from s3prl_dd.privacy import attacks, sid
 from s3prl_dd.privacy import measure as privacy
-from s3prl_dd.privacy.measure import Settings, Tree, measure
-from s3prl_dd.recipe.stages import Run
+from s3prl_dd.privacy.attacks import View
+from s3prl_dd.privacy.measure import Settings, measure
+from s3prl_dd.privacy.results import PrivacyResults
+from s3prl_dd.privacy.rows import GanRuns, Row
+from s3prl_dd.privacy.table import table
+from s3prl_dd.recipe.folder import Run
+
+ROW_KEYS = {"sid_accuracy", "per_seed", "lr", "train_accuracy", "ser_uar", "heads", "command"}
+PROBE_KEYS = {"probe_accuracy", "probe_utterances", "probe_minus_real"}
+TREE_KEYS = {"root", "list", "speakers", "train", "dev", "test", "chance", "majority", "split_by", "synthetic",
+             "measure", "rows"}
+
+
+def run_sid(bench, job, threads):
+    """SID without S3PRL: the plain upstream gets 0.9, heads 0.5 and 0.6; dev prefers the larger learning rate."""
+    test = 0.9 if job.row == Row.UPSTREAM else 0.5 + 0.1 * job.seed
+    return sid.SidScore(300, 20, job.lr, str(job.head.checkpoint), job.seed, 30, job.lr, 1.0, test, "python ...")
+
+
+def write_two(folder):
+    """Folders of a proposed and a baseline run; their generators and heads differ."""
+    proposed = write_run(folder / "proposed")
+    return proposed, write_run(folder / "baseline", [("distilled_full", 0.6)], seed=1)
 
 
 @pytest.fixture(scope="module")
-def tree(corpus, tmp_path_factory):
-    """A SID tree of the tones' three speakers, 12 utterances each."""
-    out = tmp_path_factory.mktemp("sid") / "tones"
-    prepare_sid(corpus / "audio", out)
-    return out
+def measured(tree, tmp_path_factory):
+    """(folders of the two runs, what was measured of them)"""
+    two = write_two(tmp_path_factory.mktemp("measured"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sid, "run_sid", run_sid)
+        return two, measure(two[0], [tree], baseline=two[1], settings=Settings(seeds=2, samples=100))
 
 
-def make_run(out, arms=("real", "distilled_full"), uars=(0.8, 0.7), seed=0, upstream="fbank"):
-    """A recipe's folder without the recipe: random features of 4 speakers, a random generator and random heads."""
-    write_metadata(out / "metadata", utterances := [
-        {"path": f"s{speaker}/{label}{take}.wav", "label": label, "speaker": f"s{speaker}"}
-        for speaker in range(4) for label in LABELS for take in range(5)])
-    write_json(out / "metadata" / "corpus.json", {"name": "tones", "root": str(out / "audio"), "synthetic": False})
-    features = features_of(upstream, 240, 160)
-    draw = np.random.default_rng(0)
-    with StoreWriter(out / "features", features) as writer:
-        for item in utterances:
-            writer.add(Utterance(**item), torch.from_numpy(draw.standard_normal((12, 240), dtype=np.float32)))
-    make_generator(out / "generator.safetensors", features, train_speakers=("s1", "s2", "s3"), seed=seed)
-    write_json(out / "run.json", {"corpus": "table", "root": str(out / "audio"), "upstream": upstream, "device": "cpu"})
-    for arm, uar in zip(arms, uars):
-        expdir = out / "exp" / f"{arm}_seed0"
-        expdir.mkdir(parents=True)
-        write_head(expdir / "dev-best.ckpt")
-        write_json(expdir / "run.json", {"arm": arm, "seed": 0, "dev_uar": 0.5, "uar": uar, "expdir": expdir.name})
-    return out
-
-
-def test_s3prls_sid_recipe_on_a_head(tree, tmp_path):
-    """The real runner in a subprocess, twice: --seed counts, and what is there is not run again."""
-    run = Run.open(make_run(tmp_path / "run"))
-    (checkpoint, uar), = privacy.heads_of(run, "real")
-    assert uar == 0.8
-    settings = Settings(steps=20, batch=8, feature_cache=0.1)
-    one, other = (privacy.run_sid(run, checkpoint, Tree.open(tree), tmp_path / f"seed{seed}", seed, 1e-3, settings, "cpu", 1) for seed in (0, 1))
-    for score in (one, other):
-        assert 0 <= score["test"] <= 1 and "-d voxceleb1 -u ser_projector -k" in score["command"]
-    weights = [torch.load(tmp_path / f"seed{seed}" / "states-20.ckpt", weights_only=False)["Downstream"]["projector.weight"] for seed in (0, 1)]
-    assert weights[0].shape == (256, 256) and not torch.allclose(*weights, atol=1e-3)
-    assert "'speakers': 3" in (tmp_path / "seed0" / "stdout.log").read_text()  # the tree was checked
-
-    before = (tmp_path / "seed0" / "log.log").read_text()
-    assert privacy.run_sid(run, checkpoint, Tree.open(tree), tmp_path / "seed0", 0, 1e-3, settings, "cpu", 1) == one
-    assert (tmp_path / "seed0" / "log.log").read_text() == before
-    with pytest.raises(UserError, match="was run with lr 0.001, now 0.01 is asked for"):
-        privacy.run_sid(run, checkpoint, Tree.open(tree), tmp_path / "seed0", 0, 1e-2, settings, "cpu", 1)
-
-
-def test_table_of_both_gans(tree, tmp_path, monkeypatch, capsys):
-    """Everything but S3PRL's process: rows, UARs, probe, attacks, files, and again with nothing run twice."""
-    ran = []
-
-    def run_sid(run, checkpoint, tree, expdir, seed, lr, settings, device, threads):
-        ran.append((expdir.name, checkpoint and checkpoint.name))
-        return {"test": 0.9 if checkpoint is None else 0.5 + 0.1 * seed, "dev": lr, "train": 1.0, "lr": lr, "command": "python ..."}
-
-    monkeypatch.setattr(privacy, "run_sid", run_sid)
-    proposed = make_run(tmp_path / "proposed")
-    baseline = make_run(tmp_path / "baseline", ("distilled_full",), (0.6,), seed=1)
-    results = measure(proposed, [tree], baseline=baseline, settings=Settings(seeds=2, lrs=[1e-3, 1e-2], samples=100))
-    sid, = results["sid"].values()
-    rows = sid["rows"]
+def test_table_4_of_both_gans(measured, tree):
+    two, results = measured
+    tree_result, = results.sid.values()
+    rows = tree_result.rows
     assert list(rows) == ["upstream", "untrained", "real", "baseline", "proposed"]
-    assert [rows[name]["ser_uar"] for name in rows] == [None, None, 0.8, 0.6, 0.7]
-    assert rows["upstream"]["sid_accuracy"][0] == pytest.approx(0.9) and rows["real"]["per_seed"] == [0.5, 0.6]
-    assert sid["chance"] == pytest.approx(1 / 3) and "as in Table 4" in sid["measure"]
-    assert all(row["lr"] == 1e-2 for row in rows.values())  # the one that dev prefers, also at the second seed
-    assert ("real_seed1_lr0.01", "dev-best.ckpt") in ran and ("real_seed1_lr0.001", "dev-best.ckpt") not in ran
-    assert ("untrained_seed1_lr0.01", "untrained_seed1.ckpt") in ran and ("upstream_seed0_lr0.001", None) in ran
-    assert rows["real"]["probe_utterances"] == 36 and rows["real"]["probe_minus_real"] == [0, 0, 0]
-    assert rows["real"]["probe_accuracy"] == rows["proposed"]["probe_accuracy"]  # these heads are the same
-
-    assert set(results["attacks"]) == {"mean", "frames"}
-    assert {"proposed", "baseline", "copied", "held_out"} <= set(results["attacks"]["mean"])
-    assert all(results["attacks"][view]["copied"]["membership"]["caught"] for view in ("mean", "frames"))
-    assert read_json(proposed / "privacy" / "results.json") == json.loads(json.dumps(results))
-    assert (proposed / "privacy" / "privacy.png").stat().st_size > 1000
-    text = capsys.readouterr().out
-    assert "SER head on the baseline GAN" in text and "Not caught is no guarantee" in text and "chance 33.3 %" in text
+    assert [row.ser_uar for row in rows.values()] == [None, None, 0.8, 0.6, 0.7]
+    assert rows[Row.UPSTREAM].sid_accuracy.value == pytest.approx(0.9) and rows[Row.REAL].per_seed == [0.5, 0.6]
+    assert rows[Row.UPSTREAM].heads == ["None"] * 2 and str(two[1]) in rows[Row.BASELINE].heads[0]
+    assert {row.lr for row in rows.values()} == {1e-2}
+    assert tree_result.chance == pytest.approx(1 / 3) and "as in Table 4" in tree_result.measure
+    tested = [line.split()[1][:7] for line in (tree / "list.txt").read_text().splitlines() if line[0] == "3"]
+    assert tree_result.majority == pytest.approx(max(map(tested.count, tested)) / len(tested))
+    assert rows[Row.REAL].probe_utterances == 36 and rows[Row.REAL].probe_minus_real == (0, 0, 0)
+    assert rows[Row.REAL].probe_accuracy == rows[Row.PROPOSED].probe_accuracy  # these heads are the same
 
 
-def test_refused(tree, tmp_path):
+def test_what_is_attacked(measured):
+    _, results = measured
+    assert set(results.attacks) == {View.MEAN, View.FRAMES}
+    assert {"proposed", "baseline", "copied", "held_out"} <= set(results.attacks[View.MEAN])
+    assert all(results.attacks[view]["copied"].membership.caught for view in View)
+    assert results.attacks[View.MEAN]["baseline"].speakers_from_real
+    assert results.attacks[View.FRAMES]["baseline"].speakers_from_real is None
+
+
+def test_files(measured):
+    (proposed, _), results = measured
+    path = proposed / "privacy/results.json"
+    written = read_json(path)
+    assert written == json.loads(json.dumps(results.as_json())) and PrivacyResults.read(path) == results
+    tree, = written["sid"].values()
+    assert set(written) == {"sid", "attacks"} and set(tree) == TREE_KEYS
+    assert {frozenset(row) for row in tree["rows"].values()} == {frozenset(ROW_KEYS | PROBE_KEYS)}
+    assert tree["rows"]["upstream"]["ser_uar"] is None and len(tree["rows"]["real"]["sid_accuracy"]) == 3
+    frames = written["attacks"]["frames"]
+    assert set(frames["proposed"]) == {"membership", "nearest"} and "caught_rounds" not in frames["proposed"]["nearest"]
+    assert frames["held_out"]["nearest"]["caught_rounds"].endswith("/5")
+    assert (proposed / "privacy/privacy.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_is_printed(measured):
+    _, results = measured
+    lines = table(results).splitlines()
+    proposed = next(line for line in lines if line.startswith("SER head on the proposed GAN"))
+    row = next(iter(results.sid.values())).rows[Row.PROPOSED]
+    probe = f"{100 * row.probe_accuracy.value:.1f}"
+    assert proposed.split()[6] == "55.0" and probe in proposed and proposed.split()[-1] == "70.0"
+    real = next(line for line in lines if line.startswith("SER head on real data"))
+    assert real.split()[-2:] == ["-", "80.0"]
+    copied = next(line for line in lines if line.startswith("copied"))
+    assert copied.count("*") == sum(result.caught for result in vars(results.attacks[View.MEAN]["copied"]).values())
+    text = "\n".join(lines)
+    assert "chance 33.3 %" in text and "2 seeds" in text and "Not caught is no guarantee" in text
+
+
+def test_trees_of_earlier_calls_are_kept(measured, tmp_path):
+    (proposed, _), results = measured
+    shutil.copytree(proposed, tmp_path / "copy")
+    again = measure(tmp_path / "copy", settings=Settings(samples=50))
+    assert again.sid == results.sid and "baseline" not in again.attacks[View.MEAN]
+
+
+def test_a_large_tree_is_not_probed(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(sid, "run_sid", run_sid)
+    monkeypatch.setattr(privacy, "MOST_UTTERANCES", 35)
+    results = measure(write_run(tmp_path), [tree], settings=Settings(seeds=1, samples=50))
+    assert {row.probe_accuracy for tree_result in results.sid.values() for row in tree_result.rows.values()} == {None}
+    written, = read_json(tmp_path / "privacy/results.json")["sid"].values()
+    assert {frozenset(row) for row in written["rows"].values()} == {frozenset(ROW_KEYS)}
+
+
+def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_path, monkeypatch):
+    """The wires into the attacks: whose samples, which utterances are train, which are dev, which controls."""
+    seen = []
+    monkeypatch.setattr(attacks, "attack", lambda *given, **options: seen.append((given, options)) or {})
+    runs = GanRuns(*map(Run.open, write_two(tmp_path)))
+    privacy.attack_generators(runs, 60)
+    (real, samples, number, ), options = seen[0]
+    assert [given[1]["speakers"] for given in seen] == [True, False] and number == 60 and options["speakers"]
+
+    fold, draws = runs.proposed.fold, {}
+    for name, run in runs.by_row().items():
+        drawn = Generator.load(run.generator).sample({"total": 60}, seed=0, center=False).features.numpy()
+        draws[name] = drawn.mean(axis=1)
+    train = store_means(runs.proposed, fold.train)
+    mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-8
+    assert list(samples) == ["proposed", "baseline"]
+    for name, values in draws.items():
+        assert np.allclose(samples[name], (values - mean) / spread, atol=1e-3)
+    assert np.allclose(real.train, (train - mean) / spread, atol=1e-3)
+    assert np.allclose(real.dev, (store_means(runs.proposed, fold.dev) - mean) / spread, atol=1e-3)
+    for part, speakers in ((fold.train, real.train_speakers), (fold.dev, real.dev_speakers)):
+        assert [utterance.speaker for utterance in part.utterances] == speakers.tolist()
+
+
+def store_means(run, part):
+    """Utterance means of 12 frames that were averaged to the samples' 8."""
+    from s3prl_dd.distill.data import resample
+    from s3prl_dd.features.store import FeatureStore
+
+    store = FeatureStore(run.features)
+    return np.stack([resample(store[place], 8).mean(dim=0).numpy() for place in store.select(part)])
+
+
+def test_refused_before_anything_is_run(tree, tmp_path):
+    proposed = write_run(tmp_path / "proposed")
     with pytest.raises(UserError, match="run.json: not there yet"):
         measure(tmp_path / "nothing")
-    proposed = make_run(tmp_path / "proposed", ("real",), (0.8,))
-    with pytest.raises(UserError, match="no head of arm 'distilled_full'"):
-        measure(proposed, [tree])
     with pytest.raises(UserError, match="its upstream is 'mfcc', that of .* is 'fbank'"):
-        measure(proposed, baseline=make_run(tmp_path / "baseline", upstream="mfcc"))
+        measure(proposed, baseline=write_run(tmp_path / "mfcc", upstream="mfcc"))
     with pytest.raises(UserError, match="no such list"):
         measure(proposed, [tree], list_file=tmp_path / "no.txt")
+    with pytest.raises(UserError, match="no head of arm 'distilled_full'"):
+        measure(write_run(tmp_path / "untrained", [("real", 0.8)]), [tree])
+    (proposed / "generator.safetensors").unlink()
+    with pytest.raises(UserError, match="generator.safetensors: not there yet. Run `s3prl-dd distill`"):
+        measure(proposed, [tree])
+    assert not (proposed / "privacy").exists()
 
 
-def test_an_untrained_head_replaces_projector_and_layer_weights(tmp_path):
-    path, head = write_head(tmp_path / "dev-best.ckpt", dim=64, weights=torch.tensor([0.3, -1.0, 0.7]))
-    made = torch.load(privacy.untrained(path, tmp_path / "untrained.ckpt", 0), weights_only=False)
-    assert made["Downstream"]["projector.weight"].shape == (256, 64) and made["Args"].upstream == "fbank"
-    assert not torch.allclose(made["Downstream"]["projector.weight"], head["projector.weight"])
-    assert made["Downstream"]["projector.weight"].abs().max() <= 1 / 8 and not made["Featurizer"]["weights"].any()
-
-
-def test_s3prls_stale_file_list_never_serves_another_tree(tree, tmp_path):
-    """The same expdir, two trees and two lists: S3PRL's data set gives the files of the one that is asked for."""
-    from s3prl_dd.plugin.launcher import _own_file_list
-    from s3prl_dd.plugin.registration import register
-
-    register()
-    import s3prl.downstream.voxceleb1.dataset as dataset
-
-    prepare_sid(tree.parent / "tones" / "data" / "wav", tmp_path / "second", speaker="(id[0-9]*)", seed=3)
-    (tmp_path / "fewer.txt").write_text("".join(sorted((tree / "list.txt").read_text().splitlines(keepends=True))[:-1]))
-    sizes = {}
-    for root, meta in ((tree, tree / "list.txt"), (tmp_path / "second", tmp_path / "second" / "list.txt"), (tree, tmp_path / "fewer.txt")) * 2:
-        _own_file_list({"downstream_expert": {"datarc": {"file_path": str(root), "meta_data": str(meta)}}}, tmp_path / "expdir")
-        for part in ("train", "dev", "test"):
-            files = dataset.SpeakerClassifiDataset(part, root, str(meta)).dataset
-            assert all(file.startswith(str(root) + "/") for file in files)
-            wanted = [line.split()[1] for line in meta.read_text().splitlines() if line[0] == {"train": "1", "dev": "2", "test": "3"}[part]]
-            assert [file.split("/wav/")[1] for file in files] == wanted
-            sizes.setdefault((str(meta), part), len(files))
-    assert sizes[str(tree / "list.txt"), "test"] == sizes[str(tmp_path / "fewer.txt"), "test"] + 1
-    (tmp_path / "bad.txt").write_text("1 id10001/0/99999.wav\n2 id10001/0/00002.wav\n3 id10001/0/00003.wav\n")
-    with pytest.raises(UserError, match="id10001/0/99999.wav is in the list, but found in no"):
-        _own_file_list({"downstream_expert": {"datarc": {"file_path": str(tree), "meta_data": str(tmp_path / "bad.txt")}}}, tmp_path / "expdir")
+def test_a_foreign_results_file_is_told(tmp_path):
+    path = tmp_path / "results.json"
+    for text in ("[]", '{"arms": {}}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="results.json: "):
+            PrivacyResults.read(path)
