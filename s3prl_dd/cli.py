@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import tyro
 import yaml
 from pydantic import Field
+from pydantic_core import to_jsonable_python
 
 from . import __version__
 from .config import Count, Number, Positive, Seed, Weight, Whole, load_config, settings
@@ -217,6 +218,8 @@ class Prepare:
         if self.corpus == "sid":
             from .corpora.sid import prepare_sid
 
+            if self.root is None:
+                raise UserError("sid: no root given. Give the folder of the speakers with --root FOLDER.")
             prepare_sid(self.root, self.to, split_by=self.split_by, speaker=self.speaker, copy=self.copy)
             return
         from .corpora import prepare
@@ -448,9 +451,11 @@ class Bench:
 
 def as_json(value: Any) -> Any:
     """Dataclasses, named tuples and mappings of them as JSON has them."""
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value._asdict() if hasattr(value, "_asdict") else value)
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else to_jsonable_python(value)
 
 
 # S3PRL
@@ -483,7 +488,8 @@ class Unlink:
         """Unlink them."""
         from .plugin.link import unlink
 
-        print("unlinked:", *(unlink(self.clone) or ["nothing was linked"]), sep="\n  ")
+        gone = unlink(self.clone)
+        print("unlinked:", *gone, sep="\n  ") if gone else print(f"{self.clone}: nothing was linked")
 
 
 VERBS: dict[str, type] = {

@@ -7,8 +7,15 @@ import pytest
 from s3prl_dd.arms import REAL, Arm, Source, arms_of
 from s3prl_dd.errors import UserError
 
-IN_ORDER = ["real", "distilled_full", "distilled_original", "distilled_100ppc", "distilled_6ppc", "random_real_100ppc",
-            "random_real_6ppc"]
+IN_ORDER = [
+    "real",
+    "distilled_full",
+    "distilled_original",
+    "distilled_100ppc",
+    "distilled_6ppc",
+    "random_real_100ppc",
+    "random_real_6ppc",
+]
 
 
 @pytest.mark.parametrize("name", IN_ORDER)
@@ -16,7 +23,9 @@ def test_names_are_read_back(name):
     assert Arm.parse(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "reals", "distilled", "distilled_0ppc", "distilled_ppc", "random_real", "real_6ppc"])
+@pytest.mark.parametrize(
+    "name", ["", "reals", "distilled", "distilled_0ppc", "distilled_ppc", "random_real", "real_6ppc"]
+)
 def test_names_of_no_arm(name):
     with pytest.raises(UserError, match="expected real, distilled_full"):
         Arm.parse(name)
@@ -30,20 +39,39 @@ def test_order():
 def test_points():
     """Samples are as many as asked for; a real subset is never larger than the class."""
     counts = [5, 3, 4]
-    points = {name: Arm.parse(name).points(counts) for name in
-              ("real", "distilled_full", "distilled_original", "distilled_6ppc", "random_real_4ppc")}
-    assert points == {"real": 12, "distilled_full": 12, "distilled_original": 12, "distilled_6ppc": 18, "random_real_4ppc": 11}
+    points = {
+        name: Arm.parse(name).points(counts)
+        for name in ("real", "distilled_full", "distilled_original", "distilled_6ppc", "random_real_4ppc")
+    }
+    assert points == {
+        "real": 12,
+        "distilled_full": 12,
+        "distilled_original": 12,
+        "distilled_6ppc": 18,
+        "random_real_4ppc": 11,
+    }
 
 
 def test_arms_of_a_source():
-    assert [arm.name for arm in arms_of(Source.RANDOM_REAL, [6, "original", 12])] == ["random_real_6ppc", "random_real_12ppc"]
+    assert [arm.name for arm in arms_of(Source.RANDOM_REAL, [6, "original", 12])] == [
+        "random_real_6ppc",
+        "random_real_12ppc",
+    ]
     assert [arm.name for arm in arms_of(Source.GENERATED, ["balanced", 6, "original"])] == [
-        "distilled_full", "distilled_6ppc", "distilled_original"]
+        "distilled_full",
+        "distilled_6ppc",
+        "distilled_original",
+    ]
 
 
 def test_titles():
     titles = [arm.title() for arm in map(Arm.parse, IN_ORDER)]
-    assert titles[:4] == ["all real data", "GAN samples, full size", "GAN samples, original mix", "GAN samples, 100 a class"]
+    assert titles[:4] == [
+        "all real data",
+        "GAN samples, full size",
+        "GAN samples, original mix",
+        "GAN samples, 100 a class",
+    ]
     assert titles[-1] == "random real subset, 6 a class"
     assert Arm.parse("distilled_6ppc").title(gaussian=True) == "Gaussian samples, 6 a class"
 

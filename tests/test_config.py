@@ -75,45 +75,55 @@ def test_types(tmp_path):
     assert load(tmp_path, "inner: {size: 1e3}").inner.size == 1000  # as 1e-4 is read, so is 1e3
 
 
-@pytest.mark.parametrize("text, messages", [
-    ("inner: {siz: 3}", ("made.yaml: unknown key 'inner.siz'", "Did you mean 'size'?")),
-    ("{inner: {siz: 3}, betas: [0.1]}", ("unknown key 'inner.siz'",)),
-    ("zebra: 3", ("unknown key 'zebra'", "Known keys: inner, weights")),
-    ("3: 3", ("unknown key '3'",)),
-    ("inner: 3", ("inner: expected", "found 3")),
-    ("inner: {size: 1.5}", ("inner.size: expected a valid integer", "found 1.5")),
-    ("inner: {size: true}", ("inner.size: expected a number, found true",)),
-    ("inner: {size: 0}", ("inner.size: expected greater than or equal to 1, found 0",)),
-    ("inner: {rate: fast}", ("inner.rate: expected a valid number", "found 'fast'")),
-    ("inner: {rate: true}", ("inner.rate: expected a number, found true",)),
-    ("inner: {rate: -1}", ("inner.rate: expected greater than 0, found -1",)),
-    ("inner: {rate: .nan}", ("inner.rate: expected a finite number, found nan",)),
-    ("inner: {rate: .inf}", ("inner.rate: expected a finite number, found inf",)),
-    ("weights: {a: much}", ("weights.a: expected a valid number",)),
-    ("weights: {a: -1}", ("weights.a: expected greater than or equal to 0",)),
-    ("weights: [1]", ("weights: expected a valid dictionary, found [1]",)),
-    ("betas: 1", ("betas: expected a valid tuple, found 1",)),
-    ("betas: [0.9]", ("betas.1: missing",)),
-    ("betas: [0.9, 1.0]", ("betas.1: expected less than 1, found 1.0",)),
-    ("betas: [a, 0]", ("betas.0: expected a valid number",)),
-    ("name: 3", ("name: expected a valid string, found 3",)),
-    ("layer: deep", ("layer: expected a valid integer", "found 'deep'")),
-    ("flag: 3", ("flag: expected a valid boolean", "found 3")),
-    ("choice: firm", ("choice: expected 'soft' or 'hard', found 'firm'",)),
-    ("- 1", ("expected a mapping of keys to values, found list",)),
-    ("base: 5", ("base: expected the name of a YAML file beside it, found 5",)),
-    ("a: [1", ("not valid YAML",)),
-    ("{zebra: 3, rabbit: 4}", ("unknown key 'zebra'", "1 more such")),
-])
+@pytest.mark.parametrize(
+    "text, messages",
+    [
+        ("inner: {siz: 3}", ("made.yaml: unknown key 'inner.siz'", "Did you mean 'size'?")),
+        ("{inner: {siz: 3}, betas: [0.1]}", ("unknown key 'inner.siz'",)),
+        ("zebra: 3", ("unknown key 'zebra'", "Known keys: inner, weights")),
+        ("3: 3", ("unknown key '3'",)),
+        ("inner: 3", ("inner: expected", "found 3")),
+        ("inner: {size: 1.5}", ("inner.size: expected a valid integer", "found 1.5")),
+        ("inner: {size: true}", ("inner.size: expected a number, found true",)),
+        ("inner: {size: 0}", ("inner.size: expected greater than or equal to 1, found 0",)),
+        ("inner: {rate: fast}", ("inner.rate: expected a valid number", "found 'fast'")),
+        ("inner: {rate: true}", ("inner.rate: expected a number, found true",)),
+        ("inner: {rate: -1}", ("inner.rate: expected greater than 0, found -1",)),
+        ("inner: {rate: .nan}", ("inner.rate: expected a finite number, found nan",)),
+        ("inner: {rate: .inf}", ("inner.rate: expected a finite number, found inf",)),
+        ("weights: {a: much}", ("weights.a: expected a valid number",)),
+        ("weights: {a: -1}", ("weights.a: expected greater than or equal to 0",)),
+        ("weights: [1]", ("weights: expected a valid dictionary, found [1]",)),
+        ("betas: 1", ("betas: expected a valid tuple, found 1",)),
+        ("betas: [0.9]", ("betas.1: missing",)),
+        ("betas: [0.9, 1.0]", ("betas.1: expected less than 1, found 1.0",)),
+        ("betas: [a, 0]", ("betas.0: expected a valid number",)),
+        ("name: 3", ("name: expected a valid string, found 3",)),
+        ("layer: deep", ("layer: expected a valid integer", "found 'deep'")),
+        ("flag: 3", ("flag: expected a valid boolean", "found 3")),
+        ("choice: firm", ("choice: expected 'soft' or 'hard', found 'firm'",)),
+        ("- 1", ("expected a mapping of keys to values, found list",)),
+        ("base: 5", ("base: expected the name of a YAML file beside it, found 5",)),
+        ("a: [1", ("not valid YAML",)),
+        ("{zebra: 3, rabbit: 4}", ("unknown key 'zebra'", "1 more such")),
+    ],
+)
 def test_mistakes(tmp_path, text, messages):
     refused(tmp_path, text, "made.yaml", *messages)
 
 
-@pytest.mark.parametrize("kind, good, bad", [
-    (Count, (1, 10**9), (0, -1, 1.5, True, "x", 10**13)), (Whole, (0, 7), (-1, False)),
-    (Seed, (0, 2**61), (-1, 2**62, 10**30)), (Positive, (1e-9, 3), (0, -1, float("nan"), float("inf"))),
-    (Weight, (0, 0.3), (-0.1, float("nan"), float("inf"))), (Fraction, (0, 0.999), (1, -0.1, float("nan"))),
-    (Share, (0.2,), (0, 1))])
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    [
+        (Count, (1, 10**9), (0, -1, 1.5, True, "x", 10**13)),
+        (Whole, (0, 7), (-1, False)),
+        (Seed, (0, 2**61), (-1, 2**62, 10**30)),
+        (Positive, (1e-9, 3), (0, -1, float("nan"), float("inf"))),
+        (Weight, (0, 0.3), (-0.1, float("nan"), float("inf"))),
+        (Fraction, (0, 0.999), (1, -0.1, float("nan"))),
+        (Share, (0.2,), (0, 1)),
+    ],
+)
 def test_ranges(kind, good, bad):
     @settings
     class One:
@@ -143,7 +153,9 @@ def test_not_text(tmp_path):
 
 def test_overrides(tmp_path):
     words = ("inner.rate=1e-3", "weights.a=2", "betas=[0, 0.5]", "layer=null", "name=a=b", "flag=true")
-    assert load(tmp_path, "inner: {size: 3}", *words) == Outer(Inner(3, 1e-3), {"a": 2.0}, (0.0, 0.5), "a=b", None, True)
+    assert load(tmp_path, "inner: {size: 3}", *words) == Outer(
+        Inner(3, 1e-3), {"a": 2.0}, (0.0, 0.5), "a=b", None, True
+    )
     assert load_config(Outer, None, ["inner.size=4"]).inner.size == 4
     refused(tmp_path, "", "override 'size'", "KEY=VALUE", overrides=["size"])
     refused(tmp_path, "", "override '=3'", "KEY=VALUE", overrides=["=3"])

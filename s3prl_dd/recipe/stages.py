@@ -120,7 +120,7 @@ def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
     with atomic_path(run.generator) as temporary:
         shutil.copyfile(run.gan / "generator.safetensors", temporary)
     size = run.generator.stat().st_size / 1e6
-    log.info("best UAR on dev %.3f at step %d: %s (%.2f MB)", trainer.best["dev_uar"], trainer.best["step"],
+    log.info("best UAR on dev %.3f at step %d: %s (%.2f MB)", trainer.best.dev_uar, trainer.best.step,
              run.generator, size)
 
 

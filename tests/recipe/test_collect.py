@@ -14,14 +14,26 @@ from s3prl_dd.recipe.results import Results
 def test_collect(run):
     results = collect(run)
     counts = run.fold.train.class_counts
-    assert list(results.arms) == ["real", "distilled_full", "distilled_100ppc", "distilled_6ppc", "random_real_100ppc",
-                                  "random_real_6ppc"]
+    assert list(results.arms) == [
+        "real",
+        "distilled_full",
+        "distilled_100ppc",
+        "distilled_6ppc",
+        "random_real_100ppc",
+        "random_real_6ppc",
+    ]
     real = results.arms["real"]
     assert real.uar == pytest.approx(0.82) and real.uar_per_seed == [0.80, 0.84] and real.train_seconds == 60.5
     assert real.spread == pytest.approx(np.std([0.80, 0.84], ddof=1)) and real.seeds == 2 and real.predictions is None
     points = {name: arm.points for name, arm in results.arms.items()}
-    assert points == {"real": sum(counts), "distilled_full": sum(counts) // 3 * 3, "distilled_100ppc": 300,
-                      "distilled_6ppc": 18, "random_real_100ppc": sum(counts), "random_real_6ppc": 18}
+    assert points == {
+        "real": sum(counts),
+        "distilled_full": sum(counts) // 3 * 3,
+        "distilled_100ppc": 300,
+        "distilled_6ppc": 18,
+        "random_real_100ppc": sum(counts),
+        "random_real_6ppc": 18,
+    }
     assert results.bytes.audio == 1000 * sum(counts) and results.bytes.generator == 5000
     lines = (run.features / "index.jsonl").read_text().splitlines()
     frames = {entry["id"]: entry["frames"] for entry in map(json.loads, lines)}
@@ -54,10 +66,15 @@ def test_written_and_read(run):
     assert Results.read(run.results).test is None
 
 
-@pytest.mark.parametrize("change, told", [
-    (lambda values: [], "expected results of a run, found list"), (lambda values: {**values, "folds": 3}, "unknown key 'folds'"),
-    (lambda values: {**values, "arms": {"reel": values["arms"]["real"]}}, "arm 'reel': expected real"),
-    (lambda values: {**values, "classes": 0}, "classes: expected greater")])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda values: [], "expected results of a run, found list"),
+        (lambda values: {**values, "folds": 3}, "unknown key 'folds'"),
+        (lambda values: {**values, "arms": {"reel": values["arms"]["real"]}}, "arm 'reel': expected real"),
+        (lambda values: {**values, "classes": 0}, "classes: expected greater"),
+    ],
+)
 def test_foreign_results(run, change, told):
     collect(run).write(run.results)
     run.results.write_text(json.dumps(change(json.loads(run.results.read_text()))))

@@ -24,13 +24,26 @@ def test_starting_writes_nothing(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("change", [{"corpus": "emodb"}, {"upstream": "hubert"}, {"fold": "fold2"}, {"pool_seeds": 4},
-                                    {"overrides": ("steps=6",)}, {"normalize": True}, {"head_lrs": (1e-2,)}, {"labels": "soft"},
-                                    {"layer": 3}, {"resample": True}, {"speaker": "(a)"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corpus": "emodb"},
+        {"upstream": "hubert"},
+        {"fold": "fold2"},
+        {"pool_seeds": 4},
+        {"overrides": ("steps=6",)},
+        {"normalize": True},
+        {"head_lrs": (1e-2,)},
+        {"labels": "soft"},
+        {"layer": 3},
+        {"resample": True},
+        {"speaker": "(a)"},
+    ],
+)
 def test_changed_settings_are_refused(tmp_path, change):
     start(tmp_path, corpus="ravdess")
     before = (tmp_path / "run.json").read_text()
-    (key, _), = change.items()
+    ((key, _),) = change.items()
     with pytest.raises(UserError, match=f"this run's {key} is .* is asked for. Take another --out"):
         Run.start(tmp_path, wanted(**{"corpus": "ravdess", **change}))
     assert (tmp_path / "run.json").read_text() == before
@@ -56,7 +69,9 @@ def test_each_head_takes_the_learning_rate_that_is_best_on_dev(run):
     assert (scores[0].uar, scores[0].lr, scores[1].uar, scores[1].lr) == (0.1, 1e-2, 0.84, 1e-3)
     (folder / "dev-best.ckpt").write_bytes(b"x")
     (run.out / "exp/real_seed0/dev-best.ckpt").write_bytes(b"x")
-    assert run.best(REAL, 0) == folder / "dev-best.ckpt"  # the extraction's layer weights are those of the head that dev prefers
+    assert (
+        run.best(REAL, 0) == folder / "dev-best.ckpt"
+    )  # the extraction's layer weights are those of the head that dev prefers
     with pytest.raises(UserError, match="real_seed1/dev-best.ckpt: not there yet. Run `s3prl-dd real` first"):
         run.best(REAL, 1)
 
@@ -77,7 +92,9 @@ def test_a_run_on_a_base_takes_all_but_its_generator_from_there(run, tmp_path):
     keep_score(other.out, "distilled_full", 0, 0.3)
     of_arm = {(score.arm, score.seed): score.uar for score in other.scores()}
     assert set(arm for arm, _ in of_arm) == {"real", "random_real_6ppc", "random_real_100ppc", "distilled_full"}
-    assert of_arm["distilled_full", 0] == 0.3 and ("distilled_full", 1) not in of_arm  # the base's samples are not its own
+    assert (
+        of_arm["distilled_full", 0] == 0.3 and ("distilled_full", 1) not in of_arm
+    )  # the base's samples are not its own
     third = variant(tmp_path / "third", other)  # all as it is there, but in a folder of its own
     assert third.settings == variant(tmp_path / "third", other).settings  # the same again
     assert third.settings.base == str(other.out) and third.settings.distiller.config == "ablation_sml"
@@ -95,9 +112,18 @@ def test_what_a_variant_takes_from_which_base(run, tmp_path):
     both = variant(tmp_path / "both", attentive, config="ablation_both")
     runs = (sml, hard, attentive, both)
     assert [each.generator for each in runs] == [
-        sml.out / "generator.safetensors", sml.out / "generator.safetensors", run.generator, both.out / "generator.safetensors"]
+        sml.out / "generator.safetensors",
+        sml.out / "generator.safetensors",
+        run.generator,
+        both.out / "generator.safetensors",
+    ]
     assert sml.gan == hard.gan == sml.out / "gan" and attentive.gan == run.gan
-    assert [each.exp(REAL) for each in runs] == [run.out / "exp", run.out / "exp", attentive.out / "exp", attentive.out / "exp"]
+    assert [each.exp(REAL) for each in runs] == [
+        run.out / "exp",
+        run.out / "exp",
+        attentive.out / "exp",
+        attentive.out / "exp",
+    ]
     assert all(each.exp(FULL) == each.out / "exp" and each.pool == run.pool for each in runs)
 
 

@@ -9,15 +9,40 @@ from s3prl_dd.errors import UserError
 from s3prl_dd.generator.sampling import DEFAULTS
 from s3prl_dd.recipe.settings import GROUPS, PRESETS, Settings, differences, with_preset
 
-OF_0_1 = {"corpus": "ravdess", "root": "/data", "upstream": "moonshine", "upstream_ckpt": None, "upstream_model_config": None,
-          "selection": "hidden_states", "layer": None, "normalize": False, "fold": "fold1", "device": None,
-          "config": "gan_1d", "overrides": ["steps=5"], "experts": 4, "budgets": ["original", 6, 12], "seeds": 3,
-          "head_steps": 1000, "head_batch": 32, "head_lrs": [0.0003, 0.001], "labels": "soft", "center": True,
-          "lengths": "generator", "head": "superb", "pool_from": [], "base": None, "feature_cache": 4.0, "jobs": 0}
+OF_0_1 = {
+    "corpus": "ravdess",
+    "root": "/data",
+    "upstream": "moonshine",
+    "upstream_ckpt": None,
+    "upstream_model_config": None,
+    "selection": "hidden_states",
+    "layer": None,
+    "normalize": False,
+    "fold": "fold1",
+    "device": None,
+    "config": "gan_1d",
+    "overrides": ["steps=5"],
+    "experts": 4,
+    "budgets": ["original", 6, 12],
+    "seeds": 3,
+    "head_steps": 1000,
+    "head_batch": 32,
+    "head_lrs": [0.0003, 0.001],
+    "labels": "soft",
+    "center": True,
+    "lengths": "generator",
+    "head": "superb",
+    "pool_from": [],
+    "base": None,
+    "feature_cache": 4.0,
+    "jobs": 0,
+}
 
 
 def test_flat_and_back():
-    settings = Settings().changed(corpus="ravdess", layer=3, overrides=("steps=5",), labels="hard", head_lrs=(1e-2,), jobs=3)
+    settings = Settings().changed(
+        corpus="ravdess", layer=3, overrides=("steps=5",), labels="hard", head_lrs=(1e-2,), jobs=3
+    )
     assert (settings.corpus.corpus, settings.upstream.layer, settings.machine.jobs) == ("ravdess", 3, 3)
     assert Settings.from_flat(json.loads(json.dumps(settings.flat())), "run.json") == settings
 
@@ -37,25 +62,44 @@ def test_run_of_the_version_before():
     assert settings.heads.head_lrs == (3e-4, 1e-3) and settings.sampling == DEFAULTS
 
 
-@pytest.mark.parametrize("change, told", [
-    ({"seeds": 0}, "seeds: expected greater than or equal to 1"), ({"head_steps": 0}, "head_steps: expected greater"),
-    ({"head_lrs": []}, "head_lrs: expected 1 value"), ({"head_lrs": [-1]}, "head_lrs.0: expected greater than 0"),
-    ({"head_lrs": [float("nan")]}, "head_lrs.0: expected a finite number"),
-    ({"head_lrs": [1e-3, 1.0000001e-3]}, "two of 0.001, 0.001 print alike"), ({"jobs": -1}, "jobs: expected"),
-    ({"feature_cache": -1}, "feature_cache: expected"), ({"budgets": [0]}, "budgets.0"), ({"budgets": ["half"]}, "budgets.0"),
-    ({"labels": "firm"}, "labels: expected 'soft' or 'hard'"), ({"head": "tail"}, "head: expected 'superb', 'attentive' or"),
-    ({"lengths": "long"}, "lengths: expected 'generator' or 'corpus'"), ({"corpus": "nothing"}, "corpus: expected 'demo'"),
-    ({"folds": 1}, "folds: expected greater"), ({"pool_seeds": 0}, "pool_seeds: expected"), ({"tail": 1}, "unknown setting 'tail'")])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"seeds": 0}, "seeds: expected greater than or equal to 1"),
+        ({"head_steps": 0}, "head_steps: expected greater"),
+        ({"head_lrs": []}, "head_lrs: expected 1 value"),
+        ({"head_lrs": [-1]}, "head_lrs.0: expected greater than 0"),
+        ({"head_lrs": [float("nan")]}, "head_lrs.0: expected a finite number"),
+        ({"head_lrs": [1e-3, 1.0000001e-3]}, "two of 0.001, 0.001 print alike"),
+        ({"jobs": -1}, "jobs: expected"),
+        ({"feature_cache": -1}, "feature_cache: expected"),
+        ({"budgets": [0]}, "budgets.0"),
+        ({"budgets": ["half"]}, "budgets.0"),
+        ({"labels": "firm"}, "labels: expected 'soft' or 'hard'"),
+        ({"head": "tail"}, "head: expected 'superb', 'attentive' or"),
+        ({"lengths": "long"}, "lengths: expected 'generator' or 'corpus'"),
+        ({"corpus": "nothing"}, "corpus: expected 'demo'"),
+        ({"folds": 1}, "folds: expected greater"),
+        ({"pool_seeds": 0}, "pool_seeds: expected"),
+        ({"tail": 1}, "unknown setting 'tail'"),
+    ],
+)
 def test_mistakes(change, told):
     with pytest.raises(UserError) as caught:
         Settings().changed(**change)
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change, told", [
-    ({"overrides": ["stepz=5"]}, "unknown key 'stepz'"), ({"config": "gan_9d"}, "no such configuration"),
-    ({"overrides": ["teacher=false"]}, "carries no teacher"), ({"device": "tpu9"}, "no such device"),
-    ({"device": "meta"}, "cuda or cpu alone")])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"overrides": ["stepz=5"]}, "unknown key 'stepz'"),
+        ({"config": "gan_9d"}, "no such configuration"),
+        ({"overrides": ["teacher=false"]}, "carries no teacher"),
+        ({"device": "tpu9"}, "no such device"),
+        ({"device": "meta"}, "cuda or cpu alone"),
+    ],
+)
 def test_what_no_stage_could_use(change, told):
     with pytest.raises(UserError, match=told):
         Settings().changed(**change).check()

@@ -66,7 +66,9 @@ def test_pool_learns_on_train_and_is_scored_on_dev(run, monkeypatch):
     run.pool.rename(kept)
     monkeypatch.setattr(stages, "train_pool", fake)
     stages.pool(run)
-    assert len(asked["train"][1]) == len(run.fold.train.utterances) and len(asked["dev"][1]) == len(run.fold.dev.utterances)
+    assert len(asked["train"][1]) == len(run.fold.train.utterances) and len(asked["dev"][1]) == len(
+        run.fold.dev.utterances
+    )
     assert asked["seeds"] == run.settings.distiller.pool_seeds and asked["classes"] == 3 and run.pool.is_file()
 
 
@@ -89,7 +91,13 @@ def test_extraction_takes_the_weights_of_the_head_that_dev_prefers(run, monkeypa
     shutil.rmtree(run.features)
     with pytest.raises(Stop):
         stages.extract(run)
-    assert asked == {"of": (REAL, 0), "path": "best.ckpt", "spec": run.settings.upstream, "device": "cpu", "weights": [0.25, 0.75]}
+    assert asked == {
+        "of": (REAL, 0),
+        "path": "best.ckpt",
+        "spec": run.settings.upstream,
+        "device": "cpu",
+        "weights": [0.25, 0.75],
+    }
 
 
 def test_pool_from_foreign_folders(tmp_path):

@@ -69,11 +69,22 @@ def test_command_of_an_arm(run, commands):
     assert (score.uar, score.dev_uar, score.accuracy, score.step, score.predicted) == (0.32, 0.53, 0.31, 20, [0, 2, 1])
     assert kept["uar"] == 0.32 and kept["arm"] == "distilled_6ppc" and kept["predicted"] == [0, 2, 1]
     command = commands[0]
-    flags = {name: command[command.index(name) + 1] for name in ("-d", "-u", "-k", "-l", "-s", "-p", "--seed", "--device",
-                                                                 "--feature_folder", "-o")}
+    flags = {
+        name: command[command.index(name) + 1]
+        for name in ("-d", "-u", "-k", "-l", "-s", "-p", "--seed", "--device", "--feature_folder", "-o")
+    }
     options = dict(item.split("=", 1) for item in flags.pop("-o").split(",,"))
-    assert flags == {"-d": "distilled_emotion", "-u": "made", "-k": "made.ckpt", "-l": "3", "-s": "hidden_states",
-                     "-p": str(run.expdir(SIX, 7, 1e-3)), "--seed": "7", "--device": "cpu", "--feature_folder": str(run.means)}
+    assert flags == {
+        "-d": "distilled_emotion",
+        "-u": "made",
+        "-k": "made.ckpt",
+        "-l": "3",
+        "-s": "hidden_states",
+        "-p": str(run.expdir(SIX, 7, 1e-3)),
+        "--seed": "7",
+        "--device": "cpu",
+        "--feature_folder": str(run.means),
+    }
     assert command[:2] == ["-m", "train"] and "--upstream_feature_normalize" in command and "-a" in command
     assert options["config.downstream_expert.datarc.budget"] == "6" and options["config.optimizer.lr"] == "0.001"
     assert shlex.split(score.command) == ["python", "-m", "s3prl_dd.run_downstream", *command]
@@ -91,11 +102,18 @@ def test_predictions_of_another_step_are_not_kept(run, commands):
 
 def test_every_sampling_option_reaches_s3prl(run):
     """Away from its default each, so that none can be lost on the way."""
-    changed = replace(run.settings, sampling=replace(run.settings.sampling, labels="hard", center=False, resample=True,
-                                                     lengths="corpus"))
+    changed = replace(
+        run.settings,
+        sampling=replace(run.settings.sampling, labels="hard", center=False, resample=True, lengths="corpus"),
+    )
     told = datarc(as_downstream(Run(run.out, changed), SIX, 1e-3))
     assert {key: told[key] for key in ("labels", "center", "resample", "lengths", "budget")} == {
-        "labels": "hard", "center": False, "resample": True, "lengths": "corpus", "budget": 6}
+        "labels": "hard",
+        "center": False,
+        "resample": True,
+        "lengths": "corpus",
+        "budget": 6,
+    }
     assert told["generator"] == str(run.generator.resolve())
 
 
@@ -106,7 +124,9 @@ def test_real_arms_are_plain_emotion(run):
     assert real.name == "emotion" and "budget" not in datarc(real) and real.overrides["config.optimizer.lr"] == 1e-2
     samples = datarc(as_downstream(run, SIX, 1e-3))
     shared = ("root", "meta_data", "test_fold", "train_batch_size", "eval_batch_size", "select_by")
-    assert {key: samples[key] for key in shared} == {key: datarc(real)[key] for key in shared}  # like is compared with like
+    assert {key: samples[key] for key in shared} == {
+        key: datarc(real)[key] for key in shared
+    }  # like is compared with like
     assert datarc(real)["select_by"] == "uar" and datarc(real)["test_fold"] == "fold1"
 
 

@@ -9,8 +9,14 @@ from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.settings import Settings
 from support.gauss import write_run
 
-SCORES = {"real": [0.80, 0.84], "distilled_full": [0.79, 0.75], "distilled_6ppc": [0.7, 0.7],
-          "distilled_100ppc": [0.76, 0.76], "random_real_6ppc": [0.6, 0.64], "random_real_100ppc": [0.8, 0.8]}
+SCORES = {
+    "real": [0.80, 0.84],
+    "distilled_full": [0.79, 0.75],
+    "distilled_6ppc": [0.7, 0.7],
+    "distilled_100ppc": [0.76, 0.76],
+    "random_real_6ppc": [0.6, 0.64],
+    "random_real_100ppc": [0.8, 0.8],
+}
 
 
 def wanted(**changes):
@@ -36,9 +42,22 @@ def keep_score(out, arm, seed, uar, dev_uar=0.9, lr=1e-3, suffix="", predicted=N
     """A head's score in its expdir, as training.train_head keeps it."""
     folder = Path(out) / "exp" / f"{arm}_seed{seed}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {
-        "arm": arm, "seed": seed, "lr": lr, "expdir": folder.name, "seconds": seconds, "step": 5, "dev_uar": dev_uar,
-        "uar": uar, "accuracy": 0.5, "command": f"python {arm}", "predicted": predicted})
+    write_json(
+        folder / "run.json",
+        {
+            "arm": arm,
+            "seed": seed,
+            "lr": lr,
+            "expdir": folder.name,
+            "seconds": seconds,
+            "step": 5,
+            "dev_uar": dev_uar,
+            "uar": uar,
+            "accuracy": 0.5,
+            "command": f"python {arm}",
+            "predicted": predicted,
+        },
+    )
     return folder
 
 
