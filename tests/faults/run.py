@@ -8,6 +8,7 @@ README.md beside this file describes a fault's record. Exit code 0: every fault 
 """
 
 import argparse
+import ast
 import os
 import re
 import shutil
@@ -57,9 +58,9 @@ class Verdict(StrEnum):
     SURVIVED = "SURVIVED"
     """its test passes all the same"""
     STALE = "STALE"
-    """the text that it replaces is not there, or more than once"""
+    """the text that it replaces is not there, or more than once, or its test is not there"""
     BROKEN = "BROKEN"
-    """its test did not come to run: no such test, an error at import, or no end within LIMIT"""
+    """its test did not come to run: an error at import, or no end within LIMIT"""
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,17 @@ class Fault:
     new: str
     test: str
 
-    def occurrences(self, root: Path) -> int:
-        """How often the text to be replaced stands in the file; 0 where there is no such file."""
+    def stale(self, root: Path) -> str:
+        """What of it is no longer so in the repository `root`; empty where it can be put in."""
         path = root / self.file
-        return path.read_text(encoding="utf-8").count(self.old) if path.is_file() else 0
+        places = path.read_text(encoding="utf-8").count(self.old) if path.is_file() else 0
+        if places != 1:
+            return f"{self.file}: {places} places have the text\n{self.old}"
+        test, _, node = self.test.partition("::")
+        name = node.rpartition("::")[2].partition("[")[0]
+        if not (root / test).is_file() or name not in ["", *names_in(root / test)]:
+            return f"{self.test}: no such test"
+        return ""
 
     def put_in(self, root: Path) -> None:
         """Replace the text in the file under `root`, where it stands once."""
@@ -101,6 +109,12 @@ class Run(NamedTuple):
 
 
 # the catalogue
+
+
+def names_in(path: Path) -> list[str]:
+    """Names of the functions and classes of a Python file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def read_faults(folder: Path = CATALOGUE) -> list[Fault]:
@@ -167,9 +181,9 @@ def run_tests(tree: Path, tests: Sequence[str], *flags: str) -> Run:
 
 def try_fault(fault: Fault, root: Path = ROOT) -> Outcome:
     """Put the fault into a copy of `root` and run its test there."""
-    occurrences = fault.occurrences(root)
-    if occurrences != 1:
-        return Outcome(fault, Verdict.STALE, said=f"{fault.file}: {occurrences} places have the text\n{fault.old}")
+    stale = fault.stale(root)
+    if stale:
+        return Outcome(fault, Verdict.STALE, said=stale)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
         tree = copy_tree(root, Path(folder).resolve())
@@ -208,10 +222,8 @@ def try_all(faults: Sequence[Fault], root: Path = ROOT, jobs: int = 2) -> list[O
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """One row a fault."""
-    rows = []
-    for fault, verdict, seconds, _ in outcomes:
-        rows.append((fault.name, fault.meets, fault.test.removeprefix("tests/"), verdict.value, seconds))
-    return tabulate(rows, ["fault", "where modules meet", "test", "verdict", "seconds"], floatfmt=".1f")
+    rows = [(fault.name, fault.meets, verdict.value, seconds) for fault, verdict, seconds, _ in outcomes]
+    return tabulate(rows, ["fault", "where modules meet", "verdict", "seconds"], floatfmt=".1f")
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT, catalogue: Path = CATALOGUE) -> int:
@@ -222,7 +234,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT, catalogue: P
     parser.add_argument("--list", action="store_true", help="only name the faults, and tell which are stale")
     options = parser.parse_args(arguments)
     faults = chosen(read_faults(catalogue), options.words)
-    fresh = [fault for fault in faults if fault.occurrences(root) == 1]
+    fresh = [fault for fault in faults if not fault.stale(root)]
     if options.list or not fresh:
         for fault in faults:
             print(f"{'' if fault in fresh else 'STALE '}{fault.name} ({fault.meets}): {fault.test}")
@@ -236,7 +248,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT, catalogue: P
     outcomes = try_all(faults, root, options.jobs)
     for outcome in outcomes:
         if outcome.verdict is not Verdict.CAUGHT:
-            print(f"\n{outcome.verdict} {outcome.fault.name}\n{outcome.said}")
+            print(f"\n{outcome.verdict} {outcome.fault.name}: {outcome.fault.test}\n{outcome.said}")
     caught = sum(outcome.verdict is Verdict.CAUGHT for outcome in outcomes)
     print(f"\n{table(outcomes)}\n\n{caught} of {len(outcomes)} faults caught")
     return 0 if caught == len(outcomes) else 1
