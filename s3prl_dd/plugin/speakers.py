@@ -19,7 +19,7 @@ def own_file_list(config: Mapping[str, Any], expdir: str) -> None:
     """
     import s3prl.downstream.voxceleb1.dataset as dataset
 
-    data = _read(config)
+    data = read_speaker_data(config)
     for key in ("file_path", "meta_data"):
         path = getattr(data, key)
         if not path or not Path(path).exists():
@@ -33,7 +33,7 @@ def own_file_list(config: Mapping[str, Any], expdir: str) -> None:
         print("[s3prl_dd] - speaker identification:", check_voxceleb1(root, listed))
 
 
-def _read(config: Mapping[str, Any]) -> SpeakerData:
+def read_speaker_data(config: Mapping[str, Any]) -> SpeakerData:
     """The datarc's keys that we know; others are S3PRL's business."""
     datarc = config["downstream_expert"]["datarc"]
     known = {item.name for item in dataclasses.fields(SpeakerData)}

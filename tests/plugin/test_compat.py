@@ -60,6 +60,12 @@ def test_unknown_names_are_told_with_what_comes_close():
         check_upstream("hubert_local", "/no/such.pt")
     with pytest.raises(UserError, match="Did you mean distilled_emotion"):
         check_downstream("distiled_emotion")
+    with pytest.raises(UserError, match="upstream fbank: /no/such.pt: no such checkpoint"):
+        check_upstream("fbank", "/no/such.pt")  # it has no use for one, but it would count as where features come from
+    with pytest.raises(UserError, match="fbank: no_such.yaml: no such model configuration. Check -g"):
+        check_upstream("fbank", None, "no_such.yaml")
+    check_upstream("hf_hubert_custom", "somebody/model-1.5")  # an id of a model hub
+    check_upstream("hubert_url", "https://somewhere/hubert.pt")
     check_upstream("fbank")
     check_upstream("moonshine")
     check_downstream("distilled_emotion")

@@ -75,9 +75,8 @@ def class_means_of(corpus, spec=None):
 
 def data_options(corpus, **datarc):
     """-o for S3PRL: the corpus, and further keys of datarc."""
-    options = {f"{DATARC}.root": corpus / "audio", f"{DATARC}.meta_data": corpus / "metadata", f"{DATARC}.num_workers": 0}
-    options.update({f"{DATARC}.{key}": value for key, value in datarc.items()})
-    return options
+    values = {"root": corpus / "audio", "meta_data": corpus / "metadata", "num_workers": 0, **datarc}
+    return {f"{DATARC}.{key}": value for key, value in values.items()}
 
 
 STEPS = {"config.runner.total_steps": 8, "config.runner.log_step": 4, "config.runner.eval_step": 4,
@@ -101,7 +100,7 @@ class Done(NamedTuple):
 
 
 def run_launcher(*arguments, check=True):
-    """`python -m s3prl_dd.run_downstream ARGUMENTS`, one thread, in a process forked from one that has imported S3PRL."""
+    """`python -m s3prl_dd.run_downstream ARGUMENTS`, one thread, forked from a process that has imported S3PRL."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         code = workers.run_downstream([str(argument) for argument in arguments], log, 1)
@@ -129,7 +128,8 @@ def run_python(code, cwd=ROOT, check=True, path=()):
 def write_head(path, upstream="fbank", ckpt=None, dim=240, downstream="emotion", weights=None, **changes):
     """A checkpoint as S3PRL's Runner writes it, with a random head."""
     draw = torch.Generator().manual_seed(0)
-    head = {"projector.weight": torch.randn(256, dim, generator=draw), "projector.bias": torch.randn(256, generator=draw)}
+    head = {"projector.weight": torch.randn(256, dim, generator=draw),
+            "projector.bias": torch.randn(256, generator=draw)}
     arguments = {"downstream": downstream, "upstream": upstream, "upstream_ckpt": str(ckpt) if ckpt else None,
                  "upstream_model_config": None, "upstream_feature_selection": "hidden_states",
                  "upstream_layer_selection": None, "upstream_feature_normalize": False, "hub": "torch", **changes}

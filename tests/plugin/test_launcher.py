@@ -1,0 +1,114 @@
+"""The launcher's command line: what it adds to S3PRL's, and what it refuses before anything is loaded or written."""
+
+import sys
+
+import pytest
+import torch
+
+from s3prl_dd.config import CONFIGS
+from s3prl_dd.errors import UserError
+from s3prl_dd.plugin.launcher import complete, main
+from s3prl_dd.plugin.runner import FeatureCache
+
+EMOTION = ["-m", "train", "-d", "emotion", "-u", "fbank"]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["-m", "train", "-d", "emotion", "-u", "fbnak"], "Did you mean fbank"),
+    (["-m", "train", "-d", "emotoin", "-u", "fbank"], "Did you mean emotion"),
+    (["-m", "train", "-d", "asr", "-u", "fbank"], "downstream asr: the package of S3PRL carries no configuration"),
+    (["-m", "train", "-u", "fbank"], "give -d DOWNSTREAM"),
+    ([*EMOTION, "-c", "no_such"], "no_such: no such configuration"),
+    ([*EMOTION, "--feature_cache", "-1"], "--feature_cache -1: expected gigabytes"),
+    ([*EMOTION, "--feature_cache=nan"], "--feature_cache nan: expected gigabytes"),
+    ([*EMOTION, "--feature_cache", "much"], "--feature_cache much: expected gigabytes"),
+    ([*EMOTION, "--local_rank", "first"], "--local_rank.*invalid int value"),
+    ([*EMOTION, "--feature_cache"], "--feature_cache: expected one argument"),
+    ([*EMOTION, "-k", "gone.pt"], "upstream fbank: gone.pt: no such checkpoint. Check -k"),
+    ([*EMOTION, "-g", "gone.yaml"], "gone.yaml: no such model configuration. Check -g"),
+    ([*EMOTION, "-i", "{folder}/x.ckpt"], "x.ckpt: no such checkpoint"),
+    (["-m", "train", "-e", "{folder}"], "no states-.*.ckpt to resume from"),
+    (["-m", "train", "-e", "{folder}/x.ckpt"], "x.ckpt: no such checkpoint"),
+])
+def test_refused_early(arguments, message, tmp_path):
+    with pytest.raises(UserError, match=message) as told:
+        complete([word.replace("{folder}", str(tmp_path)) for word in arguments])
+    assert "\n" not in str(told.value)
+
+
+def test_an_error_is_one_line_and_code_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*EMOTION, "--feature_cache", "nan"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: --feature_cache nan: expected gigabytes, 0 or more.\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU")
+def test_distributed_needs_a_gpu(monkeypatch):
+    with pytest.raises(UserError, match="distributed training .* needs a GPU"):
+        complete([*EMOTION, "--local-rank=1"])
+    with pytest.raises(UserError, match="--device cuda: .* sees no GPU"):
+        complete([*EMOTION, "--device", "cuda"])
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(UserError, match="distributed training .* needs a GPU"):
+        complete(EMOTION)
+
+
+def seen_by_s3prl(argv, monkeypatch, tmp_path):
+    """S3PRL's own reading of a command line: (arguments as a dict, configuration)."""
+    from s3prl.run_downstream import get_downstream_args
+
+    monkeypatch.setattr(sys, "argv", ["run_downstream.py", *argv])
+    monkeypatch.chdir(tmp_path)
+    arguments, config, _ = get_downstream_args()
+    return vars(arguments), config
+
+
+def test_s3prl_sees_every_flag_of_its_own_and_none_of_ours(monkeypatch, tmp_path):
+    (tmp_path / "k.pt").touch()
+    given = ["-m", "train", "-d", "distilled_emotion", "-u", "hubert_local", "-k", str(tmp_path / "k.pt"), "-s", "x",
+             "-l", "2", "--upstream_feature_normalize", "-v", "fold3", "-p", str(tmp_path / "run"), "-a", "--seed", "5",
+             "-o", "args.verbose=True,,config.runner.total_steps=7"]
+    launch = complete([*given, "--feature_cache", "2.5", "--feature_folder", "means"])
+    assert launch.cache == FeatureCache(2.5, "means")
+    arguments, config = seen_by_s3prl(launch.argv, monkeypatch, tmp_path)
+    wanted = {
+        "mode": "train", "downstream": "distilled_emotion", "upstream": "hubert_local", "hub": "torch",
+        "upstream_ckpt": str(tmp_path / "k.pt"), "upstream_feature_selection": "x", "upstream_layer_selection": 2,
+        "upstream_feature_normalize": True, "downstream_variant": "fold3", "expdir": str(tmp_path / "run"),
+        "auto_resume": True, "seed": 5, "verbose": True, "local_rank": None, "past_exp": None,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "config": str((CONFIGS / "distilled_emotion.yaml").resolve()),
+    }
+    assert {key: arguments[key] for key in wanted} == wanted
+    assert not set(arguments) & {"feature_cache", "feature_folder"} and config["runner"]["total_steps"] == 7
+
+
+def test_the_configuration(monkeypatch, tmp_path):
+    """A file, a shipped one by name, or the downstream's own; none where a run is resumed."""
+    (tmp_path / "mine.yaml").write_text("runner: {}")
+    files = {str(tmp_path / "mine.yaml"): tmp_path / "mine.yaml", "voxceleb1": CONFIGS / "voxceleb1.yaml"}
+    for given, wanted in files.items():
+        arguments, _ = seen_by_s3prl(complete([*EMOTION, "-p", "run", "-c", given]).argv, monkeypatch, tmp_path)
+        assert arguments["config"] == str(wanted.resolve())
+    fresh = complete([*EMOTION, "-a", "-p", str(tmp_path / "new")])  # nothing to resume there yet
+    assert fresh.argv[-2:] == ["--config", str((CONFIGS / "emotion.yaml").resolve())]
+    for step in (4, 12):
+        torch.save({"Step": step}, tmp_path / f"states-{step}.ckpt")
+    assert "--config" not in complete(["-m", "train", "-a", "-p", str(tmp_path)]).argv
+    (tmp_path / "states-12.ckpt").write_text("cut off")
+    with pytest.raises(UserError, match="states-12.ckpt: not a checkpoint"):
+        complete(["-m", "train", "-e", str(tmp_path)])  # the newest is checked
+
+
+def test_help_shows_ours_and_s3prls(capsys, monkeypatch, tmp_path):
+    launch = complete(["--help"])
+    assert "--feature_cache GB" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        seen_by_s3prl(launch.argv, monkeypatch, tmp_path)
+    assert "--upstream_ckpt" in capsys.readouterr().out
