@@ -487,7 +487,6 @@ def test_calibration_is_fitted_where_it_is_asked_for(kept, data):
     made, real = (torch.cov((means - losses.class_means(means, labels)[labels]).T)
                   for means, labels in ((drawn.features.mean(dim=1), drawn.labels), (data.means, data.labels)))
     apart = (made - real).norm() / real.norm()
-    print(calibrated, apart)
     assert (apart < 0.4) if calibrated else (apart > 0.6), apart
 
 

@@ -1,113 +1,56 @@
-"""Heads against S3PRL's own modules, stacks against single heads, and the pool."""
+"""Training of heads against plain loops, the pool's snapshots, its file, and pools of S3PRL's own runs."""
 
 import argparse
-import math
+import json
+import logging
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from support.gauss import write_run
+from support.recipe import start
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.pool.heads import ATTENTION_KEYS, SUPERB_KEYS, Heads, pool_mean
+from s3prl_dd.features.store import FeatureStore
+from s3prl_dd.pool.heads import SUPERB_KEYS, Heads
 from s3prl_dd.pool.pool import Pool, clip_each, score_heads, train_heads, train_pool
+from s3prl_dd.recipe import stages
 from s3prl_dd.recipe.stages import states_of
+from s3prl_dd.rng import keyed
 
 
-def s3prl_head(kind, dim=6, classes=4, seed=0):
-    """projector and model as S3PRL's emotion expert builds them, of S3PRL's own classes."""
-    from s3prl.downstream.model import UtteranceLevel
-
-    torch.manual_seed(seed)
-    pooling = {"superb": "MeanPooling", "attentive": "AttentivePooling"}[kind]
-    return nn.ModuleDict({"projector": nn.Linear(dim, 256),
-                          "model": UtteranceLevel(input_dim=256, output_dim=classes, pooling=pooling)})
-
-
-@pytest.mark.parametrize("kind", ["superb", "attentive"])
-def test_heads_are_s3prl_heads(kind):
-    """S3PRL's state dicts as they are, on frames of different lengths."""
-    modules = [s3prl_head(kind, seed=seed) for seed in range(3)]
-    keys = SUPERB_KEYS + (ATTENTION_KEYS if kind == "attentive" else ())
-    assert set(keys) == set(modules[0].state_dict())
-    heads = Heads({key: torch.stack([module.state_dict()[key] for module in modules]) for key in keys}, kind)
-    lengths = torch.tensor([7, 4, 1, 6])
-    mask = torch.arange(7) < lengths[:, None]
-    frames = torch.randn(4, 7, 6) * mask[..., None]
-    for index, module in enumerate(modules):
-        expected, _ = module["model"](module["projector"](frames), lengths)
-        torch.testing.assert_close(heads(frames, mask)[index], expected)
-        full, _ = module["model"](module["projector"](frames), torch.full((4,), 7))
-        # S3PRL adds a mask of ones to all energies where no frame is padded, which softmax does not see
-        torch.testing.assert_close(heads(frames)[index], full)
-
-
-def test_superb_heads_are_linear_in_the_utterance_mean():
-    heads, frames = Heads.create(range(3), 5, 4), torch.randn(6, 9, 5)
-    weight, bias = heads.linear()
-    torch.testing.assert_close(heads(frames), torch.stack([frames.mean(dim=1) @ weight[m].T + bias[m] for m in range(3)]))
-    with pytest.raises(UserError, match="not linear"):
-        Heads.create([0], 5, 4, "attentive").linear()
-
-
-def test_fresh_heads_have_torch_bounds_and_their_own_seeds():
-    heads = Heads.create([3, 7, 3], 400, 4)
-    assert torch.equal(heads.get("projector.weight")[0], heads.get("projector.weight")[2])
-    assert not torch.equal(heads.get("projector.weight")[0], heads.get("projector.weight")[1])
-    weight = heads.get("projector.weight")[0].detach()
-    assert weight.abs().max() <= 1 / 20 and weight.std().item() == pytest.approx(1 / 20 / math.sqrt(3), rel=0.02)
-    state = torch.get_rng_state()
-    Heads.create([0], 5, 4)
-    assert torch.equal(state, torch.get_rng_state())
-    with pytest.raises(UserError, match="superb, attentive"):
-        Heads.create([0], 5, 4, "deep")
-
-
-def test_pick_and_state_are_copies():
-    heads = Heads.create(range(4), 5, 3)
-    picked = heads.pick(torch.tensor([2, 0, 2]))
-    assert len(picked) == 3 and len(heads) == 4
-    assert torch.equal(picked(torch.ones(1, 1, 5)), heads(torch.ones(1, 1, 5))[[2, 0, 2]])
-    heads.state()["projector.bias"].zero_()
-    assert heads.get("projector.bias").abs().sum() > 0
-
-
-def test_pool_mean():
-    frames = torch.randn(2, 4, 3)
-    torch.testing.assert_close(pool_mean(frames)[1], frames[1].mean(dim=0))
-    mask = torch.tensor([[True, True, False, False], [True] * 4])
-    torch.testing.assert_close(pool_mean(frames, mask)[0], frames[0, :2].mean(dim=0))
-
-
-# training
-
-
-def classes_of(number, dim=5, seed=0):
+def classes_of(number: int, dim: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points of three classes in their own directions."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(number) % 3
     return torch.randn(number, dim, generator=generator) + 1.5 * F.one_hot(labels, dim), labels
 
 
+# training
+
+
 def test_stack_trains_like_each_head_alone():
     means, labels = classes_of(40)
-    together = train_heads(means, labels, [4, 5, 9], steps=25, batch=8, snapshots=(10,), classes=3)
-    assert [step for step, _ in together] == [10, 25]
+    together = train_heads(means * 30, labels, [4, 5, 9], steps=25, batch=8, snapshots=(10,), classes=3)
+    assert [snapshot.step for snapshot in together] == [10, 25]
     for index, seed in enumerate((4, 5, 9)):
-        alone = train_heads(means, labels, [seed], steps=25, batch=8, snapshots=(10,), classes=3)
-        for (_, stack), (_, head) in zip(together, alone):
+        alone = train_heads(means * 30, labels, [seed], steps=25, batch=8, snapshots=(10,), classes=3)
+        for stack, head in zip(together, alone, strict=True):
             for key in SUPERB_KEYS:
-                torch.testing.assert_close(stack.state()[key][index], head.state()[key][0], atol=1e-6, rtol=1e-5)
+                torch.testing.assert_close(stack.heads.state()[key][index], head.heads.state()[key][0], atol=1e-5, rtol=1e-5)
 
 
 def test_training_is_s3prl_recipe_on_one_head():
     """Adam, cross-entropy, gradient norm clipped to 1, epochs without replacement: a plain loop over one nn.Module."""
-    from s3prl_dd.rng import keyed
-
     means, labels = classes_of(20)
     means = means * 30  # gradients beyond the clip
-    start = Heads.create([4], 5, 3).state()
+    start_of = Heads.create([4], 5, 3).state()
     modules = nn.Sequential(nn.Linear(5, 256), nn.Linear(256, 3))
-    modules.load_state_dict(dict(zip(("0.weight", "0.bias", "1.weight", "1.bias"), (start[key][0] for key in SUPERB_KEYS))))
+    names = ("0.weight", "0.bias", "1.weight", "1.bias")
+    modules.load_state_dict({name: start_of[key][0] for name, key in zip(names, SUPERB_KEYS, strict=True)})
     optimizer, generator, clipped = torch.optim.Adam(modules.parameters(), lr=1e-3), keyed(4, "order"), 0
     order = torch.cat([torch.randperm(20, generator=generator) for _ in range(4)])
     for batch in order.split(8):
@@ -116,16 +59,9 @@ def test_training_is_s3prl_recipe_on_one_head():
         clipped += nn.utils.clip_grad_norm_(modules.parameters(), 1.0) > 1
         optimizer.step()
     assert clipped > 2
-    (_, heads), = train_heads(means, labels, [4], steps=10, batch=8, lr=1e-3, classes=3)
-    for key, value in zip(SUPERB_KEYS, modules.state_dict().values()):
-        torch.testing.assert_close(heads.state()[key][0], value, atol=2e-6, rtol=1e-4)
-
-
-def test_soft_labels_are_learnt():
-    means, labels = classes_of(30)
-    soft = torch.tensor([0.2, 0.5, 0.3]).expand(30, 3)
-    (_, heads), = train_heads(means, labels, [0], steps=400, lr=3e-3, soft_labels=soft, classes=3)
-    torch.testing.assert_close(heads.of_means(means)[0].softmax(-1).mean(dim=0), soft[0], atol=0.02, rtol=0)
+    trained, = train_heads(means, labels, [4], steps=10, batch=8, lr=1e-3, classes=3)
+    for key, value in zip(SUPERB_KEYS, modules.state_dict().values(), strict=True):
+        torch.testing.assert_close(trained.heads.state()[key][0], value, atol=2e-6, rtol=1e-4)
 
 
 def test_clip_each_head_by_itself():
@@ -137,14 +73,13 @@ def test_clip_each_head_by_itself():
     clip_each(heads, 1.0)
     norms = sum(parameter.grad.flatten(1).square().sum(dim=1) for parameter in heads.parameters()).sqrt()
     assert norms[0].item() == pytest.approx(1) and norms[2].item() == pytest.approx(1) and norms[1] < 0.1
-    assert all(torch.equal(parameter.grad[1], old[1]) for parameter, old in zip(heads.parameters(), before))
+    after = [parameter.grad for parameter in heads.parameters()]
+    assert all(torch.equal(new[1], old[1]) for new, old in zip(after, before, strict=True))
 
 
 def test_score_is_uar_by_head():
-    heads = Heads.create(range(2), 3, 3)
+    heads = Heads({key: torch.zeros_like(value) for key, value in Heads.create(range(2), 3, 3).state().items()})
     with torch.no_grad():
-        for key in ("projector.weight", "projector.bias", "model.post_net.linear.weight", "model.post_net.linear.bias"):
-            heads.get(key).zero_()
         heads.get("projector.weight")[1, :3] = torch.eye(3)
         heads.get("model.post_net.linear.weight")[1, :, :3] = torch.eye(3)
     means, labels = torch.eye(3)[[0, 0, 0, 1, 2]], torch.tensor([0, 0, 0, 1, 2])
@@ -159,13 +94,21 @@ def test_pool_of_snapshots():
     pool = train_pool(train, dev, seeds=3, steps=64, snapshots=4, classes=3, progress=False)
     assert pool.steps == [step for step in (4, 16, 36, 64) for _ in range(3)] and pool.seeds == [0, 1, 2] * 4
     assert len(pool) == len(pool.heads) == 12
-    (_, fourth), *_ = train_heads(*train, range(3), steps=64, snapshots=(4, 16, 36), classes=3)
-    torch.testing.assert_close(pool.heads.pick(torch.tensor([1])).state()["projector.weight"], fourth.state()["projector.weight"][1:2])
-    assert pool.dev_uar[7] == score_heads(pool.heads, *dev)[7]
-    assert sum(pool.dev_uar[-3:]) > sum(pool.dev_uar[:3]) - 0.1
+    fourth, *_ = train_heads(*train, range(3), steps=64, snapshots=(4, 16, 36), classes=3)
+    weight = pool.heads.pick(torch.tensor([1])).state()[SUPERB_KEYS[0]]
+    torch.testing.assert_close(weight, fourth.heads.state()[SUPERB_KEYS[0]][1:2])
 
 
-def test_teacher_is_the_best_of_each_seed():
+def test_each_snapshot_has_its_own_score_on_dev():
+    train, dev = classes_of(60), classes_of(30, seed=1)
+    dev = dev[0] + torch.randn(30, 5, generator=torch.Generator().manual_seed(3)), dev[1]
+    pool = train_pool(train, dev, seeds=3, steps=64, snapshots=4, classes=3, progress=False)
+    expected = score_heads(pool.heads, *dev)
+    assert len(set(expected)) > 3 and expected != expected[::-1] and expected != score_heads(pool.heads, *train)
+    assert pool.dev_uar == expected
+
+
+def test_teacher_is_the_best_of_each_seed_the_latest_of_equals():
     heads = Heads.create(range(5), 4, 2)
     pool = Pool(heads, [1, 1, 2, 2, 3], [0, 1, 0, 1, 0], [0.5, 0.9, 0.7, 0.6, 0.7])
     assert torch.equal(pool.teacher().get("projector.bias"), heads.get("projector.bias")[[4, 1]])
@@ -173,105 +116,154 @@ def test_teacher_is_the_best_of_each_seed():
 
 def test_draw_is_of_the_generator():
     pool = Pool(Heads.create(range(50), 4, 2), range(50), range(50), [0.0] * 50)
-    draw = lambda seed: pool.draw(6, torch.Generator().manual_seed(seed)).get("projector.bias")
+
+    def draw(seed):
+        return pool.draw(6, torch.Generator().manual_seed(seed)).get("projector.bias")
+
     assert draw(0).shape[0] == 6 and torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+    drawn = torch.cat([draw(seed)[:, 0] for seed in range(100)])
+    assert len(drawn.unique()) == 50  # every snapshot is drawn at some time
 
 
-@pytest.mark.parametrize("kind", ["superb", "attentive"])
-def test_pool_file(tmp_path, kind):
-    pool = Pool(Heads.create(range(3), 4, 2, kind), [1, 2, 3], [0, 0, 1], [0.25, 0.5, 0.75])
-    pool.save(tmp_path / "pool.safetensors")
-    loaded = Pool.load(tmp_path / "pool.safetensors")
-    frames = torch.randn(2, 5, 4)
-    assert torch.equal(loaded.heads(frames), pool.heads(frames)) and loaded.heads.kind == kind
-    assert (loaded.steps, loaded.seeds, loaded.dev_uar) == (pool.steps, pool.seeds, pool.dev_uar)
+# the file
 
 
-def test_files_that_are_no_pool(tmp_path):
-    from safetensors.torch import save_file
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """A pool file of three heads."""
+    path = tmp_path / "pool.safetensors"
+    Pool(Heads.create(range(3), 4, 2), [1, 2, 3], [0, 0, 1], [0.25, 0.5, 0.75]).save(path)
+    return path
 
-    with pytest.raises(UserError, match="no such pool"):
+
+def test_pool_file(file):
+    loaded, frames = Pool.load(file), torch.randn(2, 5, 4)
+    assert torch.equal(loaded.heads(frames), Heads.create(range(3), 4, 2)(frames))
+    assert (loaded.steps, loaded.seeds, loaded.dev_uar) == ([1, 2, 3], [0, 0, 1], [0.25, 0.5, 0.75])
+
+
+ABOUT = {"kind": "superb", "steps": [1, 2, 3], "seeds": [0, 0, 1], "dev_uar": [0.25, 0.5, 0.75]}
+
+
+def spoil(path: Path, about: object = ABOUT, **tensors: torch.Tensor | None) -> None:
+    """Write the pool anew with another description, and other tensors ('/' stands for '.'; None removes one)."""
+    stack = {**load_file(path), **{key.replace("/", "."): value for key, value in tensors.items()}}
+    text = about if isinstance(about, str) else json.dumps(about)
+    save_file({key: value for key, value in stack.items() if value is not None}, path, metadata={"s3prl_dd_pool": text})
+
+
+@pytest.mark.parametrize("about, tensors, told", [
+    ("{", {}, "not a pool of heads"),
+    ([1, 2], {}, "not a pool of heads"),
+    ({"kind": "superb"}, {}, "not a pool of heads"),
+    ({**ABOUT, "kind": "attentive"}, {}, "a pool of attentive heads"),
+    ({**ABOUT, "steps": [1, 2]}, {}, "a step, a seed and a score for each of 3 heads"),
+    ({**ABOUT, "seeds": 3}, {}, "a step, a seed and a score for each of 3 heads"),
+    (ABOUT, {"projector/bias": None}, "expected the tensors projector.weight"),
+    (ABOUT, {"more": torch.zeros(1)}, "expected the tensors projector.weight"),
+    (ABOUT, {"projector/bias": torch.full((3, 256), torch.nan)}, "not finite"),
+    (ABOUT, {"projector/weight": torch.zeros(3, 256)}, "expected weights"),
+    (ABOUT, {"projector/bias": torch.zeros(2, 256)}, "do not fit together"),
+])
+def test_a_damaged_pool_is_told_in_one_line(file, about, tensors, told):
+    spoil(file, about, **tensors)
+    with pytest.raises(UserError, match=f"pool.safetensors: .*{told}.*s3prl-dd pool") as refused:
+        Pool.load(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_are_no_pool(tmp_path, file):
+    with pytest.raises(UserError, match="no such pool. `s3prl-dd pool` writes one"):
         Pool.load(tmp_path / "none")
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
     (tmp_path / "text").write_text("text")
-    for name in ("other", "text"):
+    (tmp_path / "cut").write_bytes(file.read_bytes()[:500])
+    for name in ("other", "text", "cut"):
         with pytest.raises(UserError, match=f"{name}: not a pool"):
             Pool.load(tmp_path / name)
 
 
-def write_checkpoint(path, head, step, **more):
+# pools of S3PRL's own runs
+
+
+def write_checkpoint(path: Path, head: nn.Module, step: int, **more: object) -> Path:
+    """As S3PRL's Runner writes states-<step>.ckpt."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"Downstream": {**head.state_dict(), "best_score": torch.zeros(1)}, "Optimizer": {"state": {}}, "Step": step, "Epoch": 1,
-                "Args": argparse.Namespace(upstream="hubert"), "Config": {"runner": {}}, **more}, path)
+    torch.save({"Downstream": {**head.state_dict(), "best_score": torch.zeros(1)}, "Optimizer": {"state": {}},
+                "Step": step, "Epoch": 1, "Args": argparse.Namespace(upstream="hubert"), "Config": {"runner": {}}, **more},
+               path)
     return path
 
 
-def test_pool_from_s3prl_runs(tmp_path):
-    heads = [s3prl_head("superb", seed=seed) for seed in range(3)]
+def test_pool_from_s3prl_runs(tmp_path, s3prl_head):
+    heads = [s3prl_head(seed=seed) for seed in range(3)]
     for seed, steps in enumerate([(1000, 200), (200,)]):
         for step in steps:
             write_checkpoint(tmp_path / f"run{seed}" / f"states-{step}.ckpt", heads[seed + (step == 1000)], step)
-    checkpoints = states_of([tmp_path / "run0", tmp_path / "run1"])
+    checkpoints = states_of((str(tmp_path / "run0"), str(tmp_path / "run1")))
     assert [path.name for path, _ in checkpoints] == ["states-200.ckpt", "states-1000.ckpt", "states-200.ckpt"]
     dev = torch.randn(8, 6), torch.tensor([0, 1, 2, 3] * 2)
     pool = Pool.from_s3prl(checkpoints, dev)
-    frames = torch.randn(2, 5, 6)
+    frames, lengths = torch.randn(2, 5, 6), torch.tensor([5, 5])
     for index, head in enumerate((heads[0], heads[1], heads[1])):
-        torch.testing.assert_close(pool.heads(frames)[index], head["model"](head["projector"](frames), torch.tensor([5, 5]))[0])
-    assert pool.steps == [200, 1000, 200] and len(pool.teacher()) == 2 and pool.dev_uar == score_heads(pool.heads, *dev)
+        torch.testing.assert_close(pool.heads(frames)[index], head["model"](head["projector"](frames), lengths)[0])
+    assert pool.steps == [200, 1000, 200] and len(pool.teacher()) == 2
+    assert pool.dev_uar == score_heads(pool.heads, *dev)
 
 
-def test_other_checkpoints_are_refused(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "exploded"), "w"))
+class Bomb:
+    """Unpickled, it writes a file."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_other_checkpoints_are_refused(tmp_path, s3prl_head):
     dev = torch.randn(8, 5), torch.tensor([0, 1, 2, 3] * 2)
-    with pytest.raises(UserError, match="no states-.*ckpt in it"):
-        states_of([tmp_path])
     other = write_checkpoint(tmp_path / "other/states-1.ckpt", nn.Linear(2, 2), 1)
     with pytest.raises(UserError, match="states-1.ckpt: not a checkpoint of S3PRL's emotion head"):
-        Pool.from_s3prl(states_of([other.parent]), dev)
-    fits = write_checkpoint(tmp_path / "fits/states-1.ckpt", s3prl_head("superb"), 1)
+        Pool.from_s3prl(states_of((str(other.parent),)), dev)
+    fits = write_checkpoint(tmp_path / "fits/states-1.ckpt", s3prl_head(), 1)
     with pytest.raises(UserError, match="takes 6 dimensions, these features have 5"):
-        Pool.from_s3prl(states_of([fits.parent]), dev)
+        Pool.from_s3prl(states_of((str(fits.parent),)), dev)
     for name, content in (("cut", other.read_bytes()[:200]), ("bomb", None)):
         (tmp_path / name).mkdir()
         path = tmp_path / name / "states-1.ckpt"
-        torch.save({"Downstream": Bomb(), "Step": 1}, path) if content is None else path.write_bytes(content)
+        if content is None:
+            torch.save({"Downstream": Bomb(tmp_path / "exploded"), "Step": 1}, path)
+        else:
+            path.write_bytes(content)
         with pytest.raises(UserError, match="states-1.ckpt: not a checkpoint of S3PRL, or cut off"):
-            states_of([path.parent])
+            states_of((str(path.parent),))
     assert not (tmp_path / "exploded").exists()
 
 
-def test_pool_from_s3prl_in_the_recipe(tmp_path):
-    from support.gauss import write_run
+# in the recipe
 
-    from s3prl_dd.recipe.stages import Run, Settings, experts
 
+def test_pool_of_foreign_heads_in_the_recipe(tmp_path, s3prl_head):
     out = write_run(tmp_path / "run")
-    dim, classes = (Pool.load(out / "pool.safetensors").heads.get(key).shape[-1] for key in ("projector.weight", "model.post_net.linear.bias"))
+    classes, dim = Pool.load(out / "pool.safetensors").heads.linear().weight.shape[1:]
     (out / "pool.safetensors").unlink()
-    head = nn.ModuleDict({"projector": nn.Linear(dim, 256), "model": nn.ModuleDict({"post_net": nn.ModuleDict({"linear": nn.Linear(256, classes)})})})
-    write_checkpoint(tmp_path / "exp/states-7.ckpt", head, 7)
-    experts(Run(out, Settings.of(out, {"pool_from": [str(tmp_path / "exp")]})))
+    write_checkpoint(tmp_path / "exp/states-7.ckpt", s3prl_head(dim, classes), 7)
+    stages.pool(start(out, pool_from=(str(tmp_path / "exp"),)))
     assert Pool.load(out / "pool.safetensors").steps == [7]
 
 
-def test_utterance_means_that_say_nothing_are_told(tmp_path, capsys, monkeypatch):
+def test_utterance_means_that_say_nothing_are_told(tmp_path, caplog, monkeypatch):
     """As after cepstral mean normalisation of each utterance."""
-    from support.gauss import write_run
-
-    from s3prl_dd.features.store import FeatureStore
-    from s3prl_dd.recipe.stages import Run, Settings, experts
-
     out = write_run(tmp_path / "run")
-    run = Run(out, Settings.of(out, {"experts": 1}))
-    (out / "pool.safetensors").unlink()
-    experts(run)
-    assert "warning" not in capsys.readouterr().out
-    (out / "pool.safetensors").unlink()
-    means = FeatureStore.means
-    monkeypatch.setattr(FeatureStore, "means", lambda self, indices: means(self, indices) * 1e-6)
-    experts(run)
-    assert "utterance means of" in capsys.readouterr().out
+    run = start(out, pool_seeds=1)
+    monkeypatch.setattr(stages, "train_pool", lambda *_, **__: Pool.load(tmp_path / "kept"))
+    run.pool.rename(tmp_path / "kept")
+    with caplog.at_level(logging.WARNING):
+        stages.pool(run)
+        assert "hardly differ" not in caplog.text
+        run.pool.unlink()
+        means = FeatureStore.means
+        monkeypatch.setattr(FeatureStore, "means", lambda self, indices: means(self, indices) * 1e-6)
+        stages.pool(run)
+        assert "utterance means of made hardly differ" in caplog.text
