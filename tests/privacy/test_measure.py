@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from support.privacy import write_run
 
 from s3prl_dd.errors import UserError
@@ -13,12 +14,14 @@ from s3prl_dd.generator import Generator
 from s3prl_dd.privacy import attacks, sid
 from s3prl_dd.privacy import measure as privacy
 from s3prl_dd.privacy.attacks import View
+from s3prl_dd.privacy.intervals import wilson
 from s3prl_dd.privacy.measure import Settings, measure
 from s3prl_dd.privacy.results import PrivacyResults
 from s3prl_dd.privacy.rows import GanRuns, Row
 from s3prl_dd.privacy.table import table
 from s3prl_dd.recipe.folder import Run
 
+UPSTREAM = "fbank_no_cmvn"  # fbank's utterance means are zero, they tell no speaker
 ROW_KEYS = {"sid_accuracy", "per_seed", "lr", "train_accuracy", "ser_uar", "heads", "command"}
 PROBE_KEYS = {"probe_accuracy", "probe_utterances", "probe_minus_real"}
 TREE_KEYS = {"root", "list", "speakers", "train", "dev", "test", "chance", "majority", "split_by", "synthetic",
@@ -32,9 +35,13 @@ def run_sid(bench, job, threads):
 
 
 def write_two(folder):
-    """Folders of a proposed and a baseline run; their generators and heads differ."""
-    proposed = write_run(folder / "proposed")
-    return proposed, write_run(folder / "baseline", [("distilled_full", 0.6)], seed=1)
+    """Folders of a proposed and a baseline run; their generators differ, and the proposed head hears one dimension."""
+    proposed = write_run(folder / "proposed", upstream=UPSTREAM)
+    path = proposed / "exp/distilled_full_seed0/dev-best.ckpt"
+    head = torch.load(path, weights_only=False)
+    head["Downstream"]["projector.weight"][:, 1:] = 0
+    torch.save(head, path)
+    return proposed, write_run(folder / "baseline", [("distilled_full", 0.6)], seed=1, upstream=UPSTREAM)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +59,15 @@ def test_table_4_of_both_gans(measured, tree):
     rows = tree_result.rows
     assert list(rows) == ["upstream", "untrained", "real", "baseline", "proposed"]
     assert [row.ser_uar for row in rows.values()] == [None, None, 0.8, 0.6, 0.7]
-    assert rows[Row.UPSTREAM].sid_accuracy.value == pytest.approx(0.9) and rows[Row.REAL].per_seed == [0.5, 0.6]
+    assert rows[Row.UPSTREAM].sid_accuracy == wilson(0.9, tree_result.test) and rows[Row.REAL].per_seed == [0.5, 0.6]
     assert rows[Row.UPSTREAM].heads == ["None"] * 2 and str(two[1]) in rows[Row.BASELINE].heads[0]
     assert {row.lr for row in rows.values()} == {1e-2}
     assert tree_result.chance == pytest.approx(1 / 3) and "as in Table 4" in tree_result.measure
     tested = [line.split()[1][:7] for line in (tree / "list.txt").read_text().splitlines() if line[0] == "3"]
     assert tree_result.majority == pytest.approx(max(map(tested.count, tested)) / len(tested))
     assert rows[Row.REAL].probe_utterances == 36 and rows[Row.REAL].probe_minus_real == (0, 0, 0)
-    assert rows[Row.REAL].probe_accuracy == rows[Row.PROPOSED].probe_accuracy  # these heads are the same
+    assert rows[Row.BASELINE].probe_accuracy == rows[Row.REAL].probe_accuracy  # these heads are the same
+    assert rows[Row.PROPOSED].probe_accuracy.value < rows[Row.REAL].probe_accuracy.value - 0.1
 
 
 def test_what_is_attacked(measured):

@@ -19,7 +19,10 @@ from s3prl_dd.privacy.sid import Bench, Job, Tree, run_rows, run_sid
 
 @pytest.fixture
 def bench(tree, tmp_path):
-    return Bench(Tree.open(tree), tmp_path, FeatureSpec("fbank", layer=0), Settings(steps=20, batch=8, seeds=2), "cpu")
+    listed = tmp_path / "copied.txt"
+    listed.write_text((tree / "list.txt").read_text())
+    settings = Settings(steps=20, batch=8, seeds=2)
+    return Bench(Tree.open(tree, listed), tmp_path, FeatureSpec("fbank", layer=0), settings, "cpu")
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_what_is_asked_of_s3prl(bench, started, tmp_path):
     assert (name, downstream, seed) == ("real_seed1_lr0.01", "voxceleb1", 1)
     assert flags[:4] == ["-u", "ser_projector", "-k", str(path)] and flags[flags.index("--device") + 1] == "cpu"
     data = {key.removeprefix("config.downstream_expert.datarc."): value for key, value in overrides.items()}
-    assert (data["file_path"], data["meta_data"]) == (str(bench.tree.root), str(bench.tree.list_file))
+    assert (data["file_path"], data["meta_data"]) == (str(bench.tree.root), str(tmp_path / "copied.txt"))
     assert (data["train_batch_size"], data["max_timestep"], data["config.optimizer.lr"]) == (8, None, 1e-2)
     assert (data["config.runner.total_steps"], data["config.runner.eval_step"]) == (20, 2)
     assert (score.step, score.dev, score.test, score.train) == (2, 0.4, 0.6, 0.9)
