@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from .calibrate import Calibration
 from .header import REMEDY, Header, header_of, open_file
 from .networks import Network, build_generator
 
@@ -92,8 +91,8 @@ def expected_shapes(layout: Layout) -> Shapes:
         heads = max(1, layout.heads)
         shapes.update({f"{TEACHER}weight": (heads, classes, dim), f"{TEACHER}bias": (heads, classes)})
     if any(name.startswith(CALIBRATION) for name in layout.shapes):
-        parts = Calibration(matrix=(dim, dim), generated=(classes, dim), real=(classes, dim))  # type: ignore[arg-type]
-        shapes.update({CALIBRATION + part: shape for part, shape in parts._asdict().items()})
+        shapes[f"{CALIBRATION}matrix"] = (dim, dim)
+        shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
     return shapes
 
 

@@ -48,6 +48,8 @@ def test_power_is_that_of_the_matrix():
 
 def test_what_is_fitted_are_the_class_means_and_a_map_between_the_covariances():
     real, fake, labels = sides()
+    mix = torch.tensor([[3.0, 2, 0, 0, 0], [0, 1, 2, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 2, 1], [0, 0, 0, 0, 1]])
+    fake = fake @ mix  # so that the two covariances do not commute
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(2))
     calibration = fit_calibration(real[order], labels[order], fake, labels)  # the sides need not be paired
     for means, side in ((calibration.real, real), (calibration.generated, fake)):

@@ -107,6 +107,7 @@ def test_a_set_is_drawn_once_an_epoch(generator, drawn, center):
 
 def test_a_fixed_set_is_drawn_once(generator, drawn):
     data = GeneratedDataset(generator, 4)
+    assert len(drawn) == 12  # when it is made: worker processes that fork from here share it
     for epoch in (0, 1, 5):
         data.set_epoch(epoch)
         whole(data), data[5]
@@ -133,6 +134,11 @@ def test_a_large_set_is_drawn_as_it_is_asked_for(generator, drawn, monkeypatch, 
 def test_the_size_of_a_set_counts_its_longest_sample(generator):
     data = GeneratedDataset(generator, 4, lengths="corpus")
     assert 4 * 12 * 10 * 60 <= data.set_bytes() <= 4 * 12 * 10 * 61
+
+
+def test_a_resampled_set_that_nobody_gave_an_epoch_is_that_of_epoch_0(generator):
+    data = GeneratedDataset(generator, 4, seed=2, resample=True)
+    identical(whole(data), generator.sample(4, seed=2))
 
 
 # loaders, workers, ranks

@@ -144,8 +144,9 @@ def test_attention_against_loops():
     ({"architecture": "gan_3d"}, "architecture: expected 'gan_cnn', 'gan_att', 'gan_1d'"),
     ({"frames": 12, "architecture": "gan_cnn"}, "frames: expected a multiple of 8 for gan_cnn"),
     ({"frames": 6}, "frames: expected a multiple of 4 for gan_1d"), ({"frames": 0}, "frames"),
-    ({"frames": 4100}, "frames"), ({"kernel": 4}, "kernel: expected an odd number"), ({"kernel": 33}, "kernel"), ({"noise": 0}, "noise"),
-    ({"channels": 65537}, "channels"), ({"critic_channels": -1}, "critic_channels"), ({"channels": True}, "channels"),
+    ({"frames": 4100}, "frames"), ({"kernel": 4}, "kernel: expected an odd number"), ({"kernel": 33}, "kernel"),
+    ({"noise": 0}, "noise"), ({"channels": 65537}, "channels"), ({"channels": True}, "channels"),
+    ({"critic_channels": -1}, "critic_channels"),
     ({"classes": 3}, "unknown key 'classes'"), ({"dim": 20}, "unknown key 'dim'"), ({"chanels": 4}, "Did you mean")])
 def test_impossible_sizes_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
