@@ -29,7 +29,7 @@ from .probe import MOST_UTTERANCES, probe_rows
 from .results import PrivacyResults, ProbeResult, RowResult, TreeResult
 from .rows import GanRuns, Head, Row, rows_of
 from .settings import Settings
-from .sid import Bench, SidScore, Tree, run_rows
+from .sid import SidScore, SidSetup, Tree, run_rows
 from .table import plot, table
 
 __all__ = ["Settings", "measure"]
@@ -91,7 +91,7 @@ def measure_tree(runs: GanRuns, tree: Tree, folder: Path, settings: Settings) ->
     run = runs.proposed
     device = device_name(settings.device or run.settings.machine.device)
     rows = rows_of(runs, Arm.parse(settings.arm), settings.seeds, folder)
-    scores = run_rows(Bench(tree, folder, run.settings.upstream, settings, device), rows)
+    scores = run_rows(SidSetup(tree, folder, run.settings.upstream, settings, device), rows)
     probes: dict[Row, ProbeResult] = {}
     if tree.train + tree.dev + tree.test <= MOST_UTTERANCES:
         probes = probe_rows(rows, tree, run.settings.upstream, run.settings.device_name(), folder)

@@ -107,7 +107,7 @@ class Job(NamedTuple):
     head: Head
 
 
-class Bench(NamedTuple):
+class SidSetup(NamedTuple):
     """What all runs on one tree share."""
 
     tree: Tree
@@ -119,15 +119,15 @@ class Bench(NamedTuple):
     device: str
 
 
-def run_rows(bench: Bench, rows: Rows) -> dict[Row, list[SidScore]]:
+def run_rows(setup: SidSetup, rows: Rows) -> dict[Row, list[SidScore]]:
     """Row -> the score of each seed [S], all at the learning rate that is best on dev at seed 0."""
-    lrs, seeds = bench.settings.lrs, bench.settings.seeds
+    lrs, seeds = setup.settings.lrs, setup.settings.seeds
     search = [Job(row, 0, lr, heads[0]) for row, heads in rows.items() for lr in lrs]
     total = len(search) + len(rows) * (seeds - 1)
-    cores = runs.share_cores(bench.settings.jobs, bench.device, total)
-    with (tqdm(total=total, desc=f"SID, {bench.tree.root.name}", unit="run") as progress,
+    cores = runs.share_cores(setup.settings.jobs, setup.device, total)
+    with (tqdm(total=total, desc=f"SID, {setup.tree.root.name}", unit="run") as progress,
           ThreadPoolExecutor(cores.jobs) as pool):
-        run = partial(_run_and_tell, bench, cores.threads, progress)
+        run = partial(_run_and_tell, setup, cores.threads, progress)
         scores: dict[Row, list[SidScore]] = {}
         for job, score in zip(search, pool.map(run, search), strict=True):
             before = scores.get(job.row)
@@ -140,19 +140,19 @@ def run_rows(bench: Bench, rows: Rows) -> dict[Row, list[SidScore]]:
     return {row: scores[row] for row in rows}
 
 
-def _run_and_tell(bench: Bench, threads: int, progress: tqdm, job: Job) -> SidScore:
-    score = run_sid(bench, job, threads)
+def _run_and_tell(setup: SidSetup, threads: int, progress: tqdm, job: Job) -> SidScore:
+    score = run_sid(setup, job, threads)
     progress.write(f"{job.row} seed {job.seed} lr {job.lr:g}: accuracy {score.test:.3f} on test, "
                    f"{score.dev:.3f} on dev")
     progress.update()
     return score
 
 
-def run_sid(bench: Bench, job: Job, threads: int = 1) -> SidScore:
+def run_sid(setup: SidSetup, job: Job, threads: int = 1) -> SidScore:
     """One run of S3PRL's SID expert; resumes. Raises UserError where the folder holds a run of other settings."""
-    expdir = bench.folder / "exp" / f"{job.row}_seed{job.seed}_lr{job.lr:g}"
+    expdir = setup.folder / "exp" / f"{job.row}_seed{job.seed}_lr{job.lr:g}"
     checkpoint = job.head.checkpoint
-    wanted = {"steps": bench.settings.steps, "batch": bench.settings.batch, "lr": job.lr, "checkpoint": str(checkpoint)}
+    wanted = {"steps": setup.settings.steps, "batch": setup.settings.batch, "lr": job.lr, "checkpoint": str(checkpoint)}
     kept = expdir / "run.json"
     if kept.is_file():
         score = build(SidScore, read_json(kept, "score of a SID run"), kept)
@@ -161,22 +161,22 @@ def run_sid(bench: Bench, job: Job, threads: int = 1) -> SidScore:
                 raise UserError(f"{expdir}: was run with {key} {getattr(score, key)!r}, now {value!r} is asked for. "
                                 "Delete the folder to run it again.")
         return score
-    upstream = ["-u", "ser_projector", "-k", str(checkpoint)] if checkpoint else bench.spec.flags()
-    flags = [*upstream, "--device", bench.device, "--feature_cache", str(bench.settings.feature_cache),
-             "--feature_folder", str(bench.folder / "means")]
-    command = runs.start_s3prl(expdir, "voxceleb1", flags, sid_overrides(bench, job.lr), job.seed, threads)
+    upstream = ["-u", "ser_projector", "-k", str(checkpoint)] if checkpoint else setup.spec.flags()
+    flags = [*upstream, "--device", setup.device, "--feature_cache", str(setup.settings.feature_cache),
+             "--feature_folder", str(setup.folder / "means")]
+    command = runs.start_s3prl(expdir, "voxceleb1", flags, sid_overrides(setup, job.lr), job.seed, threads)
     best = runs.best_on_dev(expdir, {"dev": "dev", "train": "train", "test": "test"})
     score = build(SidScore, {**wanted, "seed": job.seed, **best, "command": command}, expdir)
     write_json(kept, asdict(score))
     return score
 
 
-def sid_overrides(bench: Bench, lr: float) -> dict[str, Any]:
+def sid_overrides(setup: SidSetup, lr: float) -> dict[str, Any]:
     """S3PRL's -o of a SID run: this tree, so many steps, ten looks at dev and test."""
-    steps = bench.settings.steps
+    steps = setup.settings.steps
     every = max(1, steps // 10)
-    data = {"file_path": str(bench.tree.root), "meta_data": str(bench.tree.list_file), "num_workers": 0,
-            "train_batch_size": bench.settings.batch,
+    data = {"file_path": str(setup.tree.root), "meta_data": str(setup.tree.list_file), "num_workers": 0,
+            "train_batch_size": setup.settings.batch,
             "max_timestep": None}  # whole utterances, so that they can be cached
     runner = {"total_steps": steps, "gradient_accumulate_steps": 1, "log_step": every, "eval_step": every,
               "save_step": steps}

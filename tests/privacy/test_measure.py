@@ -28,7 +28,7 @@ TREE_KEYS = {"root", "list", "speakers", "train", "dev", "test", "chance", "majo
              "measure", "rows"}
 
 
-def run_sid(bench, job, threads):
+def run_sid(setup, job, threads):
     """SID without S3PRL: the plain upstream gets 0.9, heads 0.5 and 0.6; dev prefers the larger learning rate."""
     test = 0.9 if job.row == Row.UPSTREAM else 0.5 + 0.1 * job.seed
     return sid.SidScore(300, 20, job.lr, str(job.head.checkpoint), job.seed, 30, job.lr, 1.0, test, "python ...")

@@ -14,15 +14,15 @@ from s3prl_dd.features.spec import FeatureSpec
 from s3prl_dd.privacy import sid
 from s3prl_dd.privacy.rows import Head, Row
 from s3prl_dd.privacy.settings import Settings
-from s3prl_dd.privacy.sid import Bench, Job, Tree, run_rows, run_sid
+from s3prl_dd.privacy.sid import Job, SidSetup, Tree, run_rows, run_sid
 
 
 @pytest.fixture
-def bench(tree, tmp_path):
+def setup(tree, tmp_path):
     listed = tmp_path / "copied.txt"
     listed.write_text((tree / "list.txt").read_text())
     settings = Settings(steps=20, batch=8, seeds=2)
-    return Bench(Tree.open(tree, listed), tmp_path, FeatureSpec("fbank", layer=0), settings, "cpu")
+    return SidSetup(Tree.open(tree, listed), tmp_path, FeatureSpec("fbank", layer=0), settings, "cpu")
 
 
 @pytest.fixture
@@ -68,49 +68,49 @@ def test_another_list_is_another_tree(tree, tmp_path):
 # runs
 
 
-def test_what_is_asked_of_s3prl(bench, started, tmp_path):
+def test_what_is_asked_of_s3prl(setup, started, tmp_path):
     path, _ = write_head(tmp_path / "dev-best.ckpt")
-    score = run_sid(bench, Job(Row.REAL, 1, 1e-2, Head(path, 0.8)))
+    score = run_sid(setup, Job(Row.REAL, 1, 1e-2, Head(path, 0.8)))
     (name, downstream, flags, overrides, seed), = started
     assert (name, downstream, seed) == ("real_seed1_lr0.01", "voxceleb1", 1)
     assert flags[:4] == ["-u", "ser_projector", "-k", str(path)] and flags[flags.index("--device") + 1] == "cpu"
     data = {key.removeprefix("config.downstream_expert.datarc."): value for key, value in overrides.items()}
-    assert (data["file_path"], data["meta_data"]) == (str(bench.tree.root), str(tmp_path / "copied.txt"))
+    assert (data["file_path"], data["meta_data"]) == (str(setup.tree.root), str(tmp_path / "copied.txt"))
     assert (data["train_batch_size"], data["max_timestep"], data["config.optimizer.lr"]) == (8, None, 1e-2)
     assert (data["config.runner.total_steps"], data["config.runner.eval_step"]) == (20, 2)
     assert (score.step, score.dev, score.test, score.train) == (2, 0.4, 0.6, 0.9)
     assert (score.lr, score.seed, score.checkpoint) == (1e-2, 1, str(path))
 
 
-def test_the_plain_upstream_is_the_runs_own(bench, started):
-    run_sid(bench, Job(Row.UPSTREAM, 0, 1e-3, Head(None, None)))
+def test_the_plain_upstream_is_the_runs_own(setup, started):
+    run_sid(setup, Job(Row.UPSTREAM, 0, 1e-3, Head(None, None)))
     assert started[0][2][:6] == ["-u", "fbank", "-s", "hidden_states", "-l", "0"]
 
 
-def test_what_is_there_is_not_run_again(bench, started, tmp_path):
+def test_what_is_there_is_not_run_again(setup, started, tmp_path):
     job = Job(Row.REAL, 0, 1e-3, Head(tmp_path / "one.ckpt", 0.8))
-    score = run_sid(bench, job)
-    assert run_sid(bench, job) == score and len(started) == 1
-    for other, told in ((bench._replace(settings=Settings(steps=21, batch=8)), "steps 20, now 21"),
-                        (bench._replace(settings=Settings(steps=20, batch=9)), "batch 8, now 9")):
+    score = run_sid(setup, job)
+    assert run_sid(setup, job) == score and len(started) == 1
+    for other, told in ((setup._replace(settings=Settings(steps=21, batch=8)), "steps 20, now 21"),
+                        (setup._replace(settings=Settings(steps=20, batch=9)), "batch 8, now 9")):
         with pytest.raises(UserError, match=f"was run with {told} is asked for. Delete the folder"):
             run_sid(other, job)
     with pytest.raises(UserError, match="was run with checkpoint .*one.ckpt"):
-        run_sid(bench, job._replace(head=Head(tmp_path / "two.ckpt", 0.8)))
+        run_sid(setup, job._replace(head=Head(tmp_path / "two.ckpt", 0.8)))
 
 
-def test_each_row_takes_the_learning_rate_that_its_dev_prefers(bench, tmp_path, monkeypatch):
+def test_each_row_takes_the_learning_rate_that_its_dev_prefers(setup, tmp_path, monkeypatch):
     """Real prefers the larger one, the upstream the smaller; the second seed follows, on the second head."""
     done = []
 
-    def run_one(bench, job, threads):
+    def run_one(setup, job, threads):
         done.append((job.row, job.seed, job.lr, job.head.uar))
         dev = job.lr if job.row == Row.REAL else 1 - job.lr
         return sid.SidScore(20, 8, job.lr, "None", job.seed, 1, dev, 1.0, 0.5 + 0.1 * job.seed, "python ...")
 
     monkeypatch.setattr(sid, "run_sid", run_one)
     rows = {Row.UPSTREAM: [Head(None, None)] * 2, Row.REAL: [Head(tmp_path, 0.8), Head(tmp_path, 0.7)]}
-    scores = run_rows(bench, rows)
+    scores = run_rows(setup, rows)
     assert list(scores) == [Row.UPSTREAM, Row.REAL]
     assert [[score.lr for score in row] for row in scores.values()] == [[1e-3, 1e-3], [1e-2, 1e-2]]
     assert [[score.test for score in row] for row in scores.values()] == [[0.5, 0.6], [0.5, 0.6]]
@@ -119,12 +119,12 @@ def test_each_row_takes_the_learning_rate_that_its_dev_prefers(bench, tmp_path, 
          (Row.REAL, 0, 1e-3, 0.8), (Row.REAL, 0, 1e-2, 0.8), (Row.REAL, 1, 1e-2, 0.7)], key=str)
 
 
-def test_s3prls_own_runner_on_a_head(bench, tmp_path):
+def test_s3prls_own_runner_on_a_head(setup, tmp_path):
     """Twice in a process of its own: --seed counts, the tree is checked, and a score is in [0, 1]."""
     path, _ = write_head(tmp_path / "dev-best.ckpt")
     weights = []
     for seed in (0, 1):
-        score = run_sid(bench, Job(Row.REAL, seed, 1e-3, Head(path, 0.8)))
+        score = run_sid(setup, Job(Row.REAL, seed, 1e-3, Head(path, 0.8)))
         expdir = tmp_path / f"exp/real_seed{seed}_lr0.001"
         assert 0 <= score.test <= 1 and "-d voxceleb1 -u ser_projector -k" in score.command
         assert "'speakers': 3" in (expdir / "stdout.log").read_text()
