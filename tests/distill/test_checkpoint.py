@@ -1,5 +1,6 @@
 """A killed run ends as if it had not been killed; a checkpoint of another run is refused."""
 
+import dataclasses
 import gzip
 import json
 import random
@@ -137,7 +138,8 @@ def test_one_that_used_what_is_gone_does_not(tmp_path, key, value):
 def test_one_of_other_weights_or_sizes_does_not(tmp_path):
     out = unpack(tmp_path / "before")
     for changes, told in (({"lambdas": {"mmd": 2}}, "lambdas.mmd 1.0 there, 2.0 here"),
-                          ({"network": {"noise": 4}}, "network.noise 3 there, 4 here"), ({"seed": 1}, "seed 0 there, 1 here")):
+                          ({"network": {"noise": 4}}, "network.noise 3 there, 4 here"),
+                          ({"seed": 1}, "seed 0 there, 1 here")):
         merged = {**SMALL, **changes, "network": {**SMALL["network"], **changes.get("network", {})}}
         with pytest.raises(UserError, match=told):
             tiny_trainer(out, exact_data(), exact_pool(), **merged).load()
@@ -160,18 +162,12 @@ def test_another_configuration_or_other_data_are_refused(tmp_path, data, pool):
     with pytest.raises(UserError, match="the data differ"):
         tiny_trainer(tmp_path, other, pool, **same).load()
     elsewhere = tiny_trainer(tmp_path, data, pool, **same)
-    elsewhere.parts = PARTS._replace(labels=PARTS.labels, features=_with_layer(PARTS.features))
+    elsewhere.parts = PARTS._replace(features=dataclasses.replace(PARTS.features, layer=3, layer_weights=None))
     with pytest.raises(UserError, match="the data differ"):
         elsewhere.load()
     more = tiny_trainer(tmp_path, data, pool, **{**same, "steps": 5})  # more steps are the same run
     more.train(progress=False)
     assert more.step == 5
-
-
-def _with_layer(features):
-    import dataclasses
-
-    return dataclasses.replace(features, layer=3, layer_weights=None)
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 cut off", b"", None])

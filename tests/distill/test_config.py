@@ -8,7 +8,7 @@ from s3prl_dd.config import CONFIGS, load_config
 from s3prl_dd.distill.config import DistillConfig, Lambdas
 from s3prl_dd.errors import UserError
 
-DISTILLER = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem.startswith(("gan_", "ablation_", "gaussian")))
+DISTILLER = sorted(path.stem for kind in ("gan_*", "ablation_*", "gaussian") for path in CONFIGS.glob(f"{kind}.yaml"))
 
 
 @pytest.mark.parametrize("word, expected", [

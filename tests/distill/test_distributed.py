@@ -99,7 +99,7 @@ def first_terms_by_hand(folder: Path) -> dict[str, float]:
 
 
 def test_terms_of_sets_are_of_the_whole_batch(two_runs, tmp_path):
-    """On rank 0 of two as the paper's formulas give them for all samples; and as one process has it where critics count."""
+    """On rank 0 of two as the paper's formulas give them for all samples; as of one process where critics count."""
     expected, two, one = first_terms_by_hand(tmp_path), terms_at(two_runs[2], 1), terms_at(two_runs[1], 1)
     assert {name: two[name] for name in expected} == pytest.approx(expected, rel=2e-3)
     for name in ("feature_matching", "critic_norm", "generator_norm"):
@@ -109,8 +109,9 @@ def test_terms_of_sets_are_of_the_whole_batch(two_runs, tmp_path):
 
 
 def test_only_rank_0_writes(two_runs):
-    lines = [line.split(":")[0] for line in (two_runs[2] / "log.log").read_text().splitlines() if line.startswith("step")]
-    assert lines == [f"step {number}" for number in range(1, 7)]
+    lines = (two_runs[2] / "log.log").read_text().splitlines()
+    steps = [line.split(":")[0] for line in lines if line.startswith("step")]
+    assert steps == [f"step {number}" for number in range(1, 7)]
     assert len(list(two_runs[2].glob("events.out.tfevents.*"))) == 1
     files = [sorted(path.name for path in two_runs[ranks].iterdir() if "tfevents" not in path.name) for ranks in (1, 2)]
     assert files[0] == files[1]

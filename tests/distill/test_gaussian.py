@@ -16,14 +16,14 @@ from s3prl_dd.generator import Generator
 
 
 def test_samples_have_the_real_moments(tmp_path):
-    """Against the moments that the data were drawn with; utterances of constant frames, so that mean and frame agree."""
+    """Against the moments that the data were drawn with; an utterance's frames are alike, so mean and frame agree."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.tensor([[1.0, 0.0, 0.0], [1.5, 0.5, 0.0], [0.0, 0.0, 3.0]])
     centers = torch.tensor([[0.0, 0.0, 5.0], [4.0, -4.0, 0.0]])
     labels = torch.arange(4000) % 2
     means = centers[labels] + torch.randn(4000, 3, generator=generator) @ mixing
     config = load_config(DistillConfig, "gaussian", ["teacher=false"])
-    data = TrainingData.build([mean.expand(3, 3) for mean in means], labels, None, config.framing, config.network.frames)
+    data = TrainingData.build([mean.expand(3, 3) for mean in means], labels, None, config.framing, 1)
     parts = Parts({"a": 0, "b": 1}, dataclasses.replace(PARTS.features, dim=3), PARTS.corpus)
     fit_gaussian(config, data, parts).save(tmp_path / "file")
     samples = Generator.load(tmp_path / "file").sample({"ppc": 20000}, seed=1, center=False)

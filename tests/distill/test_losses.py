@@ -32,29 +32,31 @@ def test_critic_score_is_fake_minus_real():
 
 def test_gradient_penalty_of_a_linear_critic():
     weight = randn(5, 3)
-    score = lambda x: (x * weight).flatten(1).sum(dim=1) + 7
-    found = losses.gradient_penalty(score, randn(4, 5, 3, seed=1), randn(4, 5, 3, seed=2), torch.rand(4, dtype=torch.float64))
-    assert found.item() == pytest.approx((math.sqrt((weight.numpy() ** 2).sum()) - 1) ** 2, rel=1e-12)
+    real, fake, mix = randn(4, 5, 3, seed=1), randn(4, 5, 3, seed=2), torch.rand(4, dtype=torch.float64)
+    penalty = losses.gradient_penalty(lambda x: (x * weight).flatten(1).sum(dim=1) + 7, real, fake, mix)
+    assert penalty.item() == pytest.approx((math.sqrt((weight.numpy() ** 2).sum()) - 1) ** 2, rel=1e-12)
 
 
 def test_gradient_penalty_of_a_quadratic_critic_by_sample():
     """D(x) = ||x||^2 / 2 has gradient x, so the penalty is (||xh|| - 1)^2 at each sample's own mix."""
     real, fake, mix = randn(6, 4, 2, seed=1), randn(6, 4, 2, seed=2), torch.linspace(0, 1, 6, dtype=torch.float64)
-    found = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, mix)
-    by_hand = [(np.linalg.norm(m * r + (1 - m) * f) - 1) ** 2 for m, r, f in zip(mix.numpy(), real.numpy(), fake.numpy())]
-    assert found.item() == pytest.approx(np.mean(by_hand), rel=1e-12)
+    penalty = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, mix)
+    points = (mix.view(6, 1, 1) * real + (1 - mix).view(6, 1, 1) * fake).numpy()
+    by_hand = [(np.linalg.norm(point) - 1) ** 2 for point in points]
+    assert penalty.item() == pytest.approx(np.mean(by_hand), rel=1e-12)
 
 
 def test_gradient_penalty_mix_of_one_is_the_real_side():
     real, fake = 3 * torch.ones(2, 1), torch.zeros(2, 1)
-    quadratic = lambda x: x.square().sum(dim=1) / 2
-    assert losses.gradient_penalty(quadratic, real, fake, torch.ones(2)).item() == pytest.approx((3 - 1) ** 2)
-    assert losses.gradient_penalty(quadratic, real, fake, torch.zeros(2)).item() == pytest.approx((0 - 1) ** 2)
+    for mix, norm in ((torch.ones(2), 3), (torch.zeros(2), 0)):
+        penalty = losses.gradient_penalty(lambda x: x.square().sum(dim=1) / 2, real, fake, mix)
+        assert penalty.item() == pytest.approx((norm - 1) ** 2)
 
 
 def test_gradient_penalty_trains_the_critic_and_not_the_generator():
     weight, fake = randn(3).requires_grad_(), randn(4, 3).requires_grad_()
-    losses.gradient_penalty(lambda x: x @ weight, randn(4, 3, seed=1), fake, torch.rand(4, dtype=torch.float64)).backward()
+    mix = torch.rand(4, dtype=torch.float64)
+    losses.gradient_penalty(lambda x: x @ weight, randn(4, 3, seed=1), fake, mix).backward()
     norm = weight.detach().norm()
     torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
     assert fake.grad is None
@@ -97,16 +99,16 @@ def logits(*probabilities):
 
 def test_softmax_matching_is_kl_from_real_to_generated():
     real, fake = logits([0.5, 0.5])[None], logits([0.9, 0.1])[None]
-    assert losses.softmax_matching(real, fake).item() == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
+    expected = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    assert losses.softmax_matching(real, fake).item() == pytest.approx(expected)
     reverse = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
     assert abs(losses.softmax_matching(real, fake).item() - reverse) > 0.1
 
 
 def test_softmax_matching_is_the_mean_over_heads_and_samples():
     real, fake = randn(3, 4, 5, seed=1), randn(3, 4, 5, seed=2)
-    softmax = lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
-    p, q = softmax(real.numpy()), softmax(fake.numpy())
-    by_hand = sum(p[m, b, c] * math.log(p[m, b, c] / q[m, b, c]) for m in range(3) for b in range(4) for c in range(5)) / 12
+    p, q = (np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True) for x in (real.numpy(), fake.numpy()))
+    by_hand = sum(p[index] * math.log(p[index] / q[index]) for index in np.ndindex(3, 4, 5)) / 12
     assert losses.softmax_matching(real, fake).item() == pytest.approx(by_hand)
 
 
@@ -129,8 +131,10 @@ def test_assignment_is_the_best_permutation_within_the_class(seed):
     order = losses.assign_within_class(real, fake, labels)
     assert sorted(order.tolist()) == list(range(7)) and torch.equal(labels[order], labels)
     cost = np.linalg.norm(fake.numpy()[:, None] - real.numpy()[None], axis=-1)
-    best = sum(min(sum(cost[a, b] for a, b in zip(members, chosen)) for chosen in itertools.permutations(members))
-               for members in ((labels == label).nonzero()[:, 0].tolist() for label in (0, 1)))
+    best = 0.0
+    for label in (0, 1):
+        members = (labels == label).nonzero()[:, 0].tolist()
+        best += min(cost[members, list(chosen)].sum() for chosen in itertools.permutations(members))
     assert sum(cost[b, order[b]] for b in range(7)) == pytest.approx(best, rel=1e-5)
 
 
@@ -162,8 +166,10 @@ def test_diversity_has_no_gradient_beyond_tau():
 def test_diversity_of_frames_does_not_depend_on_their_number():
     noise1, noise2 = randn(3, 4, seed=1), randn(3, 4, seed=2)
     step = randn(3, 1, 5, seed=3)
-    ratios = [losses.diversity_ratio(step.repeat(1, frames, 1), torch.zeros(3, frames, 5, dtype=torch.float64), noise1, noise2)
-              for frames in (1, 7)]
+    ratios = []
+    for frames in (1, 7):
+        moved = step.repeat(1, frames, 1)
+        ratios.append(losses.diversity_ratio(moved, torch.zeros_like(moved), noise1, noise2))
     by_hand = np.linalg.norm(step.numpy()[:, 0], axis=1) / np.linalg.norm(noise1.numpy() - noise2.numpy(), axis=1)
     for ratio in ratios:
         np.testing.assert_allclose(ratio, by_hand)
@@ -182,29 +188,36 @@ def mmd_by_loops(real, fake, bandwidths=(0.5, 1.0, 2.0)):
     """Without the term of real pairs, as the loss."""
     distances = sorted(np.linalg.norm(a - b) for a, b in itertools.combinations(real, 2))
     median = distances[(len(distances) - 1) // 2]  # torch's lower median
-    kernel = lambda a, b: a @ b / len(a) + sum(math.exp(-np.sum((a - b) ** 2) / (2 * (s * median) ** 2)) for s in bandwidths)
+
+    def kernel(a, b):
+        squared = np.sum((a - b) ** 2)
+        return a @ b / len(a) + sum(math.exp(-squared / (2 * (s * median) ** 2)) for s in bandwidths)
+
     same = [kernel(a, b) for i, a in enumerate(fake) for j, b in enumerate(fake) if i != j]
     return np.mean(same) - 2 * np.mean([kernel(a, b) for a in fake for b in real])
 
 
 def test_mmd_against_loops():
     real, fake = randn(9, 4, seed=1), 0.5 + randn(5, 4, seed=2)
-    assert losses.maximum_mean_discrepancy(real, fake).item() == pytest.approx(mmd_by_loops(real.numpy(), fake.numpy()), rel=1e-6)
+    expected = mmd_by_loops(real.numpy(), fake.numpy())
+    assert losses.maximum_mean_discrepancy(real, fake).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_mmd_is_unbiased_in_the_batch():
-    """The mean over every batch of 3 of 8 points is the value at all pairs of the 8: no term of a sample with itself."""
+    """With the constant added: draws of the real distribution score 0 within the error of 400 draws, no others do."""
     real, points = randn(10, 3, seed=1), 0.3 + randn(8, 3, seed=2)
-    batches = [losses.maximum_mean_discrepancy(real, points[list(chosen)]).item() for chosen in itertools.combinations(range(8), 3)]
+    batches = [losses.maximum_mean_discrepancy(real, points[list(chosen)]).item()
+               for chosen in itertools.combinations(range(8), 3)]
     assert np.mean(batches) == pytest.approx(mmd_by_loops(real.numpy(), points.numpy()), rel=1e-6)
 
 
 def test_mmd_of_equal_distributions_is_zero_on_average():
-    """With the constant added: draws of the real distribution score 0 within the error of 400 draws, shifted ones do not."""
+    """With the constant added: draws of the real distribution score 0 within the error of 400 draws, others do not."""
     real = randn(200, 3, seed=1)
     distances = torch.pdist(real).median()
-    kernel = lambda a, b: a @ b.T / 3 + sum(torch.exp(-torch.cdist(a, b) ** 2 / (2 * (s * distances) ** 2)) for s in (0.5, 1, 2))
-    constant = kernel(real, real).mean().item()  # of the real set as it is, drawn with replacement
+    squared = torch.cdist(real, real) ** 2
+    rbfs = sum(torch.exp(-squared / (2 * (s * distances) ** 2)) for s in (0.5, 1, 2))
+    constant = (real @ real.T / 3 + rbfs).mean().item()  # of the real set as it is, drawn with replacement
     chosen = torch.randint(200, (400, 8), generator=torch.Generator().manual_seed(0))
     scores = np.array([losses.maximum_mean_discrepancy(real, real[index]).item() + constant for index in chosen])
     shifted = np.array([losses.maximum_mean_discrepancy(real, real[index] + 0.5).item() + constant for index in chosen])

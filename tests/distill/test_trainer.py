@@ -44,6 +44,7 @@ def finished(tmp_path_factory, data, pool):
 # learning
 
 
+@pytest.mark.slow
 def test_heads_trained_on_samples_know_real_speech(tmp_path, data, pool):
     """Heads on the samples of a short run come near what heads on the real data reach; those of no run do not."""
     trainer = tiny_trainer(tmp_path, data, pool, steps=120, eval_every=120, save_every=120, log_every=50,
@@ -178,9 +179,11 @@ def test_feature_matching_by_class_compares_mean_maps(stepped, configure):
     real, _, noise = batch_of(stepped, "", 9)
     labels = stepped.batches.labels
     maps = [stepped.critic(x).maps for x in (real, stepped.generator(noise, labels))]
-    expected = sum(torch.stack([(a[labels == c].mean(0) - b[labels == c].mean(0)).flatten() for c in range(3)]).abs().mean()
-                   for a, b in zip(*maps, strict=True))
-    assert terms["feature_matching"].item() == pytest.approx(expected.item(), rel=1e-4)
+    expected = 0.0
+    for real_map, made_map in zip(*maps, strict=True):
+        apart = [(real_map[labels == c].mean(0) - made_map[labels == c].mean(0)).abs().mean().item() for c in range(3)]
+        expected += sum(apart) / 3
+    assert terms["feature_matching"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_mmd_is_of_utterance_means_within_the_class(stepped, data):
@@ -243,7 +246,8 @@ def test_a_step_is_all_critic_updates_then_one_of_the_generator(tmp_path, data, 
     assert calls == [trainer.critic] * 3 + [trainer.generator] and trainer.step == 1
     assert seen == [("critic-noise", 1, number) for number in range(3)] + [("noise", 1)]
     values = log.values()
-    assert values["wasserstein"] == -values["critic_score"] and set(ALL_TERMS) < set(values) and values["critic_norm"] > 0
+    assert values["wasserstein"] == -values["critic_score"] and values["critic_norm"] > 0
+    assert set(ALL_TERMS) < set(values)
     assert all(parameter.grad is None or not parameter.requires_grad for parameter in trainer.average.parameters())
 
 

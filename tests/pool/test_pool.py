@@ -40,7 +40,8 @@ def test_stack_trains_like_each_head_alone():
         alone = train_heads(means * 30, labels, [seed], steps=25, batch=8, snapshots=(10,), classes=3)
         for stack, head in zip(together, alone, strict=True):
             for key in SUPERB_KEYS:
-                torch.testing.assert_close(stack.heads.state()[key][index], head.heads.state()[key][0], atol=1e-5, rtol=1e-5)
+                ours, theirs = stack.heads.state()[key][index], head.heads.state()[key][0]
+                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_training_is_s3prl_recipe_on_one_head():
@@ -189,9 +190,9 @@ def test_files_that_are_no_pool(tmp_path, file):
 def write_checkpoint(path: Path, head: nn.Module, step: int, **more: object) -> Path:
     """As S3PRL's Runner writes states-<step>.ckpt."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"Downstream": {**head.state_dict(), "best_score": torch.zeros(1)}, "Optimizer": {"state": {}},
-                "Step": step, "Epoch": 1, "Args": argparse.Namespace(upstream="hubert"), "Config": {"runner": {}}, **more},
-               path)
+    content = {"Downstream": {**head.state_dict(), "best_score": torch.zeros(1)}, "Optimizer": {"state": {}},
+               "Step": step, "Epoch": 1, "Args": argparse.Namespace(upstream="hubert"), "Config": {"runner": {}}}
+    torch.save({**content, **more}, path)
     return path
 
 
