@@ -20,9 +20,10 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 
 from . import __version__
-from .config import Count, Number, Positive, Seed, Weight, Whole, load_config, settings
+from .config import Count, Number, Seed, load_config, settings
 from .errors import UserError
 from .generator.sampling import DEFAULTS, Lengths
+from .privacy.settings import Settings as PrivacySettings
 from .recipe.settings import PRESETS, CorpusName, Settings
 
 Word = Annotated[str, tyro.conf.Positional]
@@ -254,7 +255,7 @@ class Compare:
 
 
 @settings
-class Privacy:
+class Privacy(PrivacySettings):
     """What is left of the speaker, in the heads (the paper's Table 4) and in the generator file (attacks)."""
 
     out: str = "result/demo"
@@ -269,41 +270,11 @@ class Privacy:
     sid_list: str | None = None
     """S3PRL's list file; without it list.txt in the tree."""
 
-    arm: str = "distilled_full"
-    """Whose heads of the GANs: distilled_full, distilled_12ppc, ..."""
-
-    seeds: Count = 3
-    """SID runs of each row."""
-
-    steps: Count = 300
-    """Optimiser steps of S3PRL's SID recipe."""
-
-    batch: Count = 20
-    """Utterances a step."""
-
-    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-3, 1e-2)
-    """Adam's learning rates; each row takes the best on dev."""
-
-    samples: Count = 2000
-    """Samples of each generator that are attacked."""
-
-    device: str | None = None
-    """cuda or cpu; without it a GPU where there is one."""
-
-    jobs: Whole = 0
-    """S3PRL runs at a time; 0 is one a core on a CPU, one on a GPU."""
-
-    feature_cache: Weight = 4.0
-    """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
-
     def __call__(self) -> None:
         """Measure it."""
-        from dataclasses import fields
+        from .privacy.measure import measure
 
-        from .privacy import measure as privacy
-
-        chosen = {item.name: getattr(self, item.name) for item in fields(privacy.Settings)}
-        privacy.measure(self.out, self.sid_root, self.sid_list, self.baseline, privacy.Settings(**chosen))
+        measure(self.out, self.sid_root, self.sid_list, self.baseline, self)
 
 
 # the generator file
