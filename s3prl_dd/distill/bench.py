@@ -18,6 +18,7 @@ from ..rng import keyed
 from .config import DistillConfig
 from .data import TrainingData
 from .parts import Parts
+from .size import check_size
 from .trainer import Trainer
 
 HEADS, UTTERANCES, FRAMES = 40, 64, 100
@@ -53,6 +54,7 @@ def bench(configs: Mapping[str, DistillConfig], dim: int, classes: int = 4, roun
     for name, config in configs.items():
         if config.network.architecture == "gaussian":
             raise UserError(f"{name}: nothing is trained there. Give a GAN's configuration.")
+        check_size(config.network.sized(classes, dim))
     trainers = {name: make_trainer(config, dim, classes, device) for name, config in configs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for number in tqdm(range(rounds + 1), desc="bench", unit="round"):
