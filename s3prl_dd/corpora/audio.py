@@ -1,7 +1,8 @@
 """Audio files in, 16 kHz mono out; and what is wrong with a file that cannot be used."""
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ SILENCE = 1e-3
 
 STREAMED = 0x7FFFF000
 """A WAV written to a pipe carries a data size from here up, which says nothing."""
+
+PART = 1 << 20
+"""Samples that audio_info decodes at a time."""
 
 Samples = NDArray[np.float32]
 
@@ -53,6 +57,17 @@ def read_audio(path: str | Path) -> tuple[Samples, int]:
 
     A file that is missing, unreadable, truncated, empty (under 0.1 s) or not finite is an AudioError naming the cause.
     """
+    with _open_audio(path) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+        promised, rate = file.frames, file.samplerate
+    _check_length(path, len(samples), promised, rate)
+    _check_finite(path, samples)
+    return samples, rate
+
+
+@contextlib.contextmanager
+def _open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """An open sound file; what libsndfile says of it becomes an AudioError."""
     path = Path(path)
     if not path.is_file():
         raise AudioError(path, "no such file", "Check the path, or unpack the corpus again.")
@@ -60,19 +75,30 @@ def read_audio(path: str | Path) -> tuple[Samples, int]:
         raise AudioError(path, "the file has no bytes")
     try:
         with soundfile.SoundFile(path) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            yield file
     except (soundfile.SoundFileError, RuntimeError, OSError, MemoryError) as error:
         said = str(getattr(error, "error_string", error)).rstrip(".")
         remedy = "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again."
         raise AudioError(path, f"unreadable, {said}", remedy) from None
-    if len(samples) < promised or _cut_short(path):
-        raise AudioError(path, f"truncated, its header promises more than the {len(samples)} samples found")
-    if len(samples) < SHORTEST * rate:
-        raise AudioError(path, f"empty, {len(samples)} samples at {rate} Hz where at least {SHORTEST} s are expected")
+
+
+def _check_length(path: str | Path, samples: int, promised: int, rate: int) -> None:
+    """Refuse a file that ends early or is too short. samples: found, of each channel; promised: by the header."""
+    if samples < promised or _cut_short(Path(path)):
+        raise AudioError(path, f"truncated, its header promises more than the {samples} samples found")
+    if samples < SHORTEST * rate:
+        raise AudioError(path, f"empty, {samples} samples at {rate} Hz where at least {SHORTEST} s are expected")
+
+
+def _check_finite(path: str | Path, samples: Samples) -> None:
     if not np.isfinite(samples).all():
         raise AudioError(path, "samples that are not finite numbers", "Convert the file again.")
-    return samples, rate
+
+
+def audio_length(path: str | Path, rate: int = 16000) -> int:
+    """Samples that load_audio will give at `rate` Hz, by the header alone; a file without one is an AudioError."""
+    with _open_audio(path) as file:
+        return math.ceil(file.frames * rate / file.samplerate)
 
 
 def load_audio(path: str | Path, rate: int = 16000) -> Samples:
@@ -93,15 +119,16 @@ def resample(samples: Samples, source: int, rate: int) -> Samples:
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """AudioInfo of a file after decoding all of it; errors as read_audio."""
-    samples, rate = read_audio(path)
-    return AudioInfo(
-        rate=rate,
-        channels=samples.shape[1],
-        seconds=len(samples) / rate,
-        bytes=Path(path).stat().st_size,
-        peak=float(np.abs(samples).max()),
-    )
+    """AudioInfo of a file after decoding all of it, a part after the other; errors as read_audio."""
+    peak, samples = 0.0, 0
+    with _open_audio(path) as file:
+        while len(part := file.read(PART, dtype="float32", always_2d=True)):
+            samples += len(part)
+            peak = float(np.maximum(peak, np.abs(part).max()))  # keeps what is no number
+        promised, rate, channels = file.frames, file.samplerate, file.channels
+    _check_length(path, samples, promised, rate)
+    _check_finite(path, np.array([peak], dtype=np.float32))
+    return AudioInfo(rate, channels, samples / rate, Path(path).stat().st_size, peak)
 
 
 def duplicates(paths: Iterable[Path]) -> list[list[Path]]:

@@ -7,9 +7,10 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from ..files import read_json, text_digest, write_json
 CORPUS_FILE = "corpus.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """path: relative to the corpus root; label: class name; speaker: the fold is disjoint in it."""
 
@@ -43,7 +44,7 @@ class Metadata:
         try:
             labels = {str(name): int(index) for name, index in data["labels"].items()}
             items = data["meta_data"]
-            utterances = tuple(Utterance(item["path"], item["label"], str(item["speaker"])) for item in items)
+            utterances = tuple(_utterances(items))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{path}: expected S3PRL's emotion metadata (labels, and meta_data with path, label, "
                             f"speaker), found {type(error).__name__}: {error}.") from None
@@ -82,6 +83,14 @@ class Metadata:
     def digest(self) -> str:
         """Identity of the list, whatever its order: SHA-256 over its sorted paths and labels."""
         return text_digest(sorted(f"{utterance.path}\t{utterance.label}" for utterance in self.utterances))
+
+
+def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
+    """Of the file's items; names that are alike share their memory."""
+    names: dict[str, str] = {}
+    for item in items:
+        label, speaker = item["label"], str(item["speaker"])
+        yield Utterance(item["path"], names.setdefault(label, label), names.setdefault(speaker, speaker))
 
 
 @settings

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from . import crema_d, demo, emodb, iemocap, ravdess, table
+from .ahead import ahead
 from .audio import AudioError, AudioInfo, audio_info, duplicates
 from .base import Corpus, Listing, check_root, some
 from .metadata import CorpusSummary, Metadata, session
@@ -22,6 +23,9 @@ from .metadata import CorpusSummary, Metadata, session
 MODULES = (iemocap, ravdess, emodb, crema_d, table, demo)
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
+
+WORKERS = 2
+"""Threads that decode files to check them."""
 
 
 class Parts(NamedTuple):
@@ -112,11 +116,14 @@ def _known_options(name: str, corpus: Corpus, options: dict[str, Any]) -> dict[s
 def _check_audio(corpus: Corpus, root: Path, listing: Listing) -> Checked:
     """Decode every file once. No usable file, or an unusable one of an exact corpus, is a UserError."""
     checked = Checked({}, {})
-    for utterance in tqdm(listing.utterances, desc=f"checking {corpus.name}", unit="file", leave=False):
-        try:
-            checked.infos[utterance.path] = audio_info(root / utterance.path)
-        except AudioError as error:
-            checked.causes[utterance.path] = error.cause
+    results = ahead(lambda utterance: _info(root / utterance.path), listing.utterances, WORKERS, limit=100)
+    with tqdm(total=len(listing.utterances), desc=f"checking {corpus.name}", unit="file", leave=False) as progress:
+        for utterance, result in zip(listing.utterances, results, strict=True):
+            if isinstance(result, AudioError):
+                checked.causes[utterance.path] = result.cause
+            else:
+                checked.infos[utterance.path] = result
+            progress.update()
     causes = checked.causes
     if causes and corpus.exact:
         path, cause = next(iter(causes.items()))
@@ -128,6 +135,14 @@ def _check_audio(corpus: Corpus, root: Path, listing: Listing) -> Checked:
         raise UserError(f"{root}: none of {len(causes)} files can be used as audio. The first, {path}: {cause}. "
                         "Copy the corpus again.")
     return checked
+
+
+def _info(path: Path) -> AudioInfo | AudioError:
+    """What the file is, or why it cannot be used."""
+    try:
+        return audio_info(path)
+    except AudioError as error:
+        return error
 
 
 def _warnings_of(root: Path, checked: Checked) -> list[str]:

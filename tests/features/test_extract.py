@@ -1,6 +1,7 @@
-"""Extraction into a store, with an encoder made for it."""
+"""Extraction into a store, with an encoder made for it: batches, workers ahead, resume, faults."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from s3prl_dd.corpora.metadata import Utterance
 from s3prl_dd.errors import UserError
+from s3prl_dd.features import extract as extraction
 from s3prl_dd.features.extract import extract
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.generator.header import Provenance
@@ -57,10 +59,10 @@ def contents(folder):
     return {entry.id: store[number].tolist() for number, entry in enumerate(store.entries)}
 
 
-def test_extraction_batches_by_length(audio, tmp_path):
+def test_padded_batches_keep_to_the_budget(audio, tmp_path):
     root, items = audio
     encoder = Encoder()
-    store = extract(encoder, root, [*items, items[0]], tmp_path / "one", batch_seconds=1.0)
+    store = extract(encoder, root, [*items, items[0]], tmp_path / "one", batch_seconds=1.0, padding=0.9)
     assert encoder.calls == [[1600, 3200, 4000], [8000], [16000]]  # at most a second, padding counted
     assert len(store) == 5
     assert {name: len(frames) for name, frames in contents(tmp_path / "one").items()} == {
@@ -68,6 +70,104 @@ def test_extraction_batches_by_length(audio, tmp_path):
     alone = Encoder()
     extract(alone, root, items, tmp_path / "alone", batch_seconds=0)
     assert all(len(call) == 1 for call in alone.calls) and contents(tmp_path / "alone") == contents(tmp_path / "one")
+
+
+def test_nothing_is_padded_unless_asked_for(audio, tmp_path):
+    """Equal lengths share a batch, in any format; a wave as long as all others together is a batch of its own."""
+    root, items = audio
+    wave = 0.1 * np.random.default_rng(1).standard_normal((3, 8000))
+    for number in range(3):
+        soundfile.write(root / f"{number}.flac", wave[number], 16000)
+        items.append(Utterance(f"{number}.flac", "neu", "s2"))
+    soundfile.write(root / "long.wav", np.zeros(90000), 16000)
+    encoder = Encoder()
+    extract(encoder, root, [*items, Utterance("long.wav", "neu", "s3")], tmp_path / "out", "float32", 1.5)
+    assert encoder.calls == [[1600], [3200], [4000], [8000] * 3, [8000], [16000], [90000]]
+
+
+@pytest.mark.parametrize("padding, calls", [
+    (0.2, [[1600], [3200, 4000], [8000], [16000]]), (0.5, [[1600, 3200], [4000, 8000], [16000]])])
+def test_padding_is_a_share_of_the_longest(audio, tmp_path, padding, calls):
+    encoder = Encoder()
+    extract(encoder, *audio, tmp_path / "out", padding=padding)
+    assert encoder.calls == calls
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_and_batches_change_nothing(audio, tmp_path, workers):
+    root, items = audio
+    for number in range(30):
+        soundfile.write(root / f"{number}.wav", np.full(1600 + 320 * (number % 3), number / 40), 16000)
+        items.append(Utterance(f"{number}.wav", "neu", "s2"))
+    extract(Encoder(), root, items, tmp_path / "alone", batch_seconds=0, workers=1)
+    extract(Encoder(), root, items, tmp_path / "batches", batch_seconds=3, workers=workers)
+    assert whole(tmp_path / "batches") == whole(tmp_path / "alone")
+
+
+def test_waves_are_in_memory_for_the_batches_in_flight_alone(audio, tmp_path, monkeypatch):
+    """However many utterances: no more than a minute of audio is decoded and not yet encoded."""
+    root, _ = audio
+    items = [Utterance(f"{number}.wav", "neu", "s2") for number in range(40)]
+    for item in items:
+        soundfile.write(root / item.path, np.zeros(16000 * 5), 16000)
+    decoded, waiting, load = [], [], extraction.load_audio
+    monkeypatch.setattr(extraction, "load_audio", lambda *given: decoded.append(1) or load(*given))
+
+    class Counting(Encoder):
+        def encode(self, waves):
+            time.sleep(0.005)
+            waiting.append(len(decoded) - len(self.calls))
+            return super().encode(waves)
+
+    extract(Counting(), root, items, tmp_path / "out", "float32", batch_seconds=0)
+    assert 2 <= max(waiting) <= 12 + 2  # 60 s wait, one is encoded, one opens the next batch
+
+
+def test_a_file_that_does_not_decode_is_named_and_what_came_before_stays(audio, tmp_path):
+    root, items = audio
+    whole_file = (root / items[3].path).read_bytes()
+    (root / items[3].path).write_bytes(whole_file[:9000])
+    encoder = Encoder()
+    with pytest.raises(UserError, match="1/3.wav: cannot be used as audio: truncated"):
+        extract(encoder, root, items, tmp_path / "out", batch_seconds=0)
+    assert encoder.calls == [[1600], [3200]]  # the third was still waiting for others of its length
+    (root / items[3].path).write_bytes(whole_file)
+    again = Encoder()
+    extract(again, root, items, tmp_path / "out", batch_seconds=0)
+    assert again.calls == [[4000], [8000], [16000]]
+    extract(Encoder(), root, items, tmp_path / "whole", batch_seconds=0)
+    assert whole(tmp_path / "out") == whole(tmp_path / "whole")
+
+
+def test_a_file_without_a_header_is_told_before_long_work(audio, tmp_path):
+    root, items = audio
+    (root / items[1].path).write_bytes(b"no audio at all")
+    encoder = Encoder()
+    with pytest.raises(UserError, match="1/1.wav: cannot be used as audio: unreadable"):
+        extract(encoder, root, items, tmp_path / "out")
+    assert not encoder.calls
+
+
+def test_mixed_precision_needs_a_gpu(audio, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="mixed precision: torch finds no GPU"):
+        extract(Encoder(), *audio, tmp_path / "out", mixed_precision=True)
+
+
+def test_extraction_resumes_in_the_middle_of_a_batch(audio, tmp_path):
+    """Of a batch that a kill cut, the utterances that the store holds are not encoded again."""
+    root, items = audio
+    for number in range(4):
+        soundfile.write(root / f"{number}.wav", np.full(8000, number / 10), 16000)
+        items.append(Utterance(f"{number}.wav", "neu", "s2"))
+    extract(Encoder(), root, items, tmp_path / "whole")
+    extract(Encoder(), root, items, tmp_path / "cut")
+    index = (tmp_path / "cut" / "index.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut" / "index.jsonl").write_text("".join(index[:5]))
+    encoder = Encoder()
+    extract(encoder, root, items, tmp_path / "cut")
+    assert encoder.calls == [[8000] * 3, [16000]]
+    assert whole(tmp_path / "cut") == whole(tmp_path / "whole")
 
 
 def test_extraction_resumes(audio, tmp_path):

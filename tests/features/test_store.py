@@ -3,12 +3,14 @@
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
-from s3prl_dd.features.store import Entry, FeatureStore, StoreWriter
+from s3prl_dd.features.store import MEANS, Entry, FeatureStore, StoreWriter
 from s3prl_dd.files import file_digest
 from s3prl_dd.generator.header import Provenance
 
@@ -197,3 +199,106 @@ def test_index_is_plain_json(tmp_path):
     fill(tmp_path)
     lines = (tmp_path / "index.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [item.path for item in ITEMS]
+
+
+def test_entries_are_read_by_place(tmp_path):
+    entries = fill(tmp_path).entries
+    assert len(entries) == 4 and entries[-1] == list(entries)[3] == Entry("a/d.wav", "neu", "s1", 5)
+    assert entries.ids == [item.path for item in ITEMS] and entries.frames.tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("line", [b'{"id": "a"}', b"[1]", b'{"id": "a", "label": "b", "speaker": "c", "frames": "d"}',
+                                  b'{"id": 1, "label": "b", "speaker": "c", "frames": 2}', b"\xff"])
+def test_damaged_lines_are_told(tmp_path, line):
+    fill(tmp_path)
+    (tmp_path / "index.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match="index.jsonl: a line is not JSON with id, label"):
+        FeatureStore(tmp_path)
+
+
+def test_frames_are_a_view_of_the_file_and_can_be_let_go(tmp_path):
+    store = fill(tmp_path)
+    assert store.frames.base is not None and not store.frames.flags.writeable and not store.frames.flags.owndata
+    before = store[2]
+    store.release()
+    assert torch.equal(store[2], before)
+
+
+# means kept beside the features
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_kept_means_are_those_of_the_frames_bit_for_bit(tmp_path, dtype):
+    store = fill(tmp_path, dtype)
+    expected = torch.stack([store[place].mean(dim=0) for place in (3, 0, 3)])
+    assert (tmp_path / MEANS).is_file() and torch.equal(store.means([3, 0, 3]), expected)
+    (tmp_path / MEANS).unlink()
+    means = FeatureStore(tmp_path).means(torch.tensor([3, 0, 3]))
+    assert torch.equal(means, expected) and means.dtype == torch.float32
+    assert store.means([]).shape == (0, 3)
+
+
+def forge(folder, means, of=None):
+    """Means that nobody computed, under a key: the right one where `of` is None."""
+    save_file({"means": means}, folder / MEANS, metadata={"of": of or FeatureStore(folder)._fingerprint()})
+
+
+def test_kept_means_are_read_and_not_computed(tmp_path):
+    fill(tmp_path)
+    forge(tmp_path, torch.arange(12.0).reshape(4, 3))
+    assert FeatureStore(tmp_path).means([1]).tolist() == [[3.0, 4.0, 5.0]]
+
+
+def cut_means(folder):
+    (folder / MEANS).write_bytes((folder / MEANS).read_bytes()[:-5])
+
+
+def other_frames(folder):
+    """Another store's means: of the same utterances and lengths."""
+    data = folder / "features.bin"
+    data.write_bytes(bytes(data.stat().st_size - 1) + b"\x3c")
+
+
+def other_labels(folder):
+    index = folder / "index.jsonl"
+    index.write_text(index.read_text().replace("neu", "sad"))
+
+
+def other_header(folder):
+    header = json.loads((folder / "header.json").read_text())
+    header["features"]["layer_weights"] = [1.0, 0.0]
+    (folder / "header.json").write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize("damage", [cut_means, other_frames, other_labels, other_header,
+                                    lambda folder: (folder / MEANS).write_bytes(b""),
+                                    lambda folder: forge(folder, torch.ones(4, 3), "another store")])
+def test_stale_and_cut_means_are_ignored(tmp_path, damage):
+    fill(tmp_path)
+    damage(tmp_path)
+    store = FeatureStore(tmp_path)
+    assert torch.equal(store.means([2, 1]), torch.stack([store[2].mean(dim=0), store[1].mean(dim=0)]))
+
+
+def test_a_store_that_grows_gets_new_means(tmp_path):
+    fill(tmp_path, items=range(2))
+    store = fill(tmp_path)
+    assert torch.equal(store._kept_means, torch.stack([store[place].mean(dim=0) for place in range(4)]))
+
+
+def test_a_full_disk_leaves_a_whole_store_without_means(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("s3prl_dd.features.store.save_file", full)
+    store = fill(tmp_path)
+    assert len(store) == 4 and sorted(path.name for path in tmp_path.iterdir()) == [
+        "features.bin", "header.json", "index.jsonl"]
+    assert torch.equal(store.means([1])[0], store[1].mean(dim=0))
+
+
+def test_long_passes_let_pages_go(tmp_path, monkeypatch):
+    """Streaming counts the bytes that it read; what it gives does not depend on that."""
+    store, released = fill(tmp_path), []
+    monkeypatch.setattr("s3prl_dd.features.store.STREAMED", 30)
+    monkeypatch.setattr(FeatureStore, "release", lambda self: released.append(1))
+    assert torch.equal(store._average(np.arange(4)), store.means(range(4))) and len(released) == 3
