@@ -144,6 +144,7 @@ def test_records_that_are_not_whole(tmp_path, text, message):
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == s3prl_dd.__version__
     assert citation["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text()
     paper = citation["preferred-citation"]
     assert "2406.02963" in paper["url"] and len(paper["authors"]) == 7
