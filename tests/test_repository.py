@@ -174,3 +174,24 @@ def test_tools_are_configured():
 
 def test_the_catalogue_is_beside_its_runner():
     assert CATALOGUE.is_dir() and FAULTS
+
+
+MAP = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The map")[2].partition("## How to add")[0]
+PARTS = {path.stem for path in (ROOT / "s3prl_dd").iterdir()}
+FILES = sorted(set(re.findall(r"`([\w/]+\.py)`", MAP)))
+NAMES = sorted(name for name in set(re.findall(r"`(\w+(?:\.\w+)+)`", MAP)) if name.split(".")[0] in PARTS)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_files_of_the_map_are_there(path):
+    assert (ROOT / "s3prl_dd" / path).is_file() or (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_the_map_are_there(name):
+    """recipe.folder.Run.keep: a module as far as there is one, then names that stand in it."""
+    path, words = ROOT / "s3prl_dd", name.split(".")
+    while words and ((path / words[0]).is_dir() or (path / f"{words[0]}.py").is_file()):
+        path = path / words.pop(0)
+    text = "".join(file.read_text() for file in (path.with_suffix(".py"), *path.glob("*.py")) if file.is_file())
+    assert all(re.search(rf"\b{word}\b", text) for word in words)
