@@ -105,7 +105,7 @@ def test_a_run_on_a_base_takes_all_but_its_generator_from_there(run, tmp_path):
 
 
 def test_what_a_variant_takes_from_which_base(run, tmp_path):
-    """The generator from the first with the same configuration, heads on real data from the first with the same head."""
+    """The generator from the first of the same configuration, heads on real data from the first with the same head."""
     sml = variant(tmp_path / "sml", run, config="ablation_sml")
     hard = variant(tmp_path / "hard", sml, center=False)
     attentive = variant(tmp_path / "attentive", run, head="attentive", lengths="corpus")
