@@ -104,7 +104,7 @@ def extract(
     call. A file that does not decode is an AudioError that names it; what was extracted before it stays.
     """
     if mixed_precision and not torch.cuda.is_available():
-        raise UserError("mixed precision: torch finds no GPU here, and a CPU gains nothing. Leave it off.")
+        raise UserError("mixed precision: torch finds no GPU here, and it is for one. Leave it off.")
     by_path = {utterance.path: utterance for utterance in utterances}
     ordered = [by_path[path] for path in sorted(by_path)]
     sized = _measure(Path(root), ordered, workers)
