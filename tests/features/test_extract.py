@@ -216,10 +216,31 @@ def test_extraction_resumes_after_a_cut_in_the_middle_of_an_utterance(audio, tmp
 def test_frames_stay_with_their_utterance(audio, tmp_path):
     """Batches go by length, entries keep id, label and speaker: each utterance's frames are those of its own wave."""
     root, items = audio
-    store = extract(Encoder(), root, items, tmp_path / "store", dtype="float32", batch_seconds=2.0)
+    store = extract(Encoder(), root, items, tmp_path / "store", "float32", batch_seconds=2.0, padding=0.9)
     for item in items:
         place = store.positions[item.path]
         wave, _ = soundfile.read(root / item.path, dtype="float32")
         first = torch.tensor([wave[:320].mean(), wave[:320].std(), len(wave)])
         torch.testing.assert_close(store[place][0], first, rtol=1e-4, atol=1e-6)
         assert (store.entries[place].label, store.entries[place].speaker) == (item.label, item.speaker)
+
+
+def test_hubert_gives_the_features_of_each_utterance_alone(tmp_path, hubert_file):
+    """S3PRL's own values for a batch of one, up to rounding; padding, when asked for, changes them by far more."""
+    from s3prl_dd.features.spec import FeatureSpec
+    from s3prl_dd.plugin.encoder import Encoder as Upstream
+
+    rng, items, alone = np.random.default_rng(3), [], {}
+    upstream = Upstream(FeatureSpec("hubert_local", str(hubert_file)))
+    for number, length in enumerate((8000, 9000, 8000, 9600, 8000)):
+        items.append(Utterance(f"{number}.wav", "neu", "s"))
+        soundfile.write(tmp_path / items[-1].path, 0.1 * rng.standard_normal(length), 16000)
+        alone[items[-1].path], = upstream.encode([soundfile.read(tmp_path / items[-1].path, dtype="float32")[0]])
+
+    def largest_difference(folder, padding):
+        store = extract(upstream, tmp_path, items, tmp_path / folder, "float32", padding=padding)
+        stored = {name: store[store.positions[name]][:len(frames)] for name, frames in alone.items()}
+        return max((stored[name] - frames).abs().max() for name, frames in alone.items())
+
+    assert largest_difference("equal", padding=0.0) < 1e-5
+    assert largest_difference("padded", padding=0.2) > 1e-2
