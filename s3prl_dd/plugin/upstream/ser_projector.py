@@ -93,8 +93,8 @@ class UpstreamExpert(nn.Module):
         head = read_head(ckpt, model_config)
         encoder = make_encoder(head.features, str(ckpt))
         if encoder.dim != head.weight.shape[1]:
-            raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions, "
-                            f"the head of {ckpt} takes {head.weight.shape[1]}. Give the upstream of its training.")
+            raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions"
+                            f", the head of {ckpt} takes {head.weight.shape[1]}. Give the upstream of its training.")
         self.upstream, self.featurizer = encoder.upstream, encoder.featurizer
         if head.upstream_state:
             self.upstream.load_state_dict(head.upstream_state)
