@@ -5,7 +5,8 @@ import pytest
 import soundfile
 from support.iemocap_tree import cut_in_half, tone, written
 
-from s3prl_dd.corpora.audio import audio_info, duplicates, load_audio
+from s3prl_dd.corpora import audio
+from s3prl_dd.corpora.audio import audio_info, audio_length, duplicates, load_audio, read_audio
 from s3prl_dd.errors import UserError
 
 
@@ -59,3 +60,33 @@ def test_wav_written_to_a_pipe_is_whole(tmp_path):
 def test_duplicates_are_bywritten(tmp_path):
     a, b, c = (tone(tmp_path / f"{name}.wav", pitch=pitch) for name, pitch in (("a", 200), ("b", 200), ("c", 300)))
     assert duplicates([a, b, c]) == [[a, b]]
+
+
+@pytest.mark.parametrize("rate, ending", [(8000, "wav"), (44100, "flac"), (16000, "wav")])
+def test_the_header_tells_the_length(tmp_path, rate, ending):
+    path = tone(tmp_path / f"a.{ending}", seconds=0.3333, rate=rate)
+    assert audio_length(path, 16000) == len(load_audio(path, 16000))
+    with pytest.raises(UserError, match="gone.wav: cannot be used as audio: no such file"):
+        audio_length(tmp_path / "gone.wav")
+
+
+@pytest.mark.parametrize("part", [1, 999, 4000, 4001])
+def test_audio_is_checked_part_by_part(tmp_path, monkeypatch, part):
+    """However long a file is, its peak and length are found without all of it in memory."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 2)).astype(np.float32)
+    samples[3999, 1] = -0.75
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    monkeypatch.setattr(audio, "PART", part)
+    info = audio_info(tmp_path / "a.wav")
+    assert (info.peak, info.seconds, info.channels) == (0.75, 0.25, 2)
+    assert len(read_audio(tmp_path / "a.wav")[0]) == 4000
+
+
+@pytest.mark.parametrize("place", [0, 1234, 3999])
+def test_a_part_that_is_not_finite_is_refused(tmp_path, monkeypatch, place):
+    samples = np.full(4000, 0.1, dtype=np.float32)
+    samples[place] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    monkeypatch.setattr(audio, "PART", 1000)
+    with pytest.raises(UserError, match="not finite"):
+        audio_info(tmp_path / "a.wav")

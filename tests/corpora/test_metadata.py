@@ -52,6 +52,13 @@ def test_round_trip(tmp_path):
     assert metadata.subset([2, 0]).utterances == (metadata.utterances[2], metadata.utterances[0])
 
 
+def test_names_that_are_alike_share_their_memory(tmp_path):
+    made(*((f"{number}.wav", "neu", "s1") for number in range(3))).write(tmp_path / "x.json")
+    first, *others = Metadata.read(tmp_path / "x.json").utterances
+    assert all(item.label is first.label and item.speaker is first.speaker for item in others)
+    assert not hasattr(first, "__dict__")
+
+
 def test_class_counts_are_by_index():
     assert made(("a", "z", "s"), ("b", "z", "s"), labels={"z": 1, "a": 0}).class_counts == [0, 2]
 
