@@ -15,6 +15,7 @@ from s3prl_dd.plugin.featurizer import read_checkpoint, read_layer_weights
 from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.results import Results
 
+LR = 3e-3
 SMALL = ["network.channels=8", "network.critic_channels=8", "network.frames=4", "network.noise=4", "batch=8", "steps=4",
          "critic_steps=1", "eval_every=2", "save_every=2", "log_every=1"]
 
@@ -34,7 +35,7 @@ def table(corpus):
 def run(table, out, *flags):
     """`s3prl-dd run` on the table with a tiny generator; returns the Run."""
     words = ["run", "--corpus", "table", "--root", table, "--out", out, "--device", "cpu", "--head-steps", 60,
-             "--head-lrs", 0.003, "--pool-seeds", 2, *flags, "--overrides", *SMALL]
+             "--head-lrs", LR, "--pool-seeds", 2, *flags, "--overrides", *SMALL]
     assert cli.main(list(map(str, words))) == 0
     return Run.open(out)
 
@@ -89,12 +90,12 @@ def test_learnt_layer_weights_reach_the_file_and_the_next_heads(upstream, table,
     assert features.dim == 64 and features == FeatureStore(made.features).provenance
     if upstream == "hubert_local":
         assert features.upstream_ckpt_digest == file_digest(checkpoint)
-    learnt = read_layer_weights(made.expdir(REAL, 0) / "dev-best.ckpt")
+    learnt = read_layer_weights(made.expdir(REAL, 0, LR) / "dev-best.ckpt")
     assert features.layer_weights == pytest.approx(learnt, abs=1e-6) != pytest.approx([1 / 3] * 3, abs=1e-4)
     arm = Arm.parse("distilled_full")
-    used = read_layer_weights(made.expdir(arm, 0) / "dev-best.ckpt")
+    used = read_layer_weights(made.expdir(arm, 0, LR) / "dev-best.ckpt")
     assert used == pytest.approx(learnt, abs=1e-4)
-    data = read_checkpoint(made.expdir(arm, 0) / "dev-best.ckpt")["Config"]["downstream_expert"]["datarc"]
+    data = read_checkpoint(made.expdir(arm, 0, LR) / "dev-best.ckpt")["Config"]["downstream_expert"]["datarc"]
     assert data["generator"] == str(made.generator.resolve()) and data["test_fold"] == "fold1"
 
 
