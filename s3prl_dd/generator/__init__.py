@@ -6,13 +6,15 @@ from .dataset import GeneratedDataset, Item
 from .file import Teacher
 from .generator import Generator
 from .header import CorpusInfo, Header, Provenance, read_header
+from .inference import DrawOptions
 from .inspect import inspect
 from .networks import Network, NetworkConfig, build_generator
 from .samples import Samples, index_labels
 from .sampling import DEFAULTS, Sampling
+from .store import SampleStore, StoredSet
 
 __all__ = [
-    "DEFAULTS", "Budget", "Calibration", "CorpusInfo", "GeneratedDataset", "Generator", "Header", "Item", "Network",
-    "NetworkConfig", "Provenance", "Sampling", "Samples", "Teacher", "build_generator", "class_counts", "index_labels",
-    "inspect", "read_header",
+    "DEFAULTS", "Budget", "Calibration", "CorpusInfo", "DrawOptions", "GeneratedDataset", "Generator", "Header", "Item",
+    "Network", "NetworkConfig", "Provenance", "SampleStore", "Sampling", "Samples", "StoredSet", "Teacher",
+    "build_generator", "class_counts", "index_labels", "inspect", "read_header",
 ]

@@ -1,6 +1,7 @@
 """Samples of a generator file as a torch Dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from .budget import Budget
-from .generator import Generator, check_lengths
+from .generator import Generator
 from .samples import Samples, index_labels
-from .sampling import DEFAULTS, Lengths
+from .sampling import DEFAULTS, Lengths, Sampling, set_of
+from .store import SampleStore, StoredSet
 
 KEPT_BYTES = 10**9
 """A set up to this size (as float32) is kept in memory."""
@@ -20,7 +22,7 @@ class Item(NamedTuple):
     """One sample."""
 
     features: torch.Tensor
-    """[T, D]"""
+    """[T, D]; where utterance means are asked for, [1, D]."""
 
     label: int
     """Class index."""
@@ -29,47 +31,68 @@ class Item(NamedTuple):
     """[C], sums to 1; None where the file carries no teacher."""
 
     name: str
-    """generated-EPOCH-NUMBER."""
+    """generated-SET-NUMBER, SET the epoch that the set was drawn for."""
 
 
 class GeneratedDataset(Dataset[Item]):
     """Samples of a generator as a map-style dataset, for any DataLoader, worker or distributed sampler.
 
     Item i is sample i of Generator.sample with the same budget, seed, epoch, lengths and center. With `resample` each
-    epoch (set_epoch) is a new draw; without it every epoch is the same fixed set.
+    epoch (set_epoch) is a new draw, or one of K in turn; without it every epoch is the same fixed set.
 
-    A set of up to KEPT_BYTES is drawn once, whole, by set_epoch (a fixed one when the dataset is made), so worker
-    processes share it. Of a larger one each batch is drawn when it is asked for, and centring takes a pass of its own.
+    store: where drawn sets are kept on disk and shared with other processes (see store.SampleStore, which rounds
+        frames to half precision); a folder, or a SampleStore
+    means: items are utterance means [1, D] in full precision: all that a head reads which averages over time
+
+    Without a store, a set of up to KEPT_BYTES is drawn once, whole, by set_epoch (a fixed one when the dataset is
+    made), so worker processes share it. Of a larger one each batch is drawn when it is asked for, and centring takes a
+    pass of its own; of means alone, any set is kept.
     """
 
-    def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: bool = DEFAULTS.resample,
-                 lengths: Lengths = DEFAULTS.lengths, center: bool = DEFAULTS.center) -> None:
-        check_lengths(lengths)
+    def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: bool | int = DEFAULTS.resample,
+                 lengths: Lengths = DEFAULTS.lengths, center: bool = DEFAULTS.center, *,
+                 store: SampleStore | Path | str | None = None, means: bool = False) -> None:
+        Sampling(resample=resample, lengths=lengths, center=center)  # checks them
         self.generator, self.seed, self.resample, self.lengths, self.center = generator, seed, resample, lengths, center
+        self.means = means
+        self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
         self.labels = index_labels(self.counts)
         self.epoch: int | None = None  # of the set that is there
         self.items: list[Item] | None = None
+        self.stored: StoredSet | None = None
         self.shift: torch.Tensor | None = None
         if not resample:
             self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the set of this epoch the one that is served; a fixed set stays as it is."""
-        epoch = epoch if self.resample else 0
+        epoch = set_of(self.resample, epoch)
         if epoch == self.epoch:
             return
-        self.epoch, self.items, self.shift = epoch, None, None
-        if self.set_bytes() <= KEPT_BYTES:
+        self.epoch = self.items = self.stored = self.shift = None
+        if self.store is not None:
+            self.stored = self.store.get(self.generator, self.counts, self.seed, epoch, self.lengths, self.center)
+        elif self.means or self.set_bytes() <= KEPT_BYTES:
             self.items = self._draw_all(epoch)
         elif self.center:
             self.shift = self.generator.shift(self.labels, self.seed, epoch)
+        self.epoch = epoch
 
     def _draw_all(self, epoch: int) -> list[Item]:
         items: list[Item] = []
-        for part in self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center):
-            items += split(part, range(len(items), len(items) + len(part.labels)), epoch)
+        for part in self._parts(epoch):
+            items += self._split(part, range(len(items), len(items) + len(part.labels)), epoch)
         return items
+
+    def _parts(self, epoch: int) -> Iterator[Samples]:
+        """The whole set in batches; one too large for memory is drawn twice if it is centred."""
+        if self.set_bytes() <= KEPT_BYTES:
+            yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
+            return
+        shift = self.generator.shift(self.labels, self.seed, epoch) if self.center else None
+        for raw in self.generator.raw_batches(self.labels, self.seed, epoch):
+            yield self.generator.finish(raw, self.lengths, shift)
 
     def set_bytes(self) -> int:
         """What the set takes in memory, at most."""
@@ -92,11 +115,25 @@ class GeneratedDataset(Dataset[Item]):
             raise IndexError(f"index out of range for {len(self)} samples")
         if self.epoch is None:
             self.set_epoch(0)
+        epoch = self.epoch or 0
+        if self.stored is not None:
+            return [self._read(self.stored, index, epoch) for index in indices]
         if self.items is not None:
             return [self.items[index] for index in indices]
-        epoch = self.epoch or 0
         batch = self.generator.generate(self.labels[indices], indices, self.seed, epoch, self.lengths, self.shift)
-        return split(batch, indices, epoch)
+        return self._split(batch, indices, epoch)
+
+    def _read(self, stored: StoredSet, index: int, epoch: int) -> Item:
+        features = stored.mean(index) if self.means else stored.sample(index)
+        return Item(features, int(stored.labels[index]), stored.soft_label(index), _name(epoch, index))
+
+    def _split(self, batch: Samples, indices: Sequence[int], epoch: int) -> list[Item]:
+        """Samples number `indices` as items, each cut to its length or averaged over it."""
+        soft = [None] * len(indices) if batch.soft_labels is None else batch.soft_labels
+        features = (list(batch.means()[:, None]) if self.means else
+                    [frames[:length] for frames, length in zip(batch.features, batch.lengths.tolist(), strict=True)])
+        parts = zip(indices, features, batch.labels.tolist(), soft, strict=True)
+        return [Item(frames, label, soft_label, _name(epoch, index)) for index, frames, label, soft_label in parts]
 
     @staticmethod
     def collate(items: Sequence[Item]) -> Samples:
@@ -107,9 +144,5 @@ class GeneratedDataset(Dataset[Item]):
                        torch.tensor([item.label for item in items]), torch.stack(soft) if soft else None)
 
 
-def split(batch: Samples, indices: Sequence[int], epoch: int) -> list[Item]:
-    """Samples number `indices` as items, each cut to its length."""
-    soft = [None] * len(indices) if batch.soft_labels is None else batch.soft_labels
-    parts = zip(indices, batch.features, batch.lengths.tolist(), batch.labels.tolist(), soft, strict=True)
-    return [Item(frames[:length], label, soft_label, f"generated-{epoch}-{index}")
-            for index, frames, length, label, soft_label in parts]
+def _name(epoch: int, index: int) -> str:
+    return f"generated-{epoch}-{index}"

@@ -16,29 +16,19 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
 from .file import Contents, Teacher, read_file, write_file
 from .header import Header
+from .inference import DRAWN, DrawOptions, Inference
 from .noise import draw_noise
 from .samples import Samples, index_labels, length_at, stretch
 from .sampling import DEFAULTS, Lengths
+from .spill import Raw, Spill
 
 BATCH = 512
 """Samples that are drawn at once. Matrix products of another size round differently in the last bit."""
-
-
-class Raw(NamedTuple):
-    """A batch before it is centred, labelled and stretched."""
-
-    frames: torch.Tensor
-    """[B, T, D], in the features' units."""
-
-    labels: torch.Tensor
-    """[B], class indices."""
-
-    quantiles: list[float]
-    """[B], see noise.Noise."""
 
 
 class Generator:
@@ -46,22 +36,44 @@ class Generator:
 
     mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
     teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
+    options: how samples are computed
+
+    Samples come from a faster copy of the network, made at the first draw: later changes of its weights are not seen.
     """
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
-                 header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None) -> None:
+                 header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None,
+                 options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
         self.header = header
         self.teacher = teacher
         self.calibration = calibration
+        self.options = options
+        self._inference: Inference | None = None
+        self._source: Source | None = None
+        self._digest: str | None = None
 
     # file
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Generator":
+    def load(cls, path: str | Path, device: str | torch.device = "cpu",
+             options: DrawOptions = DRAWN) -> "Generator":
         """Read a generator file. Raises UserError where it is not a whole one, see file.read_file."""
-        return cls(*read_file(path)).to(device)
+        source = Source.of(path)
+        generator = cls(*read_file(path), options).to(device)
+        generator._source = source
+        return generator
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the file that it was loaded from, read when it is first asked for; None without a file.
+
+        Raises UserError where the file is no longer the one that was loaded.
+        """
+        if self._digest is None and self._source is not None:
+            self._digest = self._source.digest()
+        return self._digest
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
@@ -72,6 +84,7 @@ class Generator:
     def to(self, device: str | torch.device) -> "Generator":
         """Move it to a device; samples are drawn there. returns: itself"""
         self.network.to(device)
+        self._inference = None
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         self.class_means = self.class_means.to(device)
         if self.teacher is not None:
@@ -102,13 +115,21 @@ class Generator:
         return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
 
     def draw_set(self, labels: torch.Tensor, seed: int, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
-                 batch_size: int = BATCH, center: bool = DEFAULTS.center) -> Iterator[Samples]:
-        """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once: where the set
-        is centred, all of it is in memory."""
+                 batch_size: int = BATCH, center: bool = DEFAULTS.center,
+                 spill: Path | None = None) -> Iterator[Samples]:
+        """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once.
+
+        Where the set is centred, all of it waits in memory, or in the file `spill`, which the caller removes.
+        """
         check_lengths(lengths)
         parts = self.raw_batches(labels, seed, epoch, batch_size)
         if not center:
             yield from (self.finish(part, lengths) for part in parts)
+            return
+        if spill is not None:
+            spilt = Spill(spill, parts)
+            shift = self._shift(spilt)
+            yield from (self.finish(part, lengths, shift) for part in spilt)
             return
         kept = list(parts)
         shift = self._shift(kept)
@@ -153,7 +174,9 @@ class Generator:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
         noise = draw_noise(seed, epoch, indices, self.header.network.noise)
         labels = torch.as_tensor(labels, device=self.device)
-        frames = self.network(noise.vectors.to(self.device), labels)  # [B, T, D], standardised
+        if self._inference is None:
+            self._inference = Inference(self.network, self.options)
+        frames = self._inference(noise.vectors.to(self.device), labels)  # [B, T, D], standardised
         frames = frames * self.std + self.mean
         if self.calibration is not None:
             frames = calibrate(frames, labels, self.calibration)
@@ -192,6 +215,32 @@ class Generator:
                  "features": dataclasses.asdict(self.header.features)}
         samples.save(path, {key: json.dumps(value) for key, value in about.items()})
         print(f"wrote {path}: {len(samples.labels)} samples, {self.counts(budget)} a class")
+
+
+class Source(NamedTuple):
+    """A file as it was when it was loaded."""
+
+    path: Path
+    state: tuple[int, int, int]
+    """Its inode, size and time of change."""
+
+    @classmethod
+    def of(cls, path: str | Path) -> "Source | None":
+        """The file as it is now; None where there is none."""
+        path = Path(path).absolute()
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return cls(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+    def digest(self) -> str:
+        """SHA-256 of the file. Raises UserError where it is not as it was."""
+        if Source.of(self.path) == self:
+            digest = file_digest(self.path)
+            if Source.of(self.path) == self:
+                return digest
+        raise UserError(f"{self.path}: is no longer the generator file that was loaded. Load it again.")
 
 
 def check_lengths(lengths: str) -> None:

@@ -38,6 +38,12 @@ class Samples:
         return cls(torch.cat(padded), torch.cat([part.lengths for part in parts]),
                    torch.cat([part.labels for part in parts]), torch.cat(soft) if soft else None)
 
+    def means(self) -> torch.Tensor:
+        """Utterance means [B, D]"""
+        if bool((self.lengths == self.features.shape[1]).all()):
+            return self.features.mean(dim=1)
+        return self.features.sum(dim=1) / self.lengths.to(self.features.device)[:, None]
+
     def save(self, path: str | Path, about: dict[str, str]) -> None:
         """Write them as safetensors, one tensor a field that is there, with `about` as metadata."""
         tensors = {item.name: getattr(self, item.name) for item in fields(self)}

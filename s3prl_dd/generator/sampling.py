@@ -1,11 +1,16 @@
 """How a set of samples is drawn when nobody says otherwise: the one place of these defaults."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from ..config import settings
+from pydantic import Field, Strict
+
+from ..config import Number, settings
 
 Labels = Literal["soft", "hard"]
 Lengths = Literal["generator", "corpus"]
+
+Resample = Annotated[bool, Strict()] | Annotated[int, Field(ge=2, le=10**6), Number]
+"""See Sampling.resample."""
 
 
 @settings
@@ -18,11 +23,18 @@ class Sampling:
     center: bool = True
     """Shift each class of a set to the class's mean, see Generator.shift: what makes small sets good."""
 
-    resample: bool = False
-    """Draw new samples each epoch; else one fixed set is drawn once."""
+    resample: Resample = False
+    """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch."""
 
     lengths: Lengths = "generator"
     """Frames of a sample: generator, the network's own T, or corpus, stretched to lengths drawn from the corpus's."""
+
+
+def set_of(resample: bool | int, epoch: int) -> int:
+    """The number of the set that an epoch sees, which is the epoch of its noise. resample: see Sampling"""
+    if isinstance(resample, bool):
+        return epoch if resample else 0
+    return epoch % resample
 
 
 DEFAULTS = Sampling()
