@@ -1,8 +1,12 @@
-"""Seconds a generator step of several configurations, interleaved in one process: ratios hold on a busy machine too."""
+"""What a distiller's step costs beside a plain loop's (plain.py), and what many utterances take in time and memory."""
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +14,9 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from ..config import build
 from ..errors import UserError
+from ..features.bench import peak_memory
 from ..generator import CorpusInfo, Provenance
 from ..pool.heads import Heads
 from ..pool.pool import Pool
@@ -18,14 +24,153 @@ from ..rng import keyed
 from .config import DistillConfig
 from .data import TrainingData
 from .parts import Parts
+from .plain import PlainLoop
 from .size import check_size
 from .trainer import Trainer
 
 HEADS, UTTERANCES, FRAMES = 40, 64, 100
 """Of the made-up pool, of each class, of each utterance."""
 
+# a step beside the plain loop's
+
 
 class StepTime(NamedTuple):
+    """What a step takes: all critic updates, the generator update and its average."""
+
+    name: str
+    """The configuration, and whose step it is: ours, or the plain loop's."""
+
+    seconds: float
+    """Median over the rounds."""
+
+    spread: float
+    """Slowest less fastest round, as a share of the median."""
+
+    ratio: float
+    """How many times as fast as the plain loop: the median over rounds, each of both in turn."""
+
+    peak: int
+    """Bytes of memory at most, of a process of its own on a CPU (torch's imports included), else of the GPU."""
+
+    apart: float
+    """Largest difference of a loss from the plain loop's, as a share of it where it is over 1."""
+
+    hours: float
+    """All steps of the configuration."""
+
+
+def bench_step(configs: Mapping[str, DistillConfig], dim: int, classes: int = 4, rounds: int = 20,
+               device: str = "cpu") -> list[StepTime]:
+    """The plain loop's step and ours, turn about, for each configuration, on features of `dim` dimensions of noise.
+
+    Each step of the plain loop starts from our state, and the losses of the two are compared: training multiplies
+    rounding, so that two float32 runs of the same equations part after a few steps.
+    """
+    _check(configs, dim, classes, rounds, device)
+    rows: list[StepTime] = []
+    for name, config in tqdm(configs.items(), desc="bench", unit="configuration", disable=None):
+        rows += _both_steps(name, config, dim, classes, rounds, device)
+    return rows
+
+
+def _check(configs: Mapping[str, DistillConfig], dim: int, classes: int, rounds: int, device: str) -> None:
+    if rounds < 1:
+        raise UserError(f"rounds {rounds}: expected 1 or more.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device}: torch finds no GPU here. Give cpu.")
+    for name, config in configs.items():
+        if config.network.architecture == "gaussian":
+            raise UserError(f"{name}: nothing is trained there. Give a GAN's configuration.")
+        check_size(config.network.sized(classes, dim))
+
+
+def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds: int, device: str) -> list[StepTime]:
+    trainer = make_trainer(config, dim, classes, device)
+    plain = PlainLoop(trainer)
+    plain_seconds, our_seconds, apart = [], [], 0.0
+    for _ in range(rounds + 1):
+        plain.take_state(trainer)
+        _wait(trainer.device)
+        started = time.perf_counter()
+        expected = plain.train_step()  # numbers: nothing is left to wait for
+        plain_seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        values = trainer.train_step().values()
+        our_seconds.append(time.perf_counter() - started)
+        apart = max(apart, *(abs(values[term] - value) / max(1.0, abs(value)) for term, value in expected.items()))
+    plain_seconds, our_seconds = plain_seconds[1:], our_seconds[1:]  # the first is the warm-up
+    ratio = statistics.median(theirs / mine for theirs, mine in zip(plain_seconds, our_seconds, strict=True))
+    peaks = [step_memory(config, dim, classes, device, plain=of_plain) for of_plain in (True, False)]
+    return [_row(f"{name}, plain loop", plain_seconds, 1.0, peaks[0], 0.0, config.steps),
+            _row(name, our_seconds, ratio, peaks[1], apart, config.steps)]
+
+
+def _wait(device: torch.device) -> None:
+    """Until a GPU has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _row(name: str, seconds: list[float], ratio: float, peak: int, apart: float, steps: int) -> StepTime:
+    median = statistics.median(seconds)
+    return StepTime(name, median, (max(seconds) - min(seconds)) / median, ratio, peak, apart, median * steps / 3600)
+
+
+def step_table(rows: list[StepTime], dim: int, device: str) -> str:
+    """The rows as text."""
+    title = (f"seconds a generator step on {device}, {torch.get_num_threads()} thread(s), D = {dim}, "
+             "medians of interleaved rounds")
+    cells = [[row.name, row.seconds, f"{row.spread:.0%}", row.ratio, row.peak / 1e6, f"{row.apart:.0e}", row.hours]
+             for row in rows]
+    headers = ("configuration", "s / step", "spread", "times as fast", "peak MB", "losses apart", "hours")
+    return f"{title}\n\n" + tabulate(cells, headers=headers, floatfmt=("", ".3f", "", ".2f", ".0f", "", ".2f"))
+
+
+def step_memory(config: DistillConfig, dim: int, classes: int, device: str, plain: bool) -> int:
+    """Bytes of memory that three steps take at most, in a process of their own."""
+    told = json.dumps([asdict(config), dim, classes, device, plain])
+    return int(in_own_process("print_step_memory", told))
+
+
+def print_step_memory(told: str) -> None:
+    """What `step_memory` calls in a process of its own; told: its arguments as JSON."""
+    config, dim, classes, device, plain = json.loads(told)
+    trainer = make_trainer(build(DistillConfig, config, "bench"), dim, classes, device)
+    loop = PlainLoop(trainer) if plain else trainer
+    for _ in range(3):
+        loop.train_step()
+    print(torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory())
+
+
+def in_own_process(function: str, *arguments: str) -> str:
+    """The last line that a function of this module prints in a process of its own, with as many threads as here."""
+    code = (f"import sys, torch; torch.set_num_threads({torch.get_num_threads()}); "
+            f"from {__name__} import {function}; {function}(*sys.argv[1:])")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{function}: the process ended with {done.returncode} ({done.stderr.strip()[-200:]}). "
+                        "Is there memory and disk enough?")
+    return done.stdout.splitlines()[-1]
+
+
+def make_trainer(config: DistillConfig, dim: int, classes: int, device: str) -> Trainer:
+    """A Trainer on noise in the place of features, with a pool of untrained heads."""
+    labels = torch.arange(classes * UTTERANCES) % classes
+    noise = torch.randn(len(labels), FRAMES, dim, generator=keyed(0, "bench"))
+    dev = noise[:classes, 0], labels[:classes]
+    data = TrainingData.build(list(noise), labels, dev, config.framing, config.network.frames)
+    pool = Pool(Heads.create(range(HEADS), dim, classes), [1] * HEADS, range(HEADS), [0.5] * HEADS)
+    features = Provenance(upstream="noise", upstream_ckpt_digest=None, selection="none", layer=None, normalize=False,
+                          layer_weights=None, dim=dim, rate=320)
+    corpus = CorpusInfo(name="noise", fold="none", synthetic=True, train_speakers=[], test_speakers=[], test_digest="")
+    names = {str(label): label for label in range(classes)}
+    return Trainer(config, data, Path(), Parts(names, features, corpus), pool, device)
+
+
+# configurations beside one another
+
+
+class ConfigTime(NamedTuple):
     """What a configuration's step takes."""
 
     seconds_per_step: float
@@ -42,7 +187,7 @@ class StepTime(NamedTuple):
 
 
 def bench(configs: Mapping[str, DistillConfig], dim: int, classes: int = 4, rounds: int = 5,
-          device: str = "cpu") -> dict[str, StepTime]:
+          device: str = "cpu") -> dict[str, ConfigTime]:
     """Configuration by name -> what its step takes on features of `dim` dimensions, which are noise here.
 
     A step is all critic updates, the generator update and its average. Each round takes one step of each configuration.
@@ -64,33 +209,18 @@ def bench(configs: Mapping[str, DistillConfig], dim: int, classes: int = 4, roun
                 seconds[name].append(taken)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     first = next(iter(medians.values()))
-    return {name: StepTime(medians[name], medians[name] / first, config.batch, config.critic_steps, config.steps,
-                           medians[name] * config.steps / 3600) for name, config in configs.items()}
+    return {name: ConfigTime(medians[name], medians[name] / first, config.batch, config.critic_steps, config.steps,
+                             medians[name] * config.steps / 3600) for name, config in configs.items()}
 
 
 def _time_step(trainer: Trainer) -> float:
     started = time.perf_counter()
     trainer.train_step()
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait(trainer.device)
     return time.perf_counter() - started
 
 
-def make_trainer(config: DistillConfig, dim: int, classes: int, device: str) -> Trainer:
-    """A Trainer on noise in the place of features, with a pool of untrained heads."""
-    labels = torch.arange(classes * UTTERANCES) % classes
-    noise = torch.randn(len(labels), FRAMES, dim, generator=keyed(0, "bench"))
-    dev = noise[:classes, 0], labels[:classes]
-    data = TrainingData.build(list(noise), labels, dev, config.framing, config.network.frames)
-    pool = Pool(Heads.create(range(HEADS), dim, classes), [1] * HEADS, range(HEADS), [0.5] * HEADS)
-    features = Provenance(upstream="noise", upstream_ckpt_digest=None, selection="none", layer=None, normalize=False,
-                          layer_weights=None, dim=dim, rate=320)
-    corpus = CorpusInfo(name="noise", fold="none", synthetic=True, train_speakers=[], test_speakers=[], test_digest="")
-    names = {str(label): label for label in range(classes)}
-    return Trainer(config, data, Path(), Parts(names, features, corpus), pool, device)
-
-
-def table(results: Mapping[str, StepTime], dim: int, device: str) -> str:
+def table(results: Mapping[str, ConfigTime], dim: int, device: str) -> str:
     """The results as text."""
     title = (f"seconds a generator step on {device}, {torch.get_num_threads()} threads, D = {dim}, "
              "medians of interleaved rounds")
