@@ -7,7 +7,6 @@ read from it. -g may name a YAML file with other values, see `HeadFeatures`.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,23 +14,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ...config import Weight, build, read_yaml, settings
+from ...config import read_yaml
 from ...errors import UserError
-from ...features.spec import FeatureSpec
-from ..encoder import Encoder, spec_of
-from ..featurizer import layer_weights, read_checkpoint
-from ..registration import looks_like_path
+from ..head import RUNS, HeadFeatures, features_of, make_encoder, read_ser_checkpoint
 
-DOWNSTREAMS = ("emotion", "distilled_emotion")
-RUNS = f"a run of -d {' or -d '.join(DOWNSTREAMS)}"
-
-
-@settings
-class HeadFeatures(FeatureSpec):
-    """How a SER run made its features; each key may stand in the YAML file of -g."""
-
-    layer_weights: list[Weight] | None = None
-    """Softmaxed weights of the upstream's states; None where it has a single one."""
+ELSEWHERE = "Give the right place in a YAML file with -g: `{key}: PATH`."
 
 
 class SerHead(NamedTuple):
@@ -47,42 +34,17 @@ def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -
     """The head of a SER checkpoint. model_config: a YAML file whose keys, of HeadFeatures, replace the checkpoint's."""
     if not ckpt:
         raise UserError(f"upstream ser_projector: needs a trained SER head. Give -k EXPDIR/dev-best.ckpt of {RUNS}.")
-    checkpoint = read_checkpoint(ckpt)
-    _check_checkpoint(checkpoint, ckpt)
-    arguments, head = vars(checkpoint["Args"]), checkpoint["Downstream"]
-    values = {**dataclasses.asdict(spec_of(arguments)), "layer_weights": layer_weights(checkpoint)}
+    checkpoint = read_ser_checkpoint(ckpt)
+    changes = {}
     if model_config:
         if not Path(model_config).is_file():
             raise UserError(f"{model_config}: no such file. -g of ser_projector is a YAML file with some of: "
                             f"{', '.join(item.name for item in dataclasses.fields(HeadFeatures))}.")
-        values |= read_yaml(model_config)
-    features = build(HeadFeatures, values, model_config or ckpt)
-    tuned = checkpoint.get("Upstream") if features.upstream == arguments["upstream"] else None
+        changes = read_yaml(model_config)
+    features = features_of(checkpoint, ckpt, changes, model_config)
+    tuned = checkpoint.get("Upstream") if features.upstream == checkpoint["Args"].upstream else None
+    head = checkpoint["Downstream"]
     return SerHead(features, head["projector.weight"], head["projector.bias"], tuned)
-
-
-def _check_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Raise UserError unless an S3PRL checkpoint is of a SER run on an upstream of S3PRL's own hub."""
-    arguments, head = checkpoint.get("Args"), checkpoint.get("Downstream", {})
-    downstream = getattr(arguments, "downstream", None)
-    if downstream not in DOWNSTREAMS or not {"projector.weight", "projector.bias"} <= set(head):
-        contents = f"one of -d {downstream}" if downstream else f"entries {', '.join(checkpoint)}"
-        raise UserError(f"{path}: not a SER checkpoint, found {contents}; expected dev-best.ckpt or states-*.ckpt of "
-                        f"{RUNS}.")
-    hub = getattr(arguments, "hub", "torch")
-    if hub != "torch":
-        raise UserError(f"{path}: its upstream came from --hub {hub}; ser_projector takes upstreams of S3PRL's own "
-                        "hub. Give a head of such a run.")
-
-
-def make_encoder(features: HeadFeatures, checkpoint: str | Path) -> Encoder:
-    """The Encoder of a head's features. checkpoint: path, for errors."""
-    for key in ("upstream_ckpt", "upstream_model_config"):
-        source = getattr(features, key)
-        if source and looks_like_path(source) and not Path(source).exists():
-            raise UserError(f"{checkpoint}: its upstream {features.upstream} was made from {source}, which is not "
-                            f"there. Give the right place in a YAML file with -g: `{key}: PATH`.")
-    return Encoder(features, layer_weights=features.layer_weights)
 
 
 class UpstreamExpert(nn.Module):
@@ -91,7 +53,7 @@ class UpstreamExpert(nn.Module):
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **ignored: Any) -> None:
         super().__init__()
         head = read_head(ckpt, model_config)
-        encoder = make_encoder(head.features, str(ckpt))
+        encoder = make_encoder(head.features, str(ckpt), ELSEWHERE)
         if encoder.dim != head.weight.shape[1]:
             raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions"
                             f", the head of {ckpt} takes {head.weight.shape[1]}. Give the upstream of its training.")
