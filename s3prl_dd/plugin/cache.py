@@ -1,140 +1,98 @@
-"""A frozen upstream that remembers: real audio by its samples, and the placeholders of generated data for free."""
+"""A frozen upstream that remembers: recordings by their tickets, and generated features for free."""
 
 import hashlib
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
-from ..files import atomic_path
-from .placeholder import PROBE_SAMPLES, SAMPLES, is_placeholder
+from .placeholder import GENERATED, Recordings, read_marks
+from .states import Listener
 
 
-class States(NamedTuple):
-    """What an upstream gives for one utterance.
+class Memory:
+    """Hidden states, float32 [L, T, D], by any key: up to `limit_bytes`, what comes later is not kept."""
 
-    name: of the output, for example hidden_states. tensors: its states, [T, D] each, on the CPU (one where one layer is
-    asked for). number: how many states the output had; None where it was a single tensor and no list.
-    """
+    def __init__(self, limit_bytes: float) -> None:
+        self.limit, self.used = limit_bytes, 0
+        self.kept: dict[Hashable, torch.Tensor] = {}
 
-    name: str
-    tensors: list[torch.Tensor]
-    number: int | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-        return sum(tensor.nbytes for tensor in self.tensors)
+    def keep(self, key: Hashable, states: torch.Tensor) -> None:
+        """Keep them where they fit."""
+        if self.used + states.nbytes <= self.limit:
+            self.kept[key] = states
+            self.used += states.nbytes
 
 
 class FrozenUpstream(nn.Module):
     """Stands between S3PRL's Runner and a frozen upstream: wavs -> {selection: hidden states}, as the upstream's.
 
-    placeholders    a batch of nothing else costs no upstream: frames of one run on zeros serve all, nobody reads them
-    real audio      with a cache, each utterance runs alone, unpadded, so that a result does not depend on its batch
-                    mates; kept in memory (float32, CPU) by a digest of its samples, up to `gigabytes`, beyond that
-                    computed anew; without a cache, the batch goes through the upstream as S3PRL does it
+    placeholders    cost no upstream: nobody reads what comes out, one frame of zeros each
+    tickets         the states of the recordings that they name, from memory, from the listener's store, or heard
+    real audio      as S3PRL does it, or each utterance alone and remembered by a digest of its samples (`hears_audio`)
 
-    selection, layer: S3PRL's -s and -l. With a layer only that state is kept.
-    rate: samples a frame, None keeps whole states. Given, each state is averaged over the frames that Featurizer would
-        hand over, [1, D]: exact for a head that reads means alone (plugin.emotion.reads_means), and T times smaller.
-        Featurizer must then take its frames as they are (`every_frame`).
-    folder: keep averaged states there too, for other runs of the same upstream and selection
+    Featurizer must cut frames by `tolist`: a ticket does not say how long its recording is.
     """
 
-    def __init__(self, upstream: nn.Module, selection: str, layer: int | None = None, gigabytes: float = 0.0,
-                 rate: int | None = None, folder: str | Path | None = None) -> None:
+    def __init__(self, upstream: nn.Module, featurizer: Any, listener: Listener | None = None,
+                 recordings: Recordings | None = None, limit_bytes: float = 0.0, hears_audio: bool = False) -> None:
+        """featurizer: S3PRL's, not yet changed. listener, recordings: of tickets; None where there are none."""
         super().__init__()
-        self.upstream = upstream
-        self.selection, self.layer, self.rate = selection, layer, rate
-        self.folder = Path(folder) if folder and rate else None
-        self.limit, self.used = gigabytes * 1e9, 0  # bytes
-        self.kept: dict[str, States] = {}
-        self.placeholder: States | None = None
+        self.upstream, self.hears_audio = upstream, hears_audio
+        self.selection, self.dim = featurizer.feature_selection, featurizer.output_dim
+        self.cut = featurizer.tolist
+        self.listener, self.recordings, self.memory = listener, recordings, Memory(limit_bytes)
+        self.frames = {GENERATED: 1}  # recording -> its frames, as Featurizer counts them
 
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples a frame, as S3PRL asks an upstream for it."""
         return self.upstream.get_downsample_rates(key)  # type: ignore[operator]
 
     def forward(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
-        """wavs: list of float [N] -> dict with one entry: [B, T, D], or a list of L such."""
-        if all(map(is_placeholder, wavs)):
-            return _assemble([self._placeholder_states(wavs[0])] * len(wavs), wavs[0].device)
-        if not self.limit:
-            return self.upstream(wavs)
-        return _assemble([self._recall(wav) for wav in wavs], wavs[0].device)
+        """wavs: list of float [N], all audio or all marks -> dict with one entry: [B, T, D], or a list of L such."""
+        device, marks = wavs[0].device, read_marks(wavs)
+        if marks is None:
+            if not self.hears_audio:
+                return self.upstream(wavs)
+            return self._batch([self._recall_audio(wav) for wav in wavs], device)
+        if marks[0] == GENERATED:
+            return {self.selection: torch.zeros(len(wavs), 1, self.dim, device=device)}
+        return self._batch([self._recall(number) for number in marks], device)
 
-    def _placeholder_states(self, like: torch.Tensor) -> States:
-        """The first frames of a run on zeros, as many as a placeholder has. like: a tensor of the wavs' device."""
-        if self.placeholder is None:
-            name, states, number = self._run(like.new_zeros(PROBE_SAMPLES))  # some upstreams take no shorter one
-            frames = max(1, round(SAMPLES / PROBE_SAMPLES * len(states[0])))
-            self.placeholder = States(name, [state[:frames] for state in states], number)
-        return self.placeholder
+    def tolist(self, wavs: list[torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
+        """Stands in for Featurizer.tolist: [B, T, D], padded -> B of [T, D]."""
+        marks = read_marks(wavs)
+        if marks is None:
+            return self.cut(wavs, features)
+        return [frames[:self.frames[number]] for frames, number in zip(features, marks, strict=True)]
 
-    def _recall(self, wav: torch.Tensor) -> States:
-        """The states of a wav [N], from memory, from the folder, or computed."""
-        key = hashlib.sha256(wav.cpu().numpy().tobytes()).hexdigest()[:32]
-        if key in self.kept:
-            return self.kept[key]
-        states = self._read(key)
+    def _recall(self, number: int) -> torch.Tensor:
+        """The states of a recording."""
+        states = self.memory.kept.get(number)
         if states is None:
-            states = self._run(wav)
-            self._write(key, states)
-        if self.used + states.nbytes <= self.limit:
-            self.kept[key] = states
-            self.used += states.nbytes
+            assert self.listener and self.recordings  # who gives tickets gives both
+            states = self.listener.listen(self.recordings.paths[number])
+            self.frames[number] = states.shape[1]
+            self.memory.keep(number, states)
         return states
 
-    def _run(self, wav: torch.Tensor) -> States:
-        """The upstream's states of a wav [N], averaged where `rate` is given."""
-        output = self.upstream([wav])
-        name = self.selection if self.selection in output else "hidden_states"  # as Featurizer falls back
-        states = output[name]
-        if isinstance(states, dict):
-            states = list(states.values())
-        number = None if torch.is_tensor(states) else len(states)
-        if number is None:
-            states = [states]
-        elif number > 1 and self.layer is not None:
-            states = [states[self.layer]]
-        states = [state[0].detach().float().cpu() for state in states]
-        if self.rate:
-            frames = round(len(wav) / self.rate)
-            states = [state[:frames].mean(dim=0, keepdim=True) for state in states]
-        return States(name, states, number)
+    def _recall_audio(self, wav: torch.Tensor) -> torch.Tensor:
+        """The states of a wav [N]."""
+        assert self.listener
+        key = hashlib.sha256(wav.cpu().numpy().tobytes()).hexdigest()
+        states = self.memory.kept.get(key)
+        if states is None:
+            states = self.listener.hear(wav)
+            self.memory.keep(key, states)
+        return states
 
-    def _read(self, key: str) -> States | None:
-        """What _run gave in another run, or None."""
-        if self.folder is None or not (self.folder / f"{key}.safetensors").is_file():
-            return None
-        with safe_open(self.folder / f"{key}.safetensors", framework="pt") as file:
-            about = file.metadata()
-            return States(about["name"], list(file.get_tensor("states").split(1)), int(about["count"]) or None)
-
-    def _write(self, key: str, states: States) -> None:
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        about = {"name": states.name, "count": str(states.number or 0)}
-        with atomic_path(self.folder / f"{key}.safetensors") as temporary:
-            save_file({"states": torch.cat(states.tensors)}, temporary, metadata=about)
-
-
-def _assemble(utterances: list[States], device: torch.device) -> dict[str, Any]:
-    """A batch's states as the upstream itself would give them, padded with zeros to [B, T, D] each."""
-    name, _, number = utterances[0]
-    by_layer = zip(*(utterance.tensors for utterance in utterances), strict=True)
-    states = [pad_sequence(list(layer), batch_first=True).to(device) for layer in by_layer]
-    if number is None:
-        return {name: states[0]}
-    return {name: states if len(states) == number else states * number}  # Featurizer picks the layer by its index
-
-
-def every_frame(wavs: list[torch.Tensor], feature: torch.Tensor) -> list[torch.Tensor]:
-    """Stands in for Featurizer.tolist where states are averaged: [B, 1, D] -> list of [1, D]."""
-    return list(feature)
+    def _batch(self, utterances: list[torch.Tensor], device: torch.device) -> dict[str, Any]:
+        """The states of a batch, B of [L, T, D], as the upstream would give them: padded with zeros to [B, T, D]."""
+        layers, _, dim = utterances[0].shape
+        longest = max(states.shape[1] for states in utterances)
+        batch = torch.zeros(layers, len(utterances), longest, dim)
+        for place, states in enumerate(utterances):
+            batch[:, place, :states.shape[1]] = states
+        batch = batch.to(device)
+        return {self.selection: batch[0] if layers == 1 else list(batch)}  # Featurizer weighs a list alone

@@ -20,7 +20,7 @@ from ..generator import GeneratedDataset, Generator
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
-from .placeholder import make_placeholder, make_silence
+from .placeholder import Recordings, make_placeholder, make_silence
 
 DEV_SEED = 1 << 40
 """Added to the sample seed for the dev set of a run without real data."""
@@ -46,13 +46,16 @@ class DistilledExpert(EmotionExpert):
     data: DistilledData
 
     def __init__(self, upstream_dim: int, downstream_expert: dict[str, Any], expdir: str,
-                 launched: Launched | None = None, **run: Any) -> None:
-        """As S3PRL's Runner calls it; our launcher adds `launched`. UserError where the generator does not fit."""
+                 launched: Launched | None = None, recordings: Recordings | None = None, **run: Any) -> None:
+        """As S3PRL's Runner calls it; our launcher adds `launched` and `recordings`, see EmotionExpert.
+
+        UserError where the generator does not fit.
+        """
         data = read_datarc(DistilledData, downstream_expert["datarc"], run.get("downstream_variant"))
         check_run(data, run)
         self.generator = _open_generator(data, upstream_dim, launched, run)
         self.placeholder = make_placeholder() if launched else make_silence()
-        super().__init__(upstream_dim, downstream_expert, expdir, **run)
+        super().__init__(upstream_dim, downstream_expert, expdir, recordings, **run)
 
     # data
 

@@ -10,7 +10,7 @@ again. Here the head's weights and each epoch's order come from --seed; the spli
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import nn
 from torch.distributed import get_rank, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from ..corpora.audio import load_audio
+from ..corpora.audio import audio_length, load_audio
 from ..corpora.metadata import Metadata
 from ..errors import UserError
 from ..files import write_json
@@ -30,6 +30,8 @@ from ..metrics import BEST_PREDICTIONS, uar
 from ..rng import keyed
 from .compat import mend
 from .datarc import DATARC, EmotionData, read_datarc
+from .memory import free_memory
+from .placeholder import Recordings, make_ticket
 
 mend()
 import s3prl.downstream.emotion.expert as s3prl_emotion  # noqa: E402
@@ -39,16 +41,28 @@ from s3prl.downstream.emotion.dataset import IEMOCAPDataset  # noqa: E402
 class AudioDataset(IEMOCAPDataset):
     """S3PRL's emotion dataset over load_audio: each file from its own rate, channels averaged, clear errors.
 
-    Item i is (wav float32 [N] at 16 kHz, class index, name).
+    Item i is (wav float32 [N] at 16 kHz, class index, name); with `recordings` a ticket takes the wav's place.
     """
 
-    def __init__(self, root: str, meta_path: str | Path) -> None:
+    def __init__(self, root: str, meta_path: str | Path, recordings: Recordings | None = None) -> None:
         """Reads the list alone; `keep` says which files are kept in memory."""
         metadata = Metadata.read(meta_path)
         self.data_dir, self.pre_load = root, False
         self.meta_data = [asdict(utterance) for utterance in metadata.utterances]
         self.class_dict, self.class_num = metadata.labels, len(metadata.labels)
         self.idx2emotion = {index: name for name, index in metadata.labels.items()}
+        self.tickets: list[np.ndarray] | None = None
+        if recordings is not None:
+            self.tickets = [make_ticket(recordings.add(self.path(index))) for index in range(len(self.meta_data))]
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
+        if self.tickets is None:
+            return super().__getitem__(index)
+        return self.tickets[index], self.label(index), self.path(index).stem
+
+    def path(self, index: int) -> Path:
+        """The file of an item."""
+        return Path(self.data_dir) / self.meta_data[index]["path"]
 
     def _load_wav(self, path: str) -> torch.Tensor:
         try:
@@ -58,7 +72,7 @@ class AudioDataset(IEMOCAPDataset):
 
     def check(self, indices: Sequence[int]) -> None:
         """Raise UserError unless the files of these items are there."""
-        paths = [Path(self.data_dir) / self.meta_data[index]["path"] for index in indices]
+        paths = [self.path(index) for index in indices]
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise UserError(f"{missing[0]}: no such audio file ({len(missing)} of {len(indices)} are missing). "
@@ -84,9 +98,16 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
     test_dataset: Any
     best_score: torch.Tensor  # [1]
 
-    def __init__(self, upstream_dim: int, downstream_expert: dict[str, Any], expdir: str, **run: Any) -> None:
-        """As S3PRL's Runner calls it. run: the configuration's other blocks and all the command line's arguments."""
+    def __init__(self, upstream_dim: int, downstream_expert: dict[str, Any], expdir: str,
+                 recordings: Recordings | None = None, **run: Any) -> None:
+        """As S3PRL's Runner calls it. run: the configuration's other blocks and all the command line's arguments.
+
+        recordings: of our launcher, whose upstream takes tickets: no audio is read here then.
+        """
         data = read_datarc(self.data_class, downstream_expert["datarc"], run.get("downstream_variant"))
+        self.recordings = recordings
+        if recordings is not None:
+            data = replace(data, pre_load=False, num_workers=0)  # a ticket is at hand
         _check_model(downstream_expert["modelrc"])
         with _opening_lists_by(lambda root, path, pre_load: self.open_list(data, path)):
             datarc = {**asdict(data), "meta_data": data.meta_data or ""}
@@ -116,7 +137,7 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
             folds = sorted(folder.name.replace("Session", "fold") for folder in sessions)
             raise UserError(f"{path}: no such file. {DATARC}.test_fold is {data.test_fold}, found "
                             f"{', '.join(folds) or 'no fold'}.")
-        return AudioDataset(str(data.root), path)
+        return AudioDataset(str(data.root), path, self.recordings)
 
     def make_train_dataset(self) -> None:
         """Check the train part, and draw the budget from it."""
@@ -149,9 +170,19 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
                 needed.setdefault(part.dataset, []).extend(part.indices)
         for dataset, indices in needed.items():
             dataset.check(indices)
-        if self.data.pre_load:
+        if self.data.pre_load and self._fits_memory(needed):
             for dataset, indices in needed.items():
                 dataset.keep(indices)
+
+    def _fits_memory(self, needed: Mapping[Any, Sequence[int]]) -> bool:
+        """Whether half of the free memory holds this audio; says so where it does not. needed: AudioDataset -> items"""
+        paths = [dataset.path(index) for dataset, indices in needed.items() for index in indices]
+        size = 4 * sum(audio_length(path) for path in paths)
+        if size <= free_memory() / 2:
+            return True
+        self.say(f"pre_load is switched off: {len(paths)} recordings are {size / 1e9:.1f} GB, more than half of the "
+                 "memory that is free. Each is read when it is needed")
+        return False
 
     def get_dataloader(self, mode: str, epoch: int = 0) -> DataLoader:
         """The split's DataLoader; S3PRL's Runner gives `epoch` for train."""
@@ -216,9 +247,6 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
         """Append a line to S3PRL's log.log."""
         with open(Path(self.expdir) / "log.log", "a") as file:
             file.write(line + "\n")
-
-
-DownstreamExpert = EmotionExpert  # the name that S3PRL's Runner looks for
 
 
 def reads_means(modelrc: Mapping[str, Any]) -> bool:

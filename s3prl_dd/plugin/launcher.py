@@ -2,10 +2,14 @@
 
 All of S3PRL's flags mean what they mean there. Added:
 
-    --feature_cache GB  keep a frozen upstream's hidden states of real audio in memory, up to GB gigabytes (default 0:
-                        off); of a head that reads utterance means alone (SUPERB's ER and SID), only these (exact, and
-                        much faster)
-    --feature_folder D  with it: keep such means in folder D too, for the runs that follow
+    --feature_cache GB  memory for a frozen upstream's hidden states of real audio, default 4: each recording passes
+                        the upstream once, alone. Of heads that read utterance means (SUPERB's ER and SID) only these
+                        are kept (exact, and much faster), of layer weights that are frozen the weighted frames. On by
+                        itself for -d emotion, distilled_emotion and voxceleb1 (there the cropped training audio,
+                        max_timestep, passes each time), off with -f; given by hand it serves other downstreams too
+    --feature_folder D  keep such means or frames in a file in folder D too, as many bytes, for other runs, also for
+                        those beside this one; a recording that has changed is computed anew
+    --no_feature_cache  decode and compute everything at every step, as S3PRL does
     -c                  may be left away for distilled_emotion, emotion and voxceleb1, or name a shipped configuration
     --device            may be left away: cuda where there is a GPU, else cpu
     --local_rank        is also read as --local-rank and from LOCAL_RANK, as torchrun sets it
@@ -61,9 +65,6 @@ def launch(argv: Sequence[str]) -> None:
     register()
     import s3prl.run_downstream
 
-    from . import emotion
-
-    sys.modules["s3prl.downstream.emotion.expert"] = emotion  # where the Runner looks for -d emotion
     s3prl.run_downstream.Runner = make_runner(cache)
     sys.argv = [sys.argv[0], *completed]
     s3prl.run_downstream.main()
@@ -72,7 +73,7 @@ def launch(argv: Sequence[str]) -> None:
 def complete(argv: Sequence[str]) -> Launch:
     """The command line for S3PRL: what can be checked is checked before anything is loaded or written."""
     given, rest = _parser().parse_known_args(argv)
-    cache = FeatureCache(given.feature_cache, given.feature_folder)
+    cache = _read_cache(given)
     if given.help:
         print(__doc__)
         return Launch([*rest, "--help"], cache)
@@ -95,8 +96,9 @@ def _parser() -> _Parser:
     """Our flags, and those of S3PRL that we look at; `parse_known_args` leaves S3PRL's others."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--feature_cache", type=_gigabytes, default=0.0)
+    parser.add_argument("--feature_cache", type=_gigabytes)
     parser.add_argument("--feature_folder")
+    parser.add_argument("--no_feature_cache", action="store_true")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=os.environ.get("LOCAL_RANK"))
     parser.add_argument("--device")
     parser.add_argument("--hub", default="torch")
@@ -114,6 +116,17 @@ def _gigabytes(text: str) -> float:
     if not value >= 0:  # nan is neither
         raise UserError(f"--feature_cache {text}: expected gigabytes, 0 or more.")
     return value
+
+
+def _read_cache(given: Namespace) -> FeatureCache:
+    """What is said of the cache."""
+    if given.no_feature_cache and (given.feature_cache or given.feature_folder):
+        raise UserError("--no_feature_cache: beside --feature_cache or --feature_folder. Leave one of them away.")
+    if given.no_feature_cache:
+        return FeatureCache(0.0)
+    if given.feature_cache is None:
+        return FeatureCache(folder=given.feature_folder)
+    return FeatureCache(given.feature_cache, given.feature_folder, asked=True)
 
 
 def _words(given: Namespace) -> list[str]:

@@ -3,18 +3,19 @@
 import difflib
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UserError
-from ..files import text_digest
 from ..generator import read_header
-from .cache import FrozenUpstream, every_frame
+from .cache import FrozenUpstream
 from .checks import Launched
-from .encoder import check_layer, checkpoint_digest, explaining_load_errors, spec_of
+from .encoder import check_layer, explaining_load_errors, spec_of
 from .featurizer import layer_weights, to_logits
+from .placeholder import Recordings
 from .registration import downstreams
 from .speakers import own_file_list
+from .states import Kind, Listener, describe
+from .store import StateStore
 
 if TYPE_CHECKING:
     from s3prl.downstream.runner import Runner
@@ -30,15 +31,23 @@ RUNNER_KEYS = (
 )
 """Keys of its block `runner`."""
 
-READ_MEANS = ("emotion", "distilled_emotion", "voxceleb1")
-"""Downstreams whose head may read utterance means alone, see plugin.emotion.reads_means."""
+TICKETED = ("emotion", "distilled_emotion", "voxceleb1")
+"""Downstreams whose data sets give tickets for recordings, see placeholder.py."""
+
+CACHE_GB = 4.0
 
 
 class FeatureCache(NamedTuple):
-    """gigabytes: of hidden states of real audio to keep in memory; folder: keeps utterance means for other runs."""
+    """What is kept of a frozen upstream's states of real audio."""
 
-    gigabytes: float = 0.0
+    gigabytes: float = CACHE_GB
+    """In memory, and as much in the folder; 0 is off."""
+
     folder: str | None = None
+    """Keeps averaged or weighted states for other runs."""
+
+    asked: bool = False
+    """Whether it was asked for, by --feature_cache: then it serves every downstream."""
 
 
 def make_runner(cache: FeatureCache) -> type:
@@ -60,9 +69,11 @@ class Bridge(Runner):
             check_blocks(config)
         if args.downstream == "voxceleb1":
             own_file_list(config, args.expdir)
-        if self.cache.gigabytes and args.upstream_trainable:
+        if self.cache.asked and self.cache.gigabytes and args.upstream_trainable:
             raise UserError("--feature_cache: features of a trained upstream (-f) change at every step. "
                             "Leave one of them away.")
+        caching = self.cache.gigabytes and not args.upstream_trainable
+        self.recordings = Recordings() if caching and args.downstream in TICKETED else None
         super().__init__(args, config)
 
     @property
@@ -70,16 +81,20 @@ class Bridge(Runner):
         """Whether the run trains on a generator's samples."""
         return self.args.downstream == "distilled_emotion"
 
-    @property
-    def means_alone(self) -> bool:
-        """Whether utterance means of a frozen upstream are all that the run's head reads, and a cache keeps them."""
+    def kind_of_states(self, featurizer: Any) -> Kind | None:
+        """What of a recording's states the run needs; None where nothing is kept. featurizer: S3PRL's."""
         from .emotion import reads_means
 
         args = self.args
-        if not self.cache.gigabytes or args.upstream_trainable or args.upstream_feature_normalize:
-            return False
+        if not self.cache.gigabytes or args.upstream_trainable:
+            return None
+        if self.recordings is None:
+            return "states" if self.cache.asked else None
         head = self.config.get("downstream_expert", {}).get("modelrc", {})
-        return args.downstream in READ_MEANS and reads_means(head)
+        if reads_means(head) and not args.upstream_feature_normalize and not self.config.get("specaug"):
+            return "means"
+        learns_weights = args.mode == "train" and not self.distilled and hasattr(featurizer, "weights")
+        return "states" if learns_weights else "frames"
 
     def _get_upstream(self) -> Any:
         with explaining_load_errors(self.args.upstream, self.args.upstream_ckpt):
@@ -90,36 +105,52 @@ class Bridge(Runner):
         args = self.args
         if args.upstream_layer_selection is not None:
             check_layer(self.upstream.model.eval(), spec_of(vars(args)), args.device)
-        featurizer = super()._get_featurizer()
-        if not self.upstream.trainable and (self.cache.gigabytes or self.distilled):
-            rate, folder = None, None
-            if self.means_alone:
-                rate = featurizer.model.downsample_rate
-                folder = Path(self.cache.folder) / means_key(args) if self.cache.folder else None
-            self.upstream.model = FrozenUpstream(self.upstream.model, args.upstream_feature_selection,
-                                                 args.upstream_layer_selection, self.cache.gigabytes, rate, folder)
-        return featurizer
+        entry = super()._get_featurizer()
+        featurizer = getattr(entry.model, "module", entry.model)
+        if not self.upstream.trainable and (self.distilled or self.kind_of_states(featurizer)):
+            self.upstream.model = self._freeze(self.upstream.model, featurizer)
+            featurizer.tolist = self.upstream.model.tolist
+        return entry
+
+    def _freeze(self, upstream: Any, featurizer: Any) -> FrozenUpstream:
+        """The upstream that skips generated features, and remembers what this run needs of recordings."""
+        kind, limit = self.kind_of_states(featurizer), self.cache.gigabytes * 1e9
+        if kind is None:
+            return FrozenUpstream(upstream, featurizer)
+        store, made_by = None, ""
+        if self.cache.folder and kind != "states":  # all of them are more than disks are for
+            store = StateStore(self.cache.folder, limit)
+            made_by = describe(spec_of(vars(self.args)), kind, self.args.hub, getattr(featurizer, "weights", None))
+        listener = Listener(upstream, featurizer, kind, self.args.device, store, made_by)
+        hears_audio = self.cache.asked and kind != "means"
+        return FrozenUpstream(upstream, featurizer, listener, self.recordings, limit, hears_audio)
 
     def _init_model(self, model: Any, name: str, trainable: bool, interfaces: list[str] | None = None) -> Any:
-        if name == "Featurizer" and self.means_alone:
-            model.tolist = every_frame
         if name == "Featurizer" and self.distilled and self.args.mode == "train":
             adopt_layer_weights(model, self.config)
             model.requires_grad_(False)  # generated features give it no gradient, and DDP would wait for one
         return super()._init_model(model, name, trainable, interfaces)  # a checkpoint's own weights come last
 
     def _get_downstream(self) -> Any:
-        """S3PRL's way to make an expert; distilled_emotion's is told besides how the Featurizer weighs the states."""
-        if not self.distilled:
-            return super()._get_downstream()
-        from s3prl.downstream.distilled_emotion.expert import DownstreamExpert
-        from s3prl.utility.helper import get_model_state
+        """As S3PRL makes an expert; ours are told besides what our launcher alone knows."""
+        options: dict[str, Any] = {"recordings": self.recordings}
+        expert: Any
+        if self.distilled:
+            from s3prl.utility.helper import get_model_state
 
-        featurizer = self.featurizer.model
-        launched = Launched(layer_weights({"Featurizer": get_model_state(featurizer)}))
-        expert = DownstreamExpert(upstream_dim=featurizer.output_dim, upstream_rate=featurizer.downsample_rate,
-                                  launched=launched, **self.config, **vars(self.args))
-        return self._init_model(model=expert.to(self.args.device), name="Downstream", trainable=True,
+            from .distilled import DistilledExpert as expert
+
+            options["launched"] = Launched(layer_weights({"Featurizer": get_model_state(self.featurizer.model)}))
+        elif self.args.downstream == "emotion":
+            from .emotion import EmotionExpert as expert
+        elif self.args.downstream == "voxceleb1" and self.recordings is not None:
+            from .voxceleb1 import SpeakerExpert as expert
+        else:
+            return super()._get_downstream()
+        model = expert(upstream_dim=self.featurizer.model.output_dim,
+                       upstream_rate=self.featurizer.model.downsample_rate, **options, **self.config,
+                       **vars(self.args))
+        return self._init_model(model=model.to(self.args.device), name="Downstream", trainable=True,
                                 interfaces=["get_dataloader", "log_records"])
 
 
@@ -130,13 +161,6 @@ def adopt_layer_weights(featurizer: Any, config: Mapping[str, Any]) -> None:
     if weights and getattr(featurizer, "layer_num", None) == len(weights):
         featurizer.weights.data.copy_(to_logits(weights))
         print(f"[s3prl_dd] - layer weights from {path}: {' '.join(f'{weight:.3f}' for weight in weights)}")
-
-
-def means_key(args: Namespace) -> str:
-    """The folder's name of utterance means: tells those of one upstream, checkpoint, -s and -l from another's."""
-    digest = checkpoint_digest(spec_of(vars(args)))
-    made_by = [args.hub, args.upstream, digest, args.upstream_feature_selection, args.upstream_layer_selection]
-    return text_digest(map(str, made_by))[:16]
 
 
 def check_blocks(config: Mapping[str, Any]) -> None:

@@ -1,108 +1,133 @@
-"""FrozenUpstream: placeholders cost one run, cached features are exact and do not depend on batch mates."""
+"""FrozenUpstream: placeholders cost nothing, recordings pass once and alone, as S3PRL's Featurizer reads them."""
 
-import hashlib
-
+import pytest
 import torch
-from torch import nn
+from support.upstreams import Counting, counting
+from torch.utils.data import DataLoader
 
+from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.plugin.cache import FrozenUpstream
-from s3prl_dd.plugin.placeholder import SAMPLES, make_placeholder
+from s3prl_dd.plugin.placeholder import Recordings, make_placeholder, make_ticket
+from s3prl_dd.plugin.states import Listener
 
 
-class Counting(nn.Module):
-    """An upstream of 3 states whose result depends on the padded length, as batch norm over time would."""
-
-    def __init__(self):
-        super().__init__()
-        self.runs = 0
-
-    def get_downsample_rates(self, key):
-        return 10
-
-    def forward(self, wavs):
-        self.runs += 1
-        padded = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
-        frames = padded.unfold(1, 10, 10) + padded.shape[1]  # [B, T, 10]
-        return {"hidden_states": [frames * layer for layer in (1, 2, 3)], "last_hidden_state": frames * 3}
+@pytest.fixture
+def files(corpus):
+    """Three recordings of 0.4, 0.5 and 0.6 s."""
+    return [corpus / "audio" / "speaker0" / f"neu{take}.wav" for take in range(3)]
 
 
-def wavs(*sizes):
-    return [torch.randn(size, generator=torch.Generator().manual_seed(size)) for size in sizes]
+class Setup:
+    """An upstream, the Featurizer over it, and the frozen upstream before both, as the Runner has them."""
+
+    def __init__(self, files, kind="states", limit=1e9, weights=(0.0, 0.0, 0.0), **options):
+        self.upstream, self.featurizer = counting(weights)
+        self.runs = self.upstream.runs  # Featurizer's own
+        recordings = Recordings()
+        self.tickets = [torch.from_numpy(make_ticket(recordings.add(path))) for path in files]
+        listener = Listener(self.upstream, self.featurizer, kind)
+        self.model = FrozenUpstream(self.upstream, self.featurizer, listener, recordings, limit, **options)
+        self.featurizer.tolist = self.model.tolist
+
+    @property
+    def heard(self):
+        return self.upstream.runs - self.runs
+
+    def frames(self, wavs):
+        """What reaches the head."""
+        return self.featurizer(wavs, self.model(wavs))
 
 
-def test_placeholders_run_the_upstream_once():
-    model = FrozenUpstream(Counting(), "hidden_states")
-    placeholder = torch.from_numpy(make_placeholder())
-    batches = [model([placeholder] * size) for size in (2, 5, 1)]
-    assert model.upstream.runs == 1
-    expected = Counting()([torch.zeros(SAMPLES)] * 5)["hidden_states"]
-    assert [state.shape for state in batches[1]["hidden_states"]] == [state.shape for state in expected]
-    assert all(state.isfinite().all() for state in batches[1]["hidden_states"])  # the Featurizer still sums them
+def stock(path, weights=(0.0, 0.0, 0.0)):
+    """Frames of a recording by the upstream and S3PRL's Featurizer alone."""
+    upstream, featurizer = counting(weights)
+    wav = [torch.from_numpy(load_audio(path))]
+    return featurizer(wav, upstream(wav))[0]
 
 
-def test_silence_is_audio():
-    """A tenth of a second of zeros, as long as a placeholder, passes the upstream, cached or not."""
-    silence = torch.zeros(SAMPLES)
-    for gigabytes in (0.0, 1.0):
-        model = FrozenUpstream(Counting(), "hidden_states", gigabytes=gigabytes)
-        states = model([silence])["hidden_states"]
-        assert torch.equal(states[0], Counting()([silence])["hidden_states"][0])
-        assert states[0].shape == (1, SAMPLES // 10, 10) and model.placeholder is None
+def test_placeholders_cost_no_upstream(files):
+    setup = Setup(files)
+    frames = setup.frames([torch.from_numpy(make_placeholder())] * 5)
+    assert len(frames) == 5 and all(frame.isfinite().all() and frame.shape == (1, 10) for frame in frames)
+    assert setup.heard == 0
 
 
-def test_without_cache_real_audio_goes_as_s3prl_sends_it():
-    model = FrozenUpstream(Counting(), "hidden_states")
-    batch = wavs(40, 60)
-    states, expected = model(batch)["hidden_states"], Counting()(batch)["hidden_states"]
-    assert all(torch.equal(a, b) for a, b in zip(states, expected, strict=True))
+def test_tickets_are_their_recordings_alone(files):
+    """Each passes once, whoever it shares a batch with, and comes out with its own frames."""
+    setup = Setup(files, weights=(0.3, -1.0, 2.0))
+    for batch in ([0, 1], [2], [1, 2, 0]):
+        for place, frames in zip(batch, setup.frames([setup.tickets[place] for place in batch]), strict=True):
+            torch.testing.assert_close(frames, stock(files[place], (0.3, -1.0, 2.0)), rtol=0, atol=0)
+    assert setup.heard == 3
 
 
-def test_cache_is_exact_and_each_utterance_alone():
-    model = FrozenUpstream(Counting(), "hidden_states", gigabytes=1)
-    first = model(wavs(40, 60))
-    assert model.upstream.runs == 2
-    second = model(wavs(60, 50, 40))
-    assert model.upstream.runs == 3
-    for layer in range(3):
-        assert torch.equal(first["hidden_states"][layer][1], second["hidden_states"][layer][0])
-        assert torch.equal(second["hidden_states"][layer][2, :4], Counting()(wavs(40))["hidden_states"][layer][0])
-        assert not second["hidden_states"][layer][2, 4:].any()
-
-
-def test_a_full_cache_computes_the_same_again():
-    model = FrozenUpstream(Counting(), "last_hidden_state", gigabytes=200e-9)
-    first = model(wavs(40, 60))["last_hidden_state"]
-    second = model(wavs(40, 60))["last_hidden_state"]
-    assert torch.equal(first, second) and model.upstream.runs == 3 and model.used <= 200
-
-
-def test_one_layer_is_kept_where_one_is_asked_for():
-    model = FrozenUpstream(Counting(), "hidden_states", layer=1, gigabytes=1)
-    states = model(wavs(40, 60))["hidden_states"]
-    assert len(states) == 3 and torch.equal(states[1][:1, :4], Counting()(wavs(40))["hidden_states"][1])
-    assert model.used == (4 + 6) * 10 * 4
-
-
-def test_averaged_states_are_the_means_over_featurizers_frames(tmp_path):
+def test_means_are_over_featurizers_frames(files):
     """Featurizer hands over round(samples / rate) frames, here fewer than the upstream gave: no others may count."""
-    model = FrozenUpstream(Counting(), "hidden_states", gigabytes=1, rate=20, folder=tmp_path)
-    states = model(wavs(40, 60))["hidden_states"]
-    expected = Counting()(wavs(60))["hidden_states"]
-    assert [state.shape for state in states] == [(2, 1, 10)] * 3
-    for state, whole in zip(states, expected, strict=True):
-        assert torch.allclose(state[1, 0], whole[0, :3].mean(dim=0))
-
-    later = FrozenUpstream(Counting(), "hidden_states", gigabytes=1, rate=20, folder=tmp_path)
-    again = later(wavs(60, 40, 50))["hidden_states"]
-    assert later.upstream.runs == 1  # two of three came from the folder
-    assert all(torch.equal(a[:2], b.flip(0)) for a, b in zip(again, states, strict=True))
+    setup = Setup(files, "means", weights=(0.3, -1.0, 2.0))
+    for path, mean in zip(files, setup.frames(setup.tickets), strict=True):
+        assert mean.shape == (1, 10)
+        torch.testing.assert_close(mean[0], stock(path, (0.3, -1.0, 2.0)).mean(dim=0), rtol=1e-6, atol=1e-6)
 
 
-def test_averaged_states_of_a_single_output_come_back_from_the_folder(tmp_path):
-    def last(upstream):
-        model = FrozenUpstream(upstream, "last_hidden_state", gigabytes=1, rate=20, folder=tmp_path)
-        return model(wavs(40))["last_hidden_state"]
+def test_weighted_frames_are_featurizers(files):
+    setup = Setup(files, "frames", weights=(0.3, -1.0, 2.0))
+    for path, frames in zip(files, setup.frames(setup.tickets), strict=True):
+        torch.testing.assert_close(frames, stock(path, (0.3, -1.0, 2.0)), rtol=1e-6, atol=1e-6)
+    assert torch.is_tensor(setup.model(setup.tickets)["hidden_states"])  # Featurizer weighs no more
+    assert setup.model.memory.used == sum(4 * stock(path).numel() for path in files)
 
-    assert torch.equal(last(Counting()), last(None))
-    samples = hashlib.sha256(wavs(40)[0].numpy().tobytes()).hexdigest()
-    assert [path.stem for path in tmp_path.iterdir()] == [samples[:32]]  # another file's means are never taken
+
+def test_layer_weights_still_learn(files):
+    for kind in ("means", "states"):
+        setup = Setup(files, kind)
+        torch.cat(setup.frames(setup.tickets)).square().sum().backward()
+        assert setup.featurizer.weights.grad.abs().sum() > 0
+
+
+def test_a_full_memory_computes_the_same_again(files):
+    setup = Setup(files, "states", limit=3 * 4 * stock(files[0]).numel())
+    one, other = setup.frames(setup.tickets), setup.frames(setup.tickets)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert setup.heard == 5 and setup.model.memory.used <= setup.model.memory.limit
+
+
+def test_a_recording_is_not_decoded_again(files, monkeypatch):
+    decoded = []
+    monkeypatch.setattr("s3prl_dd.plugin.states.load_audio", lambda path: decoded.append(path) or load_audio(path))
+    setup = Setup(files, "means")
+    for _ in range(3):
+        setup.frames(setup.tickets)
+    assert decoded == [str(path) for path in files]
+
+
+def test_tickets_pass_a_loaders_processes(files):
+    """Numbers are those of the list, whoever hands them over."""
+    setup = Setup(files)
+    loader = DataLoader([ticket.numpy() for ticket in setup.tickets], batch_size=3, num_workers=2, collate_fn=list)
+    batch = [torch.FloatTensor(wav) for wav in next(iter(loader))]
+    assert all(torch.equal(a, b) for a, b in zip(setup.frames(batch), setup.frames(setup.tickets), strict=True))
+
+
+def test_audio_goes_as_s3prl_sends_it(files):
+    """Silence as long as a mark's shape never is; a batch, padded, through the upstream each time."""
+    wavs = [torch.from_numpy(load_audio(path)) for path in files]
+    for kind in ("means", "frames", "states"):
+        setup = Setup(files, kind)
+        upstream, featurizer = counting()
+        for one, other in zip(setup.frames(wavs), featurizer(wavs, upstream(wavs)), strict=True):
+            assert torch.equal(one, other)
+        assert setup.heard == 1 and not setup.model.memory.kept
+
+
+def test_audio_is_remembered_where_it_is_asked_for(files):
+    wavs = [torch.from_numpy(load_audio(path)) for path in files]
+    setup = Setup(files, "states", hears_audio=True)
+    for batch in (wavs, wavs[:1], wavs[1:]):
+        frames = setup.frames(batch)
+    assert setup.heard == 3
+    for path, one in zip(files[1:], frames, strict=True):
+        assert torch.equal(one, stock(path))
+
+
+def test_the_upstream_still_tells_its_rate():
+    assert FrozenUpstream(*counting()).get_downsample_rates("hidden_states") == Counting.rate

@@ -14,7 +14,7 @@ from s3prl_dd.generator import Generator
 from s3prl_dd.plugin.checks import Launched
 from s3prl_dd.plugin.emotion import s3prl_emotion
 from s3prl_dd.plugin.featurizer import write_featurizer_checkpoint
-from s3prl_dd.plugin.placeholder import PROBE_SAMPLES, is_placeholder
+from s3prl_dd.plugin.placeholder import GENERATED, PROBE_SAMPLES, Recordings, read_marks
 
 FBANK = features_of("fbank", 240, 160)
 
@@ -79,7 +79,7 @@ def test_fixed_and_resampled_sets(corpus, tmp_path, fbank_generator):
 def test_placeholders(corpus, tmp_path, fbank_generator):
     """Under our launcher what no audio can be; in a linked clone silence, which any upstream takes."""
     launched = distilled(corpus, tmp_path, fbank_generator, {"budget": 2}, launched=Launched(None))
-    assert is_placeholder(torch.from_numpy(launched.train_dataset[0].wav))
+    assert read_marks([torch.from_numpy(launched.train_dataset[0].wav)]) == [GENERATED]
     wav = distilled(corpus, tmp_path, fbank_generator, {"budget": 2}).train_dataset[0].wav
     assert wav.shape == (PROBE_SAMPLES,) and not wav.any()
 
@@ -93,6 +93,15 @@ def test_without_any_real_data(tmp_path, fbank_generator):
         distilled(None, tmp_path, fbank_generator)
     with pytest.raises(UserError, match="root: not set, and test needs real audio"):
         distilled(None, tmp_path, fbank_generator, mode="evaluate")
+
+
+def test_real_audio_comes_as_tickets_beside_samples(corpus, tmp_path, fbank_generator):
+    recordings = Recordings()
+    expert = distilled(corpus, tmp_path, fbank_generator, launched=Launched(None), recordings=recordings)
+    wavs, labels, names = next(iter(expert.get_dataloader("test")))
+    numbers = read_marks([torch.FloatTensor(wav) for wav in wavs])
+    assert [recordings.paths[number].split("/")[-1] for number in numbers] == [f"{name}.wav" for name in names]
+    assert all("speaker0" in recordings.paths[number] for number in numbers)
 
 
 # its loss

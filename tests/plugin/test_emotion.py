@@ -12,9 +12,12 @@ from support.experts import emotion
 from support.runs import LABELS, write_metadata
 
 from s3prl_dd.config import CONFIGS, read_yaml
+from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.errors import UserError
 from s3prl_dd.plugin.emotion import reads_means, s3prl_emotion
+from s3prl_dd.plugin.memory import free_memory
+from s3prl_dd.plugin.placeholder import Recordings, read_marks
 
 
 def write_corpus(folder, utterances):
@@ -96,6 +99,29 @@ def test_audio_of_any_rate_and_channels(tmp_path):
             assert wav.dtype == np.float32 and wav.shape == (16000,)
             assert abs(np.abs(np.fft.rfft(wav)).argmax() - 440) <= 1
             assert abs(wav[4000:12000].max() - (0.25 if int(name[-1]) % 3 == 2 else 0.5)) < 0.02
+
+
+def test_tickets_in_the_place_of_audio(corpus, tmp_path):
+    """The same items in the same order; no file is opened, and none is kept."""
+    recordings = Recordings()
+    plain, ticketed = emotion(corpus, tmp_path), emotion(corpus, tmp_path, recordings=recordings)
+    assert plain.test_dataset.pre_load and not ticketed.test_dataset.pre_load
+    for split in ("train", "dev", "test"):
+        batches = zip(plain.get_dataloader(split), ticketed.get_dataloader(split), strict=True)
+        for (wavs, *others), (tickets, *same) in batches:
+            assert same == others
+            for wav, number in zip(wavs, read_marks([torch.FloatTensor(ticket) for ticket in tickets]), strict=True):
+                assert np.array_equal(load_audio(recordings.paths[number]), wav)
+    assert len(recordings.paths) == 36
+
+
+def test_audio_beyond_half_of_the_memory_is_not_kept(corpus, tmp_path, monkeypatch):
+    seconds = 24 * 0.515  # of test, 12 files of 0.4 to 0.63 s, and of train and dev
+    for free, kept in ((4 * 16000 * seconds * 4, True), (4 * 16000 * seconds, False)):
+        monkeypatch.setattr("s3prl_dd.plugin.emotion.free_memory", lambda free=free: free)
+        assert emotion(corpus, tmp_path).test_dataset.pre_load is kept
+    assert "pre_load is switched off: 36 recordings are 0.0 GB" in (tmp_path / "log.log").read_text()
+    assert free_memory() > 0
 
 
 def test_bad_audio_and_paths(corpus, tmp_path):

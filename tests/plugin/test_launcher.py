@@ -29,6 +29,8 @@ def plain_environment(monkeypatch):
     ([*EMOTION, "--feature_cache", "much"], "--feature_cache much: expected gigabytes"),
     ([*EMOTION, "--local_rank", "first"], "--local_rank.*invalid int value"),
     ([*EMOTION, "--feature_cache"], "--feature_cache: expected one argument"),
+    ([*EMOTION, "--no_feature_cache", "--feature_cache", "1"], "--no_feature_cache: beside --feature_cache"),
+    ([*EMOTION, "--no_feature_cache", "--feature_folder", "x"], "--no_feature_cache: beside --feature_cache"),
     ([*EMOTION, "-k", "gone.pt"], "upstream fbank: gone.pt: no such checkpoint. Check -k"),
     ([*EMOTION, "-g", "gone.yaml"], "gone.yaml: no such model configuration. Check -g"),
     ([*EMOTION, "-i", "{folder}/x.ckpt"], "x.ckpt: no such checkpoint"),
@@ -69,13 +71,22 @@ def seen_by_s3prl(argv, monkeypatch, tmp_path):
     return vars(arguments), config
 
 
+def test_the_cache_is_on_unless_it_is_refused():
+    wanted = {(): FeatureCache(4.0), ("--no_feature_cache",): FeatureCache(0.0),
+              ("--feature_folder", "x"): FeatureCache(4.0, "x"),
+              ("--feature_cache", "0"): FeatureCache(0.0, asked=True)}
+    for words, cache in wanted.items():
+        launch = complete([*EMOTION, *words])
+        assert launch.cache == cache and not any("feature_" in word for word in launch.argv)
+
+
 def test_s3prl_sees_every_flag_of_its_own_and_none_of_ours(monkeypatch, tmp_path):
     (tmp_path / "k.pt").touch()
     given = ["-m", "train", "-d", "distilled_emotion", "-u", "hubert_local", "-k", str(tmp_path / "k.pt"), "-s", "x",
              "-l", "2", "--upstream_feature_normalize", "-v", "fold3", "-p", str(tmp_path / "run"), "-a", "--seed", "5",
              "-o", "args.verbose=True,,config.runner.total_steps=7"]
     launch = complete([*given, "--feature_cache", "2.5", "--feature_folder", "means"])
-    assert launch.cache == FeatureCache(2.5, "means")
+    assert launch.cache == FeatureCache(2.5, "means", asked=True)
     arguments, config = seen_by_s3prl(launch.argv, monkeypatch, tmp_path)
     wanted = {
         "mode": "train", "downstream": "distilled_emotion", "upstream": "hubert_local", "hub": "torch",

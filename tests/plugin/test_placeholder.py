@@ -1,4 +1,4 @@
-"""Placeholders: told from all that can be audio."""
+"""Marks: told from all that can be audio, and from each other."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,54 @@ import torch
 
 from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin.placeholder import PROBE_SAMPLES, SAMPLES, is_placeholder, make_placeholder, make_silence
+from s3prl_dd.plugin import placeholder
+from s3prl_dd.plugin.placeholder import (
+    GENERATED,
+    MOST,
+    PROBE_SAMPLES,
+    Recordings,
+    make_placeholder,
+    make_silence,
+    make_ticket,
+    read_marks,
+)
 
 
-def test_only_a_placeholder_is_one():
-    assert is_placeholder(torch.from_numpy(make_placeholder()))
-    one_number = make_placeholder()
-    one_number[7] = 0.0
-    for wav in (np.zeros(SAMPLES, np.float32), make_silence(), make_placeholder()[:-1], one_number):
-        assert not is_placeholder(torch.from_numpy(wav))
+def marks(*wavs):
+    return read_marks([torch.FloatTensor(wav) for wav in wavs])  # as S3PRL's Runner makes them
+
+
+def test_marks_say_what_they_were_made_of():
+    assert marks(make_placeholder(), make_placeholder()) == [GENERATED, GENERATED]
+    assert marks(make_ticket(0), make_ticket(7), make_ticket(MOST - 1)) == [0, 7, MOST - 1]
+
+
+def test_audio_is_no_mark():
+    for wav in (np.zeros(2, np.float32), make_silence(), np.zeros(1600, np.float32), np.full(3, np.nan, np.float32),
+                np.array([0.0, np.nan], np.float32)):
+        assert marks(wav) is None and marks(wav, make_silence()) is None
     assert make_silence().shape == (PROBE_SAMPLES,) and not make_silence().any()
 
 
-def test_no_audio_file_can_be_one(tmp_path):
-    soundfile.write(tmp_path / "x.wav", make_placeholder(), 16000, subtype="FLOAT")
-    with pytest.raises(UserError, match="not finite"):
+@pytest.mark.parametrize("wavs", [(make_ticket(3), make_silence()), (make_placeholder(), make_ticket(3)),
+                                  (make_ticket(3), np.zeros(2, np.float32))])
+def test_a_batch_is_of_one_kind(wavs):
+    with pytest.raises(ValueError, match="a batch of several kinds"):
+        marks(*wavs)
+
+
+@pytest.mark.parametrize("mark", [make_placeholder(), make_ticket(5)])
+def test_no_audio_file_can_be_one(mark, tmp_path):
+    soundfile.write(tmp_path / "x.wav", mark, 16000, subtype="FLOAT")
+    with pytest.raises(UserError, match="cannot be used as audio"):
         load_audio(tmp_path / "x.wav")
+
+
+def test_recordings_keep_their_numbers(tmp_path, monkeypatch):
+    recordings = Recordings()
+    monkeypatch.chdir(tmp_path)
+    assert [recordings.add(path) for path in ("b.wav", "a.wav", tmp_path / "b.wav", "x/../a.wav")] == [0, 1, 0, 1]
+    assert recordings.paths == [str(tmp_path / "b.wav"), str(tmp_path / "a.wav")]
+    monkeypatch.setattr(placeholder, "MOST", 2)
+    with pytest.raises(UserError, match="c.wav: more than 2 recordings"):
+        recordings.add("c.wav")

@@ -31,7 +31,8 @@ from s3prl_dd.features.spec import FeatureSpec
 from s3prl_dd.metrics import uar
 from s3prl_dd.plugin.encoder import checkpoint_digest
 from s3prl_dd.plugin.featurizer import read_checkpoint, read_layer_weights, write_featurizer_checkpoint
-from s3prl_dd.plugin.runner import Bridge, FeatureCache, adopt_layer_weights, check_blocks, means_key
+from s3prl_dd.plugin.placeholder import Recordings
+from s3prl_dd.plugin.runner import TICKETED, Bridge, FeatureCache, adopt_layer_weights, check_blocks
 
 needs_moonshine = pytest.mark.skipif(not importlib.util.find_spec("moonshine_voice"),
                                      reason="moonshine-voice is not installed")
@@ -58,41 +59,42 @@ def arguments_of(**changes):
     return Namespace(**{**ARGUMENTS, "hub": "torch", "upstream_feature_selection": "hidden_states", **changes})
 
 
-def test_the_key_of_kept_means_holds_all_that_makes_them(tmp_path):
-    """Upstream, checkpoint, -g, -s, -l and the hub; nothing of the head, the seed or the data."""
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.pt").write_text(name)
-    a, b = str(tmp_path / "a.pt"), str(tmp_path / "b.pt")
-    other = [
-        {"upstream": "mel"}, {"upstream_ckpt": a}, {"upstream_ckpt": b},
-        {"upstream_ckpt": a, "upstream_model_config": b}, {"upstream_feature_selection": "last_hidden_state"},
-        {"upstream_layer_selection": 0}, {"upstream_layer_selection": 1}, {"hub": "huggingface"},
-    ]
-    keys = {means_key(arguments_of(**changes)) for changes in ({}, *other)}
-    assert len(keys) == 1 + len(other)
-    for changes in ({"seed": 2}, {"mode": "evaluate"}, {"downstream": "voxceleb1"}, {"device": "cuda"}):
-        assert means_key(arguments_of(**changes)) == means_key(arguments_of())
-    shutil.copy(tmp_path / "a.pt", tmp_path / "copy.pt")
-    assert means_key(arguments_of(upstream_ckpt=a)) == means_key(arguments_of(upstream_ckpt=str(tmp_path / "copy.pt")))
+ON = FeatureCache()
 
 
-@pytest.mark.parametrize("gigabytes, changes, head, alone", [
-    (1.0, {}, {}, True),
-    (0.0, {}, {}, False),
-    (1.0, {"upstream_trainable": True}, {}, False),
-    (1.0, {"upstream_feature_normalize": True}, {}, False),
-    (1.0, {"downstream": "asr"}, {}, False),
-    (1.0, {"downstream": "voxceleb1"}, {}, True),
-    (1.0, {}, {"select": "DeepModel"}, False),
-])
-def test_when_means_alone_are_kept(gigabytes, changes, head, alone):
+def kind_of_states(cache=ON, head=None, layers=3, specaug=None, **changes):
+    """What a run keeps of its recordings' states."""
     bridge = Bridge.__new__(Bridge)
-    bridge.cache = FeatureCache(gigabytes)
-    bridge.args = arguments_of(downstream="emotion")
+    bridge.cache, bridge.args = cache, arguments_of(downstream="emotion")
     vars(bridge.args).update(changes)
+    bridge.recordings = Recordings() if bridge.args.downstream in TICKETED else None
     modelrc = read_yaml(CONFIGS / "emotion.yaml")["downstream_expert"]["modelrc"]
-    bridge.config = {"downstream_expert": {"modelrc": {**modelrc, **head}}}
-    assert bridge.means_alone is alone
+    bridge.config = {"downstream_expert": {"modelrc": {**modelrc, **(head or {})}}, "specaug": specaug}
+    return bridge.kind_of_states(Namespace(weights=None) if layers > 1 else Namespace())
+
+
+ATTENTIVE = {"UtteranceLevel": {"pooling": "AttentivePooling"}}
+
+
+@pytest.mark.parametrize("kind, changes", [
+    ("means", {}),
+    ("means", {"downstream": "voxceleb1"}),
+    ("means", {"downstream": "distilled_emotion"}),
+    ("means", {"mode": "evaluate"}),
+    (None, {"cache": FeatureCache(0.0)}),
+    (None, {"upstream_trainable": True}),
+    (None, {"downstream": "asr"}),
+    ("states", {"downstream": "asr", "cache": FeatureCache(asked=True)}),
+    ("states", {"head": {"select": "DeepModel"}}),
+    ("states", {"head": ATTENTIVE}),
+    ("states", {"upstream_feature_normalize": True}),
+    ("states", {"specaug": {"apply_time_mask": True}}),
+    ("frames", {"head": ATTENTIVE, "layers": 1}),
+    ("frames", {"head": ATTENTIVE, "mode": "evaluate"}),
+    ("frames", {"head": ATTENTIVE, "downstream": "distilled_emotion"}),
+])
+def test_what_is_kept_of_recordings(kind, changes):
+    assert kind_of_states(**changes) == kind
 
 
 def test_layer_weights_of_the_generator_are_adopted(tmp_path):
@@ -151,9 +153,9 @@ assert ours == ["s3prl_dd.plugin.compat"], ours
 """
 
 
-def evaluate_plain(checkpoint, corpus, expdir, *upstream):
+def evaluate_plain(checkpoint, corpus, expdir, *upstream, head=None):
     """Test predictions and accuracy of a checkpoint under S3PRL's own -d emotion, with nothing of ours but remedies."""
-    options = override(data_options(corpus, pre_load=False, test_fold="fold1"))
+    options = override(data_options(corpus, pre_load=False, test_fold="fold1", eval_batch_size=1), head or {})
     arguments = ["-m", "evaluate", "-t", "test", "-d", "emotion", *upstream, "-i", checkpoint, "-p", expdir, "--device",
                  "cpu", "-c", CONFIGS / "emotion.yaml", "-o", options]
     run_python(PLAIN.format(arguments=[str(argument) for argument in arguments]))
@@ -326,15 +328,14 @@ def test_moonshine_real_audio_cached_or_not(corpus, tmp_path):
     common = (*TRAIN, "-d", "emotion", "-u", "moonshine")
     few = {"config.runner.total_steps": 4, "config.optimizer.torch_optim_name": "SGD", "config.optimizer.lr": 0.1}
     options = override(data_options(corpus, budget=3, select_by="uar"), few)
-    run_launcher(*common, "-p", tmp_path / "plain", "-o", options)
-    run_launcher(*common, "-p", tmp_path / "cached", "-o", options, "--feature_cache", "0.5", "--feature_folder",
-                 tmp_path / "means")
+    run_launcher(*common, "-p", tmp_path / "plain", "-o", options, "--no_feature_cache")
+    run_launcher(*common, "-p", tmp_path / "cached", "-o", options, "--feature_folder", tmp_path / "means")
     assert (tmp_path / "plain" / "log.log").read_text() == (tmp_path / "cached" / "log.log").read_text()
     one, other = (read_checkpoint(tmp_path / name / "states-4.ckpt") for name in ("plain", "cached"))
     for name in ("Downstream", "Featurizer"):
         assert all(torch.allclose(one[name][key], other[name][key], atol=1e-5) for key in one[name])
     assert "random real points (3/3/3/3)" in (tmp_path / "cached" / "log.log").read_text()
-    assert len(list((tmp_path / "means").glob("*/*.safetensors"))) > 12  # train, dev and test
+    assert [path.name for path in (tmp_path / "means").iterdir()] == ["states.sqlite"]
 
 
 @needs_moonshine
@@ -348,6 +349,52 @@ def test_moonshine_on_samples_alone(tmp_path):
 
 
 # elsewhere
+
+ATTENTIVE_HEAD = {"config.downstream_expert.modelrc.UtteranceLevel.pooling": "AttentivePooling"}
+FEW = {"config.runner.total_steps": 4, "config.optimizer.torch_optim_name": "SGD", "config.optimizer.lr": 0.1}
+"""By SGD: Adam takes a whole step by the sign of a gradient that is nothing but rounding."""
+
+
+def same_run(tmp_path, *words):
+    """Run with what is kept and as S3PRL does it: the same log, weights equal but for rounding."""
+    run_launcher(*words, "-p", tmp_path / "stock", "--no_feature_cache")
+    run_launcher(*words, "-p", tmp_path / "kept")
+    assert (tmp_path / "stock" / "log.log").read_text() == (tmp_path / "kept" / "log.log").read_text()
+    stock, kept = (read_checkpoint(tmp_path / name / "states-4.ckpt") for name in ("stock", "kept"))
+    for name in ("Downstream", "Featurizer"):
+        assert stock[name].keys() == kept[name].keys()
+        for key, value in stock[name].items():
+            torch.testing.assert_close(value, kept[name][key], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [{}, ATTENTIVE_HEAD])
+def test_kept_states_train_as_audio_does(head, corpus, tmp_path, hubert_file):
+    """Means, and whole states whose layer weights learn; batches of one, for HuBERT hears padding."""
+    options = data_options(corpus, budget=1, train_batch_size=1, eval_batch_size=1)
+    same_run(tmp_path, *TRAIN, "-d", "emotion", "-u", "hubert_local", "-k", hubert_file, "-o",
+             override(options, FEW, head))
+
+
+def test_kept_frames_are_what_s3prl_hears(corpus, tmp_path, hubert_file):
+    """A head that attends to frames, on layer weights of the generator: scores are those of S3PRL's own -d emotion.
+
+    A second run takes the frames from the folder.
+    """
+    upstream = ("-u", "hubert_local", "-k", hubert_file)
+    digest = checkpoint_digest(FeatureSpec("hubert_local", str(hubert_file)))
+    features = features_of("hubert_local", 64, 320, layer_weights=[0.6, 0.3, 0.1], digest=digest)
+    generator = make_generator(tmp_path / "x.safetensors", features)
+    options = data_options(corpus, generator=generator, budget=4, eval_batch_size=1)
+    run = (*TRAIN, "-d", "distilled_emotion", *upstream, "--feature_folder", tmp_path / "kept", "-o",
+           override(options, FEW, ATTENTIVE_HEAD))
+    for name in ("one", "two"):
+        run_launcher(*run, "-p", tmp_path / name)
+    checkpoint = tmp_path / "one" / "states-4.ckpt"
+    plain = evaluate_plain(checkpoint, corpus, tmp_path / "plain", *upstream, head=ATTENTIVE_HEAD)
+    for name in ("one", "two"):
+        assert predictions(tmp_path / name) == plain[0] and last(tmp_path / name, "test at step") == plain[1]
+    assert (tmp_path / "one" / "log.log").read_text() == (tmp_path / "two" / "log.log").read_text()
+
 
 def test_inside_a_clone(corpus, tmp_path, fbank_generator):
     """After link, the clone's own run_downstream.py finds -d distilled_emotion and its default configuration."""
@@ -368,20 +415,38 @@ def test_inside_a_clone(corpus, tmp_path, fbank_generator):
         assert torch.equal(value, head_of(tmp_path / "launched")[name])  # silence or placeholders: nobody reads them
 
 
+def write_speakers(corpus, root, video="video"):
+    """A tree of voxceleb1 with two speakers and its list. returns: -o for S3PRL"""
+    lines = []
+    for speaker in range(2):
+        wav, _ = soundfile.read(corpus / "audio" / f"speaker{speaker}" / "neu0.wav")
+        for part in (1, 2, 3):
+            name = f"id1000{speaker + 1}/{video}/0000{part}.wav"
+            (root / "dev" / "wav" / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(root / "dev" / "wav" / name, wav[:len(wav) - 400 * part], 16000)
+            lines.append(f"{part} {name}\n")
+    (root / "list.txt").write_text("".join(lines))
+    return {f"{DATARC}.file_path": root, f"{DATARC}.meta_data": root / "list.txt", f"{DATARC}.num_workers": 0}
+
+
+@pytest.mark.parametrize("max_timestep", [None, 4000])
+def test_voxceleb1_as_s3prl_runs_it(max_timestep, corpus, tmp_path, hubert_file):
+    """Whole utterances are kept; cropped ones pass the upstream each time, beside dev and test that are kept."""
+    options = {**write_speakers(corpus, tmp_path / "tree"), f"{DATARC}.max_timestep": max_timestep,
+               f"{DATARC}.train_batch_size": 1}
+    same_run(tmp_path, *TRAIN, "-d", "voxceleb1", "-u", "hubert_local", "-k", hubert_file, "-o",
+             override(options, FEW))
+    for name in ("stock", "kept"):
+        assert len((tmp_path / name / "test_predict.txt").read_text().splitlines()) == 2
+    truths = [(tmp_path / name / "test_truth.txt").read_text() for name in ("stock", "kept")]
+    assert truths[0] == truths[1]
+
+
 def test_voxceleb1_has_its_own_file_list(corpus, tmp_path):
     """Two roots, one after the other: the second does not get the first one's files."""
     run = (*TRAIN, "-d", "voxceleb1", "-u", "fbank", "-p", tmp_path / "run", "-o")
     for number, root in enumerate((tmp_path / "one", tmp_path / "two")):
-        lines = []
-        for speaker in range(2):
-            wav, _ = soundfile.read(corpus / "audio" / f"speaker{speaker}" / "neu0.wav")
-            for part in (1, 2, 3):
-                name = f"id1000{speaker + 1}/video{number}/0000{part}.wav"
-                (root / "dev" / "wav" / name).parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(root / "dev" / "wav" / name, wav, 16000)
-                lines.append(f"{part} {name}\n")
-        (root / "list.txt").write_text("".join(lines))
-        options = {f"{DATARC}.file_path": root, f"{DATARC}.meta_data": root / "list.txt", f"{DATARC}.num_workers": 0}
+        options = write_speakers(corpus, root, f"video{number}")
         done = run_launcher(*run, override(options, {"config.runner.total_steps": 4}))
         assert "there are 2 files found" in done.output and (tmp_path / "run" / "test_truth.txt").is_file()
     for changes, message in (({"file_path": tmp_path / "gone"}, f"{DATARC}.file_path: {tmp_path}/gone: not found"),

@@ -1,0 +1,106 @@
+"""What an upstream makes of a recording, computed once: heard alone, averaged or weighted where that is all one needs.
+
+    key = what made the states, and the file's path, size and time: neither decoding nor hashing of audio is needed
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..corpora.ahead import ahead
+from ..corpora.audio import load_audio
+from ..features.spec import FeatureSpec
+from ..files import text_digest
+from .encoder import Encoder, checkpoint_digest
+from .store import StateStore
+
+Kind = Literal["means", "frames", "states"]
+"""What is kept of an utterance, float32 [L, T, D]:
+
+means   each state averaged over Featurizer's frames, T = 1: exact for a head that reads means alone
+frames  Featurizer's weighted sum of the states, L = 1: for layer weights that do not change
+states  all of it
+"""
+
+DECODED = 60 * 16000
+"""Samples that may wait for the upstream while a store is filled."""
+
+
+class Listener:
+    """A frozen upstream and S3PRL's Featurizer over it, one utterance at a time: float32 [L, T, D] on the CPU.
+
+    Each is heard alone, unpadded, so that what comes out does not depend on batch mates.
+    """
+
+    def __init__(self, upstream: nn.Module, featurizer: Any, kind: Kind, device: str = "cpu",
+                 store: StateStore | None = None, made_by: str = "") -> None:
+        """store: where states are looked up, and kept. made_by: of `describe`, in the keys there."""
+        self.upstream, self.featurizer, self.kind, self.device = upstream, featurizer, kind, device
+        self.cut = featurizer.tolist  # S3PRL's, whatever stands in for it later
+        self.store, self.made_by = store, made_by
+
+    def listen(self, path: str | Path) -> torch.Tensor:
+        """The states of a recording: those of the store, or heard and kept there. UserError for bad audio."""
+        key = state_key(self.made_by, path) if self.store else ""
+        states = self.store.read(key) if self.store else None
+        if states is None:
+            states = self.hear(torch.from_numpy(load_audio(path)).to(self.device))
+            if self.store:
+                self.store.write(key, states)
+        return states
+
+    @torch.no_grad()
+    def hear(self, wav: torch.Tensor) -> torch.Tensor:
+        """The states of a wav, float32 [N] at 16 kHz."""
+        with torch.autocast(wav.device.type, enabled=False):  # S3PRL's fp16 would stay in what is kept
+            selected = self.featurizer._select_feature(self.upstream([wav]))
+            if self.kind == "frames" and not torch.is_tensor(selected):
+                selected = self.featurizer._weighted_sum(list(selected))
+        layers = [selected] if torch.is_tensor(selected) else list(selected)  # L of [1, T, D]
+        layers = [self.cut([wav], layer.detach().float().cpu())[0] for layer in layers]  # L of [T, D]
+        if self.kind == "means":
+            layers = [layer.mean(dim=0, keepdim=True) for layer in layers]
+        return torch.stack(layers)
+
+
+def describe(spec: FeatureSpec, kind: Kind, hub: str = "torch", layer_weights: torch.Tensor | None = None) -> str:
+    """What makes states, in one word. layer_weights: Featurizer's own [L], where they are of kind frames."""
+    weights = "" if layer_weights is None or kind != "frames" else layer_weights.detach().cpu().tolist()
+    parts = [hub, importlib.metadata.version("s3prl"), spec.upstream, checkpoint_digest(spec), spec.selection,
+             spec.layer, kind, spec.normalize, weights]
+    return text_digest(map(str, parts))
+
+
+def state_key(made_by: str, path: str | Path) -> str:
+    """The key of a recording's states: a file that was changed or touched has another."""
+    about = os.stat(path)
+    return text_digest([made_by, os.path.abspath(path), str(about.st_size), str(about.st_mtime_ns)])
+
+
+def fill(spec: FeatureSpec, paths: Iterable[str | Path], store: StateStore, device: str = "cpu") -> int:
+    """Hear what the store lacks of the means of these recordings, with progress. returns: how many were heard
+
+    Runs beside each other then find them there. The upstream is not loaded where nothing is lacking. Ends where the
+    store is full.
+    """
+    made_by = describe(spec, "means")
+    todo = [path for path in paths if not store.holds(state_key(made_by, path))]
+    if not todo or not store.has_room(0):
+        return 0
+    encoder = Encoder(spec, device)
+    listener = Listener(encoder.upstream, encoder.featurizer, "means", device)
+    waves = ahead(load_audio, todo, workers=1, limit=DECODED, cost=lambda path: os.stat(path).st_size / 2)
+    count = 0
+    for path, wave in zip(tqdm(todo, desc="upstream", unit="utt"), waves, strict=True):
+        states = listener.hear(torch.from_numpy(wave).to(device))
+        if not store.has_room(states.nbytes):
+            break
+        store.write(state_key(made_by, path), states)
+        count += 1
+    return count

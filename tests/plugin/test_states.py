@@ -1,0 +1,118 @@
+"""What an upstream makes of a recording: kept under a key that says how and from what, filled before runs begin."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from support.upstreams import counting
+
+from s3prl_dd.corpora.audio import load_audio
+from s3prl_dd.errors import UserError
+from s3prl_dd.features.spec import FeatureSpec
+from s3prl_dd.plugin import states as module
+from s3prl_dd.plugin.states import Listener, describe, fill, state_key
+from s3prl_dd.plugin.store import StateStore
+
+
+@pytest.fixture
+def path(corpus, tmp_path):
+    """A recording that a test may change."""
+    return shutil.copy(corpus / "audio" / "speaker0" / "neu0.wav", tmp_path / "x.wav")
+
+
+def test_the_key_holds_all_that_makes_states(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pt").write_text(name)
+    a, b = str(tmp_path / "a.pt"), str(tmp_path / "b.pt")
+    logits = torch.zeros(3)
+    plain = FeatureSpec("fbank")
+    keys = {
+        describe(plain, "means"), describe(plain, "states"), describe(plain, "means", hub="huggingface"),
+        describe(FeatureSpec("mel"), "means"), describe(FeatureSpec("fbank", a), "means"),
+        describe(FeatureSpec("fbank", b), "means"), describe(FeatureSpec("fbank", a, b), "means"),
+        describe(FeatureSpec("fbank", selection="last_hidden_state"), "means"),
+        describe(FeatureSpec("fbank", layer=0), "means"), describe(FeatureSpec("fbank", layer=1), "means"),
+        describe(plain, "frames", layer_weights=logits), describe(plain, "frames", layer_weights=logits + 1),
+        describe(FeatureSpec("fbank", normalize=True), "frames", layer_weights=logits),
+    }
+    assert len(keys) == 13
+    assert describe(plain, "means", layer_weights=logits) == describe(plain, "means")  # means are of each state
+    shutil.copy(a, tmp_path / "copy.pt")
+    assert describe(FeatureSpec("fbank", a), "means") == describe(FeatureSpec("fbank", str(tmp_path / "copy.pt")),
+                                                                  "means")
+
+
+def test_the_key_holds_the_file(path, tmp_path, monkeypatch):
+    """Its path, its size and its time."""
+    key = state_key("made", path)
+    assert state_key("otherwise", path) != key
+    monkeypatch.chdir(tmp_path)
+    assert state_key("made", "x.wav") == key
+    about = os.stat(path)
+    shutil.copy2(path, tmp_path / "y.wav")
+    assert os.stat(tmp_path / "y.wav").st_mtime_ns == about.st_mtime_ns and state_key("made", "y.wav") != key
+    with open(path, "ab") as file:
+        file.write(b"more")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    longer = state_key("made", path)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    assert len({key, longer, state_key("made", path)}) == 3
+
+
+def test_a_second_run_neither_decodes_nor_hears(path, tmp_path, monkeypatch):
+    upstream, featurizer = counting()
+    first = Listener(upstream, featurizer, "means", store=StateStore(tmp_path, 1e6), made_by="x").listen(path)
+    monkeypatch.setattr(module, "load_audio", None)
+    second = Listener(None, featurizer, "means", store=StateStore(tmp_path, 1e6), made_by="x").listen(path)
+    assert torch.equal(first, second) and first.shape == (3, 1, 10)
+
+
+def test_a_file_that_was_touched_is_heard_again(path, tmp_path):
+    upstream, featurizer = counting()
+    listener = Listener(upstream, featurizer, "means", store=StateStore(tmp_path, 1e6), made_by="x")
+    runs = upstream.runs
+    listener.listen(path)
+    listener.listen(path)
+    assert upstream.runs == runs + 1
+    os.utime(path, ns=(1, 1))
+    listener.listen(path)
+    assert upstream.runs == runs + 2
+
+
+def test_one_layer_and_a_single_output(path):
+    wav = torch.from_numpy(load_audio(path))
+    for selection, layer, times in (("hidden_states", 1, 2), ("last_hidden_state", None, 3)):
+        upstream, featurizer = counting(selection=selection, layer=layer)
+        for kind in ("states", "frames"):
+            heard = Listener(upstream, featurizer, kind).hear(wav)
+            expected = upstream([wav])["hidden_states"][times - 1][0, :round(len(wav) / 320)]
+            assert torch.equal(heard, expected[None])
+
+
+def test_fill_hears_what_is_lacking(corpus, tmp_path, monkeypatch):
+    """And what a run would hear itself, bit for bit."""
+    files = sorted((corpus / "audio" / "speaker0").glob("*.wav"))
+    spec, store = FeatureSpec("fbank"), StateStore(tmp_path, 1e7)
+    assert fill(spec, files[:5], store) == 5 and fill(spec, files, store) == len(files) - 5
+    encoder = module.Encoder(spec)
+    for path in files:
+        kept = store.read(state_key(describe(spec, "means"), path))
+        assert torch.equal(kept[0, 0], encoder.encode([load_audio(path)])[0].mean(dim=0))
+    monkeypatch.setattr(module, "Encoder", None)
+    assert fill(spec, files, store) == 0
+
+
+def test_fill_ends_where_the_store_is_full(corpus, tmp_path):
+    files = sorted((corpus / "audio" / "speaker0").glob("*.wav"))
+    store = StateStore(tmp_path, 26_000)
+    heard = fill(FeatureSpec("fbank"), files, store)
+    assert 0 < heard < len(files)
+    assert all(store.holds(state_key(describe(FeatureSpec("fbank"), "means"), path)) for path in files[:heard])
+
+
+def test_fill_names_what_is_no_audio(path, tmp_path):
+    with open(path, "wb") as file:
+        file.write(b"no audio")
+    with pytest.raises(UserError, match="x.wav: cannot be used as audio"):
+        fill(FeatureSpec("fbank"), [path], StateStore(tmp_path, 1e6))
