@@ -39,6 +39,9 @@ RUNS = f"a run of -d {' or -d '.join(DOWNSTREAMS)}"
 MOVED = "Say where it is: changes={{'{key}': PATH}}, or --{flag} PATH."
 """How a user of SerModel names another place of an upstream's file."""
 
+VALID_RATIO = 0.2
+"""S3PRL's share of dev in the training list."""
+
 RATE = 16000
 """Hz, of the audio that upstreams take."""
 
@@ -67,6 +70,7 @@ class Origin(NamedTuple):
     metadata: str | None
     fold: str
     generator: str | None
+    valid_ratio: float = VALID_RATIO
 
 
 PLACES = ("root", "meta_data", "generator")
@@ -232,7 +236,8 @@ def origin_of(checkpoint: Mapping[str, Any]) -> Origin:
     datarc = checkpoint["Config"]["downstream_expert"].get("datarc", {})
     root, metadata, generator = [str(datarc[key]) if datarc.get(key) else None for key in PLACES]
     fold = datarc.get("test_fold") or getattr(checkpoint["Args"], "downstream_variant", None) or "fold1"
-    return Origin(root, metadata, str(fold), generator)
+    valid_ratio = datarc.get("valid_ratio", VALID_RATIO)
+    return Origin(root, metadata, str(fold), generator, float(valid_ratio))
 
 
 def find_labels(folder: Path, origin: Origin, classes: int) -> dict[str, list[str]]:
@@ -310,7 +315,7 @@ def cut_windows(samples: int, seconds: float | None) -> list[Window]:
     """
     if seconds is None:
         return [Window(0, samples)]
-    if not seconds >= SHORTEST:
+    if not SHORTEST <= seconds < float("inf"):
         raise UserError(f"window {seconds}: expected at least {SHORTEST} seconds.")
     length = round(seconds * RATE)
     starts = list(range(0, samples, length)) or [0]
