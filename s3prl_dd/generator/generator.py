@@ -6,6 +6,7 @@
 Noise > network > the features' mean and spread > calibration > centring > frames.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -236,7 +237,7 @@ class Source(NamedTuple):
 
     def digest(self) -> str:
         """SHA-256 of the file. Raises UserError where it is not as it was."""
-        if Source.of(self.path) == self:
+        with contextlib.suppress(OSError):
             digest = file_digest(self.path)
             if Source.of(self.path) == self:
                 return digest

@@ -1,0 +1,27 @@
+"""Options of a set of samples: what resample may be."""
+
+import pytest
+from support.tiny_generator import tiny_generator
+
+from s3prl_dd.config import build
+from s3prl_dd.errors import UserError
+from s3prl_dd.generator import GeneratedDataset, Sampling
+from s3prl_dd.generator.sampling import set_of
+
+
+@pytest.mark.parametrize("resample, sets", [(False, [0] * 6), (True, [0, 1, 2, 3, 4, 5]), (2, [0, 1, 0, 1, 0, 1]),
+                                            (4, [0, 1, 2, 3, 0, 1])])
+def test_which_set_an_epoch_sees(resample, sets):
+    assert [set_of(resample, epoch) for epoch in range(6)] == sets
+    for made in (Sampling(resample=resample), build(Sampling, {"resample": resample}, "run.yaml")):
+        assert made.resample == resample and type(made.resample) is type(resample)
+
+
+@pytest.mark.parametrize("resample", [0, 1, -3, 2.5, "often", None])
+def test_what_resample_cannot_be(resample):
+    """1 would be one set to one reader, and true to another."""
+    for make in (lambda: Sampling(resample=resample), lambda: build(Sampling, {"resample": resample}, "run.yaml"),
+                 lambda: GeneratedDataset(tiny_generator(), 2, resample=resample)):
+        with pytest.raises(UserError, match="resample: expected") as error:
+            make()
+        assert "\n" not in str(error.value)
