@@ -302,7 +302,7 @@ class Prediction(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Samples of a recording, from start up to end."""
+    """A part of a recording: samples from start up to end."""
 
     start: int
     end: int
@@ -388,16 +388,28 @@ class SerModel:
         window: seconds that pass the upstream at a time; the probabilities of windows are averaged by their lengths.
             None takes the whole wave at once, as S3PRL does, whatever memory that needs.
         windows: whether each window's own prediction is told too
+        Raises UserError for what upstream and head cannot take.
         """
         cuts = cut_windows(len(wav), window)
-        logits = torch.cat([self.logits([wav[cut.start:cut.end]]) for cut in cuts])  # [W, C]
-        if not torch.isfinite(logits).all():
-            raise UserError(f"upstream {self.encoder.spec.upstream}: gives no finite numbers for this recording.")
+        logits = torch.cat([self._logits_alone(wav[cut.start:cut.end]) for cut in cuts])  # [W, C]
         each = logits.double().softmax(dim=-1)
         lengths = torch.tensor([cut.end - cut.start for cut in cuts], dtype=torch.float64)
         average = (lengths / lengths.sum()) @ each  # [C]
         parts = tuple(self._name(row, cut) for row, cut in zip(each, cuts, strict=True)) if windows else ()
         return self._name(average, Window(0, len(wav)))._replace(windows=parts)
+
+    def _logits_alone(self, wav: np.ndarray) -> torch.Tensor:
+        """Logits [1, C] of a wave; what an upstream or a head cannot take is a UserError."""
+        what = f"{len(wav) / RATE:.1f} s of audio through upstream {self.encoder.spec.upstream} and its head"
+        try:
+            logits = self.logits([wav])
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(f"{what}: the memory of {self.device} is too small. Choose a shorter window.") from None
+        except (RuntimeError, AssertionError, ValueError) as error:  # some take no short ones, each in its own words
+            raise UserError(f"{what}: {first_line(error)}. Choose another window or a longer recording.") from None
+        if not torch.isfinite(logits).all():
+            raise UserError(f"{what}: gives numbers that are not finite. Listen to the recording.")
+        return logits
 
     def _name(self, probabilities: torch.Tensor, window: Window) -> Prediction:
         """probabilities: [C]."""

@@ -28,7 +28,6 @@ from ..corpora.metadata import CORPUS_FILE, Metadata, Utterance, read_corpus, re
 from ..errors import UserError
 from ..files import write_json
 from ..metrics import uar
-from .featurizer import first_line
 from .head import RATE, VALID_RATIO, WINDOW, Origin, Prediction, SerModel, cut_windows, head_logits
 
 STDIN = "-"
@@ -115,11 +114,8 @@ def _answer(model: SerModel, heard: Heard, window: float | None, windows: bool) 
         return Answer(heard.file, None, heard.problem)
     try:
         return Answer(heard.file, model.classify(heard.wave, window, windows), None)
-    except torch.cuda.OutOfMemoryError:
-        problem = f"{heard.file}: too long for the memory of {model.device}. Choose a shorter window."
-    except (RuntimeError, AssertionError, UserError) as error:  # upstreams raise all kinds for audio they cannot take
-        problem = f"{heard.file}: {first_line(error)}"
-    return Answer(heard.file, None, problem)
+    except UserError as error:
+        return Answer(heard.file, None, f"{heard.file}: {error}")
 
 
 def tell(model: SerModel, files: Iterable[str | Path], window: float | None = WINDOW, windows: bool = False,
