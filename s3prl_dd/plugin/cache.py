@@ -72,7 +72,7 @@ class FrozenUpstream(nn.Module):
         states = self.memory.kept.get(number)
         if states is None:
             assert self.listener and self.recordings  # who gives tickets gives both
-            states = self.listener.listen(self.recordings.paths[number])
+            states = self.listener.listen(self.recordings.all[number])
             self.frames[number] = states.shape[1]
             self.memory.keep(number, states)
         return states

@@ -21,7 +21,6 @@ from torch import nn
 from torch.distributed import get_rank, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from ..corpora.audio import audio_length, load_audio
 from ..corpora.metadata import Metadata
 from ..errors import UserError
 from ..files import write_json
@@ -31,7 +30,7 @@ from ..rng import keyed
 from .compat import mend
 from .datarc import DATARC, EmotionData, read_datarc
 from .memory import free_memory
-from .placeholder import Recordings, make_ticket
+from .placeholder import Recording, Recordings, make_ticket
 
 mend()
 import s3prl.downstream.emotion.expert as s3prl_emotion  # noqa: E402
@@ -53,26 +52,28 @@ class AudioDataset(IEMOCAPDataset):
         self.idx2emotion = {index: name for name, index in metadata.labels.items()}
         self.tickets: list[np.ndarray] | None = None
         if recordings is not None:
-            self.tickets = [make_ticket(recordings.add(self.path(index))) for index in range(len(self.meta_data))]
+            self.tickets = [make_ticket(recordings.add(self.recording(index))) for index in range(len(self.meta_data))]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
-        if self.tickets is None:
-            return super().__getitem__(index)
-        return self.tickets[index], self.label(index), self.path(index).stem
+        name = Path(self.meta_data[index]["path"]).stem
+        if self.tickets is not None:
+            return self.tickets[index], self.label(index), name
+        wav = self.wavs[index] if self.pre_load else self._load(index)
+        return wav, self.label(index), name
 
-    def path(self, index: int) -> Path:
-        """The file of an item."""
-        return Path(self.data_dir) / self.meta_data[index]["path"]
+    def recording(self, index: int) -> Recording:
+        """Where an item's audio is."""
+        return Recording.of(self.data_dir, self.meta_data[index])
 
-    def _load_wav(self, path: str) -> torch.Tensor:
+    def _load(self, index: int) -> np.ndarray:
         try:
-            return torch.from_numpy(load_audio(Path(self.data_dir) / path))  # [N] at 16 kHz
+            return self.recording(index).load()
         except UserError as error:  # of its plain kind: a DataLoader's worker process hands over no other
             raise UserError(str(error)) from None
 
     def check(self, indices: Sequence[int]) -> None:
         """Raise UserError unless the files of these items are there."""
-        paths = [self.path(index) for index in indices]
+        paths = [Path(self.recording(index).path) for index in indices]
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise UserError(f"{missing[0]}: no such audio file ({len(missing)} of {len(indices)} are missing). "
@@ -80,7 +81,7 @@ class AudioDataset(IEMOCAPDataset):
 
     def keep(self, indices: Iterable[int]) -> None:
         """Load these files now and keep them; from then on there are no others."""
-        self.wavs = {index: self._load_wav(self.meta_data[index]["path"]) for index in indices}
+        self.wavs = {index: self._load(index) for index in indices}
         self.pre_load = True
 
     def label(self, index: int) -> int:
@@ -176,12 +177,12 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
 
     def _fits_memory(self, needed: Mapping[Any, Sequence[int]]) -> bool:
         """Whether half of the free memory holds this audio; says so where it does not. needed: AudioDataset -> items"""
-        paths = [dataset.path(index) for dataset, indices in needed.items() for index in indices]
-        size = 4 * sum(audio_length(path) for path in paths)
+        recordings = [dataset.recording(index) for dataset, indices in needed.items() for index in indices]
+        size = 4 * sum(recording.length() for recording in recordings)  # float32
         if size <= free_memory() / 2:
             return True
-        self.say(f"pre_load is switched off: {len(paths)} recordings are {size / 1e9:.1f} GB, more than half of the "
-                 "memory that is free. Each is read when it is needed")
+        self.say(f"pre_load is switched off: {len(recordings)} recordings are {size / 1e9:.1f} GB, more than half of "
+                 "the memory that is free. Each is read when it is needed")
         return False
 
     def get_dataloader(self, mode: str, epoch: int = 0) -> DataLoader:
@@ -247,16 +248,6 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
         """Append a line to S3PRL's log.log."""
         with open(Path(self.expdir) / "log.log", "a") as file:
             file.write(line + "\n")
-
-
-def reads_means(modelrc: Mapping[str, Any]) -> bool:
-    """Whether S3PRL's head of this modelrc is linear in the frames until it averages them, as SUPERB's is.
-
-    Then utterance means give the same logits and gradients.
-    """
-    head = modelrc.get(modelrc.get("select", ""), {})
-    pooling = head.get("pooling", "MeanPooling")
-    return modelrc.get("select") == "UtteranceLevel" and pooling == "MeanPooling" and not head.get("pre_net")
 
 
 def slashed(counts: Sequence[int]) -> str:

@@ -8,12 +8,14 @@ features come with silence, which passes the upstream like any other wav.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from ..corpora.audio import Samples, audio_length, load_audio
 from ..errors import UserError
 
 GENERATED = -1
@@ -26,22 +28,49 @@ PROBE_SAMPLES = 16000
 """Samples of silence: S3PRL's Featurizer tries every upstream on as many, so every upstream takes them."""
 
 
+class Recording(NamedTuple):
+    """An audio file, or the part of it from `start` to `end` seconds (None: the file's own)."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+    @classmethod
+    def of(cls, root: str | Path, item: Mapping[str, Any]) -> "Recording":
+        """What an utterance of a metadata file means. item: path, relative to `root`, and start and end if any."""
+        return cls(os.path.abspath(Path(root) / item["path"]), item.get("start"), item.get("end"))
+
+    @property
+    def part(self) -> dict[str, float]:
+        """start and end, where they are given."""
+        bounds = {"start": self.start, "end": self.end}
+        return {name: second for name, second in bounds.items() if second is not None}
+
+    def load(self) -> Samples:
+        """float32 [N] at 16 kHz; AudioError for a file that cannot be used."""
+        return load_audio(self.path, **self.part)  # type: ignore[arg-type]
+
+    def length(self) -> int:
+        """Samples that load will give, by the header."""
+        return audio_length(self.path, **self.part)  # type: ignore[arg-type]
+
+
 class Recordings:
-    """The audio files of a run by number, in the order in which their lists are opened."""
+    """The recordings of a run by number, in the order in which their lists are opened."""
 
     def __init__(self) -> None:
-        self.paths: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self.all: list[Recording] = []
+        self._numbers: dict[Recording, int] = {}
 
-    def add(self, path: str | Path) -> int:
-        """The number of a file, the same at each call. It is not read."""
-        path = os.path.abspath(path)
-        if path not in self._numbers:
-            if len(self.paths) == MOST:
-                raise UserError(f"{path}: more than {MOST} recordings in one run. Run with --no_feature_cache.")
-            self._numbers[path] = len(self.paths)
-            self.paths.append(path)
-        return self._numbers[path]
+    def add(self, recording: Recording) -> int:
+        """The number of a recording, the same at each call. It is not read."""
+        if recording not in self._numbers:
+            if len(self.all) == MOST:
+                raise UserError(f"{recording.path}: more than {MOST} recordings in one run. Run with "
+                                "--no_feature_cache.")
+            self._numbers[recording] = len(self.all)
+            self.all.append(recording)
+        return self._numbers[recording]
 
 
 def make_placeholder() -> np.ndarray:

@@ -14,7 +14,7 @@ from .featurizer import layer_weights, to_logits
 from .placeholder import Recordings
 from .registration import downstreams
 from .speakers import own_file_list
-from .states import Kind, Listener, describe
+from .states import Kind, Listener, describe, reads_means
 from .store import StateStore
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ class Bridge(Runner):
 
     def kind_of_states(self, featurizer: Any) -> Kind | None:
         """What of a recording's states the run needs; None where nothing is kept. featurizer: S3PRL's."""
-        from .emotion import reads_means
-
         args = self.args
         if not self.cache.gigabytes or args.upstream_trainable:
             return None

@@ -5,8 +5,7 @@
 
 import importlib.metadata
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,10 +13,11 @@ from torch import nn
 from tqdm import tqdm
 
 from ..corpora.ahead import ahead
-from ..corpora.audio import load_audio
+from ..corpora.audio import AudioError
 from ..features.spec import FeatureSpec
 from ..files import text_digest
 from .encoder import Encoder, checkpoint_digest
+from .placeholder import Recording
 from .store import StateStore
 
 Kind = Literal["means", "frames", "states"]
@@ -45,12 +45,12 @@ class Listener:
         self.cut = featurizer.tolist  # S3PRL's, whatever stands in for it later
         self.store, self.made_by = store, made_by
 
-    def listen(self, path: str | Path) -> torch.Tensor:
+    def listen(self, recording: Recording) -> torch.Tensor:
         """The states of a recording: those of the store, or heard and kept there. UserError for bad audio."""
-        key = state_key(self.made_by, path) if self.store else ""
+        key = state_key(self.made_by, recording) if self.store else ""
         states = self.store.read(key) if self.store else None
         if states is None:
-            states = self.hear(torch.from_numpy(load_audio(path)).to(self.device))
+            states = self.hear(torch.from_numpy(recording.load()).to(self.device))
             if self.store:
                 self.store.write(key, states)
         return states
@@ -69,6 +69,16 @@ class Listener:
         return torch.stack(layers)
 
 
+def reads_means(modelrc: Mapping[str, Any]) -> bool:
+    """Whether S3PRL's head of this modelrc is linear in the frames until it averages them, as SUPERB's is.
+
+    Then utterance means give the same logits and gradients.
+    """
+    head = modelrc.get(modelrc.get("select", ""), {})
+    pooling = head.get("pooling", "MeanPooling")
+    return modelrc.get("select") == "UtteranceLevel" and pooling == "MeanPooling" and not head.get("pre_net")
+
+
 def describe(spec: FeatureSpec, kind: Kind, hub: str = "torch", layer_weights: torch.Tensor | None = None) -> str:
     """What makes states, in one word. layer_weights: Featurizer's own [L], where they are of kind frames."""
     weights = "" if layer_weights is None or kind != "frames" else layer_weights.detach().cpu().tolist()
@@ -77,30 +87,33 @@ def describe(spec: FeatureSpec, kind: Kind, hub: str = "torch", layer_weights: t
     return text_digest(map(str, parts))
 
 
-def state_key(made_by: str, path: str | Path) -> str:
-    """The key of a recording's states: a file that was changed or touched has another."""
-    about = os.stat(path)
-    return text_digest([made_by, os.path.abspath(path), str(about.st_size), str(about.st_mtime_ns)])
+def state_key(made_by: str, recording: Recording) -> str:
+    """The key of a recording's states: a file that was changed or touched has another. AudioError for a missing one."""
+    try:
+        about = os.stat(recording.path)
+    except OSError:
+        raise AudioError(recording.path, "no such file", "Check the path, or unpack the corpus again.") from None
+    return text_digest([made_by, *map(str, recording), str(about.st_size), str(about.st_mtime_ns)])
 
 
-def fill(spec: FeatureSpec, paths: Iterable[str | Path], store: StateStore, device: str = "cpu") -> int:
+def fill(spec: FeatureSpec, recordings: Iterable[Recording], store: StateStore, device: str = "cpu") -> int:
     """Hear what the store lacks of the means of these recordings, with progress. returns: how many were heard
 
     Runs beside each other then find them there. The upstream is not loaded where nothing is lacking. Ends where the
     store is full.
     """
     made_by = describe(spec, "means")
-    todo = [path for path in paths if not store.holds(state_key(made_by, path))]
+    todo = [recording for recording in recordings if not store.holds(state_key(made_by, recording))]
     if not todo or not store.has_room(0):
         return 0
     encoder = Encoder(spec, device)
     listener = Listener(encoder.upstream, encoder.featurizer, "means", device)
-    waves = ahead(load_audio, todo, workers=1, limit=DECODED, cost=lambda path: os.stat(path).st_size / 2)
+    waves = ahead(Recording.load, todo, workers=1, limit=DECODED, cost=Recording.length)
     count = 0
-    for path, wave in zip(tqdm(todo, desc="upstream", unit="utt"), waves, strict=True):
+    for recording, wave in zip(tqdm(todo, desc="upstream", unit="utt"), waves, strict=True):
         states = listener.hear(torch.from_numpy(wave).to(device))
         if not store.has_room(states.nbytes):
             break
-        store.write(state_key(made_by, path), states)
+        store.write(state_key(made_by, recording), states)
         count += 1
     return count

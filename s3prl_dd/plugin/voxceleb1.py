@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .compat import mend
-from .placeholder import Recordings, make_ticket
+from .placeholder import Recording, Recordings, make_ticket
 
 mend()
 import s3prl.downstream.voxceleb1.expert as s3prl_voxceleb1  # noqa: E402
@@ -27,7 +27,7 @@ class TicketDataset(SpeakerClassifiDataset):
     def __init__(self, recordings: Recordings, *arguments: Any) -> None:
         """arguments: of S3PRL's."""
         super().__init__(*arguments)
-        self.tickets = [make_ticket(recordings.add(path)) for path in self.dataset]
+        self.tickets = [make_ticket(recordings.add(Recording.of("", {"path": path}))) for path in self.dataset]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
         name = Path("-".join(Path(self.dataset[index]).parts[-3:])).stem  # as S3PRL's

@@ -9,12 +9,13 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..arms import REAL, Source, arms_of
+from ..arms import HEADS, REAL, Source, arms_of
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig
@@ -29,11 +30,14 @@ from ..files import atomic_path, read_json, write_json
 from ..generator import CorpusInfo
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
+from ..plugin.placeholder import Recording
+from ..plugin.states import fill
+from ..plugin.store import StateStore
 from ..pool.pool import Pool, train_pool
 from .collect import collect
 from .folder import Run, need
 from .results import Results
-from .training import train_arms
+from .training import lacking, train_arms
 
 log = logging.getLogger("s3prl_dd")
 
@@ -56,7 +60,24 @@ def prepare(run: Run) -> None:
 
 def real(run: Run) -> None:
     """metadata -> SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction"""
+    if lacking(run, [REAL]):
+        _fill_means(run)
     train_arms(run, [REAL])
+
+
+def _fill_means(run: Run) -> None:
+    """Let each recording pass the upstream once, here: heads that are trained beside each other would all wait for it.
+
+    Only for heads that read means; what a head of another kind hears of real audio depends on layer weights it learns.
+    """
+    upstream, machine, fold = run.settings.upstream, run.settings.machine, run.fold
+    if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head]:
+        return
+    parts = (fold.train, fold.dev, fold.test)
+    recordings = [Recording.of(run.corpus.root, asdict(utterance)) for part in parts for utterance in part.utterances]
+    store = StateStore(run.means, machine.feature_cache * 1e9)
+    count = fill(upstream, recordings, store, run.settings.device_name())
+    log.info("%d of %d recordings passed the upstream: %s", count, len(recordings), store.path)
 
 
 def extract(run: Run) -> None:

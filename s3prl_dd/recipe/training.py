@@ -37,9 +37,7 @@ class Downstream(NamedTuple):
 
 def train_arms(run: Run, arms: list[Arm]) -> None:
     """Train a head for each arm, seed and learning rate, each in a process of its own; what is there stays."""
-    heads = run.settings.heads
-    jobs = [Job(arm, seed, lr) for arm in arms for seed in range(heads.seeds) for lr in heads.head_lrs]
-    todo = [job for job in jobs if not (run.expdir(*job) / "run.json").is_file()]
+    todo = lacking(run, arms)
     cores = share_cores(run.settings.machine.jobs, run.settings.device_name(), len(todo))
     with tqdm(total=len(todo), desc="S3PRL heads", unit="run", disable=not todo) as progress:
         def train(job: Job) -> None:
@@ -50,6 +48,13 @@ def train_arms(run: Run, arms: list[Arm]) -> None:
 
         with ThreadPoolExecutor(cores.jobs) as pool:
             list(pool.map(train, todo))
+
+
+def lacking(run: Run, arms: list[Arm]) -> list[Job]:
+    """The heads of these arms that are not trained yet."""
+    heads = run.settings.heads
+    jobs = [Job(arm, seed, lr) for arm in arms for seed in range(heads.seeds) for lr in heads.head_lrs]
+    return [job for job in jobs if not (run.expdir(*job) / "run.json").is_file()]
 
 
 def train_head(run: Run, job: Job, threads: int = 1) -> Score:

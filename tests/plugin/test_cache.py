@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.plugin.cache import FrozenUpstream
-from s3prl_dd.plugin.placeholder import Recordings, make_placeholder, make_ticket
+from s3prl_dd.plugin.placeholder import Recording, Recordings, make_placeholder, make_ticket
 from s3prl_dd.plugin.states import Listener
 
 
@@ -24,7 +24,7 @@ class Setup:
         self.upstream, self.featurizer = counting(weights)
         self.runs = self.upstream.runs  # Featurizer's own
         recordings = Recordings()
-        self.tickets = [torch.from_numpy(make_ticket(recordings.add(path))) for path in files]
+        self.tickets = [torch.from_numpy(make_ticket(recordings.add(Recording(str(path))))) for path in files]
         listener = Listener(self.upstream, self.featurizer, kind)
         self.model = FrozenUpstream(self.upstream, self.featurizer, listener, recordings, limit, **options)
         self.featurizer.tolist = self.model.tolist
@@ -93,7 +93,7 @@ def test_a_full_memory_computes_the_same_again(files):
 
 def test_a_recording_is_not_decoded_again(files, monkeypatch):
     decoded = []
-    monkeypatch.setattr("s3prl_dd.plugin.states.load_audio", lambda path: decoded.append(path) or load_audio(path))
+    monkeypatch.setattr(Recording, "load", lambda self: decoded.append(self.path) or load_audio(self.path))
     setup = Setup(files, "means")
     for _ in range(3):
         setup.frames(setup.tickets)

@@ -100,8 +100,8 @@ def test_real_audio_comes_as_tickets_beside_samples(corpus, tmp_path, fbank_gene
     expert = distilled(corpus, tmp_path, fbank_generator, launched=Launched(None), recordings=recordings)
     wavs, labels, names = next(iter(expert.get_dataloader("test")))
     numbers = read_marks([torch.FloatTensor(wav) for wav in wavs])
-    assert [recordings.paths[number].split("/")[-1] for number in numbers] == [f"{name}.wav" for name in names]
-    assert all("speaker0" in recordings.paths[number] for number in numbers)
+    assert [recordings.all[number].path.split("/")[-1] for number in numbers] == [f"{name}.wav" for name in names]
+    assert all("speaker0" in recordings.all[number].path for number in numbers)
 
 
 # its loss

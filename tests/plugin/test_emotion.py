@@ -12,10 +12,9 @@ from support.experts import emotion
 from support.runs import LABELS, write_metadata
 
 from s3prl_dd.config import CONFIGS, read_yaml
-from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin.emotion import reads_means, s3prl_emotion
+from s3prl_dd.plugin.emotion import s3prl_emotion
 from s3prl_dd.plugin.memory import free_memory
 from s3prl_dd.plugin.placeholder import Recordings, read_marks
 
@@ -111,8 +110,8 @@ def test_tickets_in_the_place_of_audio(corpus, tmp_path):
         for (wavs, *others), (tickets, *same) in batches:
             assert same == others
             for wav, number in zip(wavs, read_marks([torch.FloatTensor(ticket) for ticket in tickets]), strict=True):
-                assert np.array_equal(load_audio(recordings.paths[number]), wav)
-    assert len(recordings.paths) == 36
+                assert np.array_equal(recordings.all[number].load(), wav)
+    assert len(recordings.all) == 36
 
 
 def test_audio_beyond_half_of_the_memory_is_not_kept(corpus, tmp_path, monkeypatch):
@@ -221,12 +220,3 @@ def test_evaluation_reads_its_own_split_alone(corpus, tmp_path):
     assert len(emotion(part, tmp_path, mode="evaluate").get_dataloader("test").dataset) == 12
     with pytest.raises(UserError, match="no such audio file"):
         emotion(part, tmp_path, mode="evaluate", evaluate_split="dev")
-
-
-def test_which_heads_read_means_alone():
-    for name in ("emotion", "distilled_emotion", "voxceleb1"):
-        head = read_yaml(CONFIGS / f"{name}.yaml")["downstream_expert"]["modelrc"]
-        assert reads_means(head)
-        assert not reads_means({**head, "select": "DeepModel"})
-        for change in ({"pooling": "AttentivePooling"}, {"pre_net": {"select": "FrameLevel"}}):
-            assert not reads_means({**head, "UtteranceLevel": {**head["UtteranceLevel"], **change}})

@@ -12,6 +12,7 @@ from s3prl_dd.plugin.placeholder import (
     GENERATED,
     MOST,
     PROBE_SAMPLES,
+    Recording,
     Recordings,
     make_placeholder,
     make_silence,
@@ -53,8 +54,15 @@ def test_no_audio_file_can_be_one(mark, tmp_path):
 def test_recordings_keep_their_numbers(tmp_path, monkeypatch):
     recordings = Recordings()
     monkeypatch.chdir(tmp_path)
-    assert [recordings.add(path) for path in ("b.wav", "a.wav", tmp_path / "b.wav", "x/../a.wav")] == [0, 1, 0, 1]
-    assert recordings.paths == [str(tmp_path / "b.wav"), str(tmp_path / "a.wav")]
-    monkeypatch.setattr(placeholder, "MOST", 2)
-    with pytest.raises(UserError, match="c.wav: more than 2 recordings"):
-        recordings.add("c.wav")
+    items = [Recording.of("", {"path": path}) for path in ("b.wav", "a.wav", tmp_path / "b.wav", "x/../a.wav")]
+    items += [Recording.of("", {"path": "a.wav", "start": 0.5, "end": end}) for end in (None, 2.0)]
+    assert [recordings.add(item) for item in items] == [0, 1, 0, 1, 2, 3]
+    assert recordings.all[0] == (str(tmp_path / "b.wav"), None, None) and recordings.all[3].end == 2.0
+    monkeypatch.setattr(placeholder, "MOST", 4)
+    with pytest.raises(UserError, match="c.wav: more than 4 recordings"):
+        recordings.add(Recording("c.wav"))
+
+
+def test_a_recording_is_loaded_as_a_corpus_is(corpus):
+    recording = Recording.of(corpus / "audio", {"path": "speaker0/neu0.wav"})
+    assert np.array_equal(recording.load(), load_audio(recording.path)) and recording.length() == len(recording.load())

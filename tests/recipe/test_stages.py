@@ -13,7 +13,7 @@ from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.pool.pool import Pool
 from s3prl_dd.recipe import stages
-from s3prl_dd.recipe.folder import need
+from s3prl_dd.recipe.folder import Run, need
 
 
 def test_the_way_of_the_data():
@@ -39,6 +39,24 @@ def test_finished_files_are_left_alone(run, caplog):
     for told in ("metadata is there", "features are there", "pool is there", "generator is there"):
         assert told in caplog.text
     assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize("changes, heard", [({}, True), ({"head": "attentive"}, False), ({"normalize": True}, False),
+                                            ({"feature_cache": 0.0}, False)])
+def test_recordings_are_heard_before_heads_that_read_means(changes, heard, run, monkeypatch):
+    """Those of train, dev and test, into the folder that S3PRL's runs are told; not again for trained heads."""
+    asked = []
+    monkeypatch.setattr(stages, "train_arms", lambda run, arms: None)
+    monkeypatch.setattr(stages, "fill", lambda *wanted: asked.append(wanted) or 0)
+    stages.real(run)
+    assert not asked
+    stages.real(Run(run.out, run.settings.changed(seeds=9, **changes)))
+    assert bool(asked) is heard
+    fold = run.fold
+    for spec, recordings, store, device in asked:
+        listed = [item.path for part in (fold.train, fold.dev, fold.test) for item in part.utterances]
+        assert spec == run.settings.upstream and device == "cpu" and store.folder == run.means
+        assert sorted(item.path for item in recordings) == sorted(f"{run.corpus.root}/{path}" for path in listed)
 
 
 def test_means_of(run):
