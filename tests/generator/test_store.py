@@ -185,8 +185,9 @@ def foreign(path):
 
 @pytest.mark.parametrize("name, damage", [
     ("frames", cut), ("means", cut), ("offsets", cut), ("labels", cut), ("soft_labels", cut), ("set.json", cut),
-    ("frames", lengthen), ("frames", lambda path: path.unlink()), ("set.json", lambda path: path.unlink()), ("set.json", foreign),
-    ("set.json", lambda path: path.write_text("[]")), ("set.json", lambda path: path.write_text("{}")),
+    ("frames", lengthen), ("frames", lambda path: path.unlink()), ("set.json", lambda path: path.unlink()),
+    ("set.json", foreign), ("set.json", lambda path: path.write_text("[]")),
+    ("set.json", lambda path: path.write_text("{}")),
     ("offsets", lambda path: path.write_bytes(b"\1" * path.stat().st_size))])
 def test_a_damaged_or_foreign_set_is_drawn_anew(generator, store, drawn, name, damage):
     first = store.get(generator, **SET)
