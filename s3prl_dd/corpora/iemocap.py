@@ -2,8 +2,9 @@
 
 hap includes excited; other labels and utterances without a wav are left out; five sessions, fold k tests on Session k.
 Within a session the label files come in the order of os.listdir, which the file system decides, as in S3PRL's script:
-on the same tree the lists are the same. (One difference: our paths start at the root even where the root's own path
-has "Session" in it; S3PRL's would then not.)
+on the same tree the lists are the same. Two differences: S3PRL writes the dialog's first six letters as speaker, Ses01F
+for the woman and the man of Session 1 alike, and reads it nowhere; ours says who speaks. And our paths start at the
+root even where the root's own path has "Session" in it; S3PRL's would then not.
 """
 
 import os
@@ -81,9 +82,14 @@ def _session(root: Path, session: str) -> tuple[list[Utterance], list[str]]:
             unheard.append(turn.name)
             continue
         path = paths[turn.name]
-        speaker = os.path.basename(path).split("_")[0]
-        utterances.append(Utterance(path, CLASS_OF[turn.label], speaker))
+        utterances.append(Utterance(path, CLASS_OF[turn.label], _speaker(turn.name)))
     return utterances, unheard
+
+
+def _speaker(turn: str) -> str:
+    """Ses01F_impro01_M000 -> Ses01M: the turn's letter says who speaks, the dialog's only who wears the markers."""
+    match = re.fullmatch(r"(Ses\d\d)[FM]_.*_([FM])[^_]*", turn)
+    return match[1] + match[2] if match else turn.split("_")[0]
 
 
 def _turns(labels: Path) -> Iterator[Turn]:

@@ -3,9 +3,12 @@
     <metadata>/corpus.json                          what the corpus is and where (ours; S3PRL ignores it)
     <metadata>/Session<k>/train_meta_data.json      fold<k>: everything but the test speakers
     <metadata>/Session<k>/test_meta_data.json
+    <metadata>/Session<k>/dev_meta_data.json        only where the corpus has a dev list of its own (ours, too): train
+                                                    is then train alone; without it S3PRL draws dev from train
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,15 +22,38 @@ from ..errors import UserError
 from ..files import read_json, text_digest, write_json
 
 CORPUS_FILE = "corpus.json"
+TRAIN_FILE, DEV_FILE, TEST_FILE = "train_meta_data.json", "dev_meta_data.json", "test_meta_data.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """path: relative to the corpus root; label: class name; speaker: the fold is disjoint in it."""
+    """path: relative to the corpus root; label: class name; speaker: the fold is disjoint in it.
+
+    start, end: seconds, where the utterance is a segment of its file; None is the file's own start or end. S3PRL's
+    stock reader does not know them and reads the whole file.
+    """
 
     path: str
     label: str
     speaker: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def id(self) -> str:
+        """No two utterances of a corpus share it: the path, with `#start-end` behind it where it is a segment."""
+        if not self.is_segment:
+            return self.path
+        return f"{self.path}#{self.start or 0.0!r}-{'' if self.end is None else repr(self.end)}"
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether only a part of the file is meant."""
+        return self.start is not None or self.end is not None
+
+    def record(self) -> dict[str, Any]:
+        """As the metadata files hold it: path, label, speaker, and start and end where they are given."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -57,7 +83,7 @@ class Metadata:
 
     def write(self, path: str | Path) -> None:
         """Write S3PRL's JSON to `path`."""
-        utterances = [asdict(utterance) for utterance in self.utterances]
+        utterances = [utterance.record() for utterance in self.utterances]
         write_json(path, {"labels": self.labels, "meta_data": utterances})
 
     @property
@@ -81,8 +107,8 @@ class Metadata:
         return Metadata(self.labels, tuple(self.utterances[index] for index in indices))
 
     def digest(self) -> str:
-        """Identity of the list, whatever its order: SHA-256 over its sorted paths and labels."""
-        return text_digest(sorted(f"{utterance.path}\t{utterance.label}" for utterance in self.utterances))
+        """Identity of the list, whatever its order: SHA-256 over its sorted ids and labels."""
+        return text_digest(sorted(f"{utterance.id}\t{utterance.label}" for utterance in self.utterances))
 
 
 def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
@@ -90,7 +116,19 @@ def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
     names: dict[str, str] = {}
     for item in items:
         label, speaker = item["label"], str(item["speaker"])
-        yield Utterance(item["path"], names.setdefault(label, label), names.setdefault(speaker, speaker))
+        yield Utterance(item["path"], names.setdefault(label, label), names.setdefault(speaker, speaker),
+                        _seconds(item, "start"), _seconds(item, "end"))
+
+
+def _seconds(item: Any, key: str) -> float | None:
+    """A segment's start or end; ValueError for what is no number from 0 up."""
+    value = item.get(key)
+    if value is None:
+        return None
+    seconds = float(value)
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(f"{key} {value!r} of {item['path']}")
+    return seconds
 
 
 @settings
@@ -120,6 +158,15 @@ class CorpusSummary:
 
     hours: float = 0.0
     """Hours of audio."""
+
+    longest: float = 0.0
+    """Seconds of the longest utterance."""
+
+    median: float = 0.0
+    """Seconds that half of the utterances do not exceed."""
+
+    shared_speakers: bool = False
+    """Whether the corpus' own lists share speakers, which was allowed when it was prepared."""
 
     sample_rates: dict[str, int] = field(default_factory=dict)
     """Sampling rate in Hz, as text -> how many files have it."""
@@ -160,7 +207,7 @@ def read_corpus(metadata: str | Path) -> CorpusSummary:
 
 @dataclass(frozen=True)
 class Fold:
-    """One leave-speakers-out fold, with S3PRL's own 80/20 draw of train and dev."""
+    """One leave-speakers-out fold: dev as the corpus gives it, else S3PRL's own 80/20 draw of train and dev."""
 
     name: str
     train: Metadata
@@ -190,12 +237,34 @@ def read_fold(metadata: str | Path, name: str, valid_ratio: float = 0.2) -> Fold
         known = sorted(path.name.replace("Session", "fold") for path in Path(metadata).glob("Session*"))
         hint = f"Found {', '.join(known)}." if known else "Run `s3prl-dd prepare` first."
         raise UserError(f"{folder}: no such fold. {hint}")
-    rest = Metadata.read(folder / "train_meta_data.json")
-    test = Metadata.read(folder / "test_meta_data.json")
-    if rest.labels != test.labels:
-        raise UserError(f"{folder}: train and test have different labels ({rest.labels} and {test.labels}).")
-    shared = sorted(set(rest.speakers) & set(test.speakers))
-    if shared:
+    rest, test = Metadata.read(folder / TRAIN_FILE), Metadata.read(folder / TEST_FILE)
+    _check_labels(folder, rest, test, "test")
+    given = given_dev(folder)
+    if given is None:
+        train, dev = (rest.subset(indices) for indices in split_train_dev(len(rest.utterances), valid_ratio))
+    else:
+        _check_labels(folder, rest, given, "dev")
+        train, dev = rest, given
+    shared = sorted({*train.speakers, *dev.speakers} & set(test.speakers))
+    if shared and not _may_share_speakers(metadata):
         raise UserError(f"{folder}: speaker {shared[0]} is in train and in test; folds must be speaker-disjoint.")
-    train, dev = split_train_dev(len(rest.utterances), valid_ratio)
-    return Fold(name, rest.subset(train), rest.subset(dev), test)
+    return Fold(name, train, dev, test)
+
+
+def given_dev(folder: str | Path) -> Metadata | None:
+    """The dev list that a corpus came with; None where it has none, and S3PRL draws dev from train.
+
+    folder: of a fold, Session<k>
+    """
+    path = Path(folder) / DEV_FILE
+    return Metadata.read(path) if path.is_file() else None
+
+
+def _check_labels(folder: Path, train: Metadata, other: Metadata, part: str) -> None:
+    if train.labels != other.labels:
+        raise UserError(f"{folder}: train and {part} have different labels ({train.labels} and {other.labels}).")
+
+
+def _may_share_speakers(metadata: str | Path) -> bool:
+    """Whether the corpus was prepared so that its own lists share speakers."""
+    return (Path(metadata) / CORPUS_FILE).is_file() and read_corpus(metadata).shared_speakers

@@ -1,76 +1,76 @@
 """prepare(): from a folder of audio to S3PRL's emotion metadata, checked, written and described."""
 
 import inspect
+import itertools
 import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
-from tqdm import tqdm
 
+from ..config import build
 from ..errors import UserError
-from . import crema_d, demo, emodb, iemocap, ravdess, table
-from .ahead import ahead
-from .audio import AudioError, AudioInfo, audio_info, duplicates
+from . import crema_d, demo, emobox, emodb, esd, iemocap, meld, msp_podcast, nemo, ravdess, savee, table, tess
 from .base import Corpus, Listing, check_root, some
-from .metadata import CorpusSummary, Metadata, session
+from .checks import Checked, check_audio, check_missing, limit, tell
+from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, CorpusSummary, Metadata, Utterance, session
+from .options import EVERY, CorpusOptions
+from .text import shown
 
 MODULES = (iemocap, ravdess, emodb, crema_d, table, demo)
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
 
-WORKERS = 2
-"""Threads that decode files to check them."""
+READY_MADE = {
+    module.__name__.rpartition(".")[2]: module.CORPUS
+    for module in (emobox, msp_podcast, meld, esd, tess, savee, nemo)
+}
+"""As CORPORA, of those that recipe.settings.CorpusName does not name yet."""
 
 
 class Parts(NamedTuple):
-    """The two lists of a fold as they are written: S3PRL draws dev from train itself."""
+    """The lists of a fold as they are written. dev: None where S3PRL draws it from train itself."""
 
     train: Metadata
+    dev: Metadata | None
     test: Metadata
-
-
-class Checked(NamedTuple):
-    """What decoding every file gave: infos of the usable ones, causes of the others, by path in the list's order."""
-
-    infos: dict[str, AudioInfo]
-    causes: dict[str, str]
 
 
 def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any) -> CorpusSummary:
     """Write the metadata folder `out` of the corpus `name` found under `root`; returns what corpus.json says.
 
     name: a key of CORPORA; root: its folder (None for demo: the audio is made in <out>/audio)
-    options: those of the corpus' find function (table has table, folds, labels, speaker); None is as if not given
+    options: those of CorpusOptions that the corpus has; None is as if not given
     Prints a summary with the classes per fold. Bad input is a UserError, and then nothing is written.
     """
-    if name not in CORPORA:
-        raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(CORPORA)}.")
-    corpus, out = CORPORA[name], Path(out).absolute()
-    options = _known_options(name, corpus, options)
+    known = CORPORA | READY_MADE
+    if name not in known:
+        raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(known)}.")
+    corpus, out = known[name], Path(out).absolute()
+    asked = _options(name, corpus, options)
     if corpus.make:
         root = Path(root or out / "audio").absolute()
         corpus.make(root)
+    listed = {key: value for key, value in asked.options().items() if key in _own_options(corpus)}
     if name == "table" and root is not None and Path(root).is_file():  # a table may itself stand for its folder
-        options.setdefault("table", Path(root).absolute())
+        listed.setdefault("table", Path(root).absolute())
         root = Path(root).absolute().parent
-    else:
-        root = check_root(root, name)
+    root = check_root(root, name)
 
-    listing = corpus.find(root, **options)
-    checked = _check_audio(corpus, root, listing)
-    listing = replace(
-        listing,
-        utterances=[utterance for utterance in listing.utterances if utterance.path in checked.infos],
-        warnings=[*listing.warnings, *_warnings_of(root, checked)],
-    )
-    folds = _folds(root, listing)
-    summary = _summary(corpus, root, listing, checked, list(folds))
+    listing = corpus.find(root, **listed)
+    root = listing.root or root
+    _folds(root, listing, asked.allow_shared_speakers)  # refuses before the audio is read
+    checked = check_audio(corpus, root, listing)
+    check_missing(corpus, root, checked, asked.allow_missing)
+    listing = tell(root, limit(listing, checked, asked), checked)
+    folds = _folds(root, listing, asked.allow_shared_speakers)
+    listing.warnings += [told for name, parts in folds.items() if (told := _tell_shared(name, parts))]
+    summary = _summary(corpus, root, listing, checked, folds)
     _write(out, folds, summary)
     print(describe(summary, folds, out))
     return summary
@@ -80,14 +80,15 @@ def describe(summary: CorpusSummary, folds: dict[str, Parts], out: Path) -> str:
     """The summary as text: what was found, classes per fold, notes and warnings."""
     rates = ", ".join(f"{rate} Hz" for rate in summary.sample_rates)
     channels = ", ".join({"1": "mono", "2": "stereo"}.get(count, f"{count} channels") for count in summary.channels)
-    found = [
+    counted = [
         f"{summary.utterances} files", f"{summary.hours:.2f} h", f"{summary.speakers} speakers",
         rates, channels, f"{summary.audio_bytes / 1e6:.1f} MB",
+        f"longest {summary.longest:.1f} s, median {summary.median:.1f} s",
     ]
-    lines = [f"{summary.name}: {', '.join(found)}", f"terms: {summary.terms}", "", _fold_table(folds), ""]
+    lines = [f"{shown(summary.name)}: {', '.join(counted)}", f"terms: {summary.terms}", "", _fold_table(folds), ""]
     lines += [f"note: {note}" for note in summary.notes]
     lines += [f"warning: {warning}" for warning in summary.warnings]
-    return "\n".join([*lines, f"written: {out}"])
+    return "\n".join([*lines, f"written: {shown(out)}"])
 
 
 def _fold_table(folds: dict[str, Parts]) -> str:
@@ -95,86 +96,53 @@ def _fold_table(folds: dict[str, Parts]) -> str:
     names = next(iter(folds.values())).train.class_names
     rows = []
     for fold, parts in folds.items():
-        rows.append([fold, "train and dev", len(parts.train.speakers), *parts.train.class_counts])
-        rows.append(["", "test", len(parts.test.speakers), *parts.test.class_counts])
+        lists = {"train and dev": parts.train} if parts.dev is None else {"train": parts.train, "dev": parts.dev}
+        for what, part in {**lists, "test": parts.test}.items():
+            rows.append([fold, what, len(part.speakers), *part.class_counts])
+            fold = ""
     return tabulate(rows, headers=["fold", "part", "speakers", *names], tablefmt="simple")
 
 
-def _known_options(name: str, corpus: Corpus, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given; one that the corpus' find function lacks is a UserError."""
-    known = list(inspect.signature(corpus.find).parameters)[1:]
-    given = {key: value for key, value in options.items() if value is not None}
+def _options(name: str, corpus: Corpus, options: dict[str, Any]) -> CorpusOptions:
+    """The options that were given; one that the corpus does not have is a UserError."""
+    given = {key: str(value) if isinstance(value, Path) else value
+             for key, value in options.items() if value is not None}
+    if "labels" in given:  # its earlier name
+        given["emotions"] = given.pop("labels")
+    own = _own_options(corpus)
     for key in given:
-        if key not in known:
-            raise UserError(f"{name}: no option {key!r}. It has {', '.join(known) or 'none'}.")
-    return given
+        if key not in (*own, *EVERY):
+            raise UserError(f"{name}: no option {key!r}. It has {', '.join(dict.fromkeys([*own, *EVERY]))}.")
+    return build(CorpusOptions, given, name)
 
 
-# audio
+def _own_options(corpus: Corpus) -> list[str]:
+    """The options of the corpus' find function."""
+    return list(inspect.signature(corpus.find).parameters)[1:]
 
 
-def _check_audio(corpus: Corpus, root: Path, listing: Listing) -> Checked:
-    """Decode every file once. No usable file, or an unusable one of an exact corpus, is a UserError."""
-    checked = Checked({}, {})
-    results = ahead(lambda utterance: _info(root / utterance.path), listing.utterances, WORKERS, limit=100)
-    with tqdm(total=len(listing.utterances), desc=f"checking {corpus.name}", unit="file", leave=False) as progress:
-        for utterance, result in zip(listing.utterances, results, strict=True):
-            if isinstance(result, AudioError):
-                checked.causes[utterance.path] = result.cause
-            else:
-                checked.infos[utterance.path] = result
-            progress.update()
-    causes = checked.causes
-    if causes and corpus.exact:
-        path, cause = next(iter(causes.items()))
-        raise UserError(f"{root / path}: cannot be used as audio: {cause}. S3PRL's lists need all "
-                        f"{len(listing.utterances)} files, {len(causes)} cannot be used ({some(causes)}). "
-                        "Copy them again; nothing was written.")
-    if not checked.infos:
-        path, cause = next(iter(causes.items()))
-        raise UserError(f"{root}: none of {len(causes)} files can be used as audio. The first, {path}: {cause}. "
-                        "Copy the corpus again.")
-    return checked
-
-
-def _info(path: Path) -> AudioInfo | AudioError:
-    """What the file is, or why it cannot be used."""
-    try:
-        return audio_info(path)
-    except AudioError as error:
-        return error
-
-
-def _warnings_of(root: Path, checked: Checked) -> list[str]:
-    """Sentences about unusable, silent and repeated files."""
-    warnings = []
-    if checked.causes:
-        left_out = some(f"{path} ({cause})" for path, cause in checked.causes.items())
-        warnings.append(f"{len(checked.causes)} missing, unreadable or empty files are left out: {left_out}")
-    silent = [path for path, info in checked.infos.items() if info.silent]
-    if silent:
-        warnings.append(f"{len(silent)} silent files are kept: {some(silent)}")
-    for group in duplicates([root / path for path in checked.infos]):
-        same = " = ".join(os.path.relpath(path, root) for path in group)
-        warnings.append(f"byte-identical files are kept: {same}")
-    return warnings
-
-
-def _summary(corpus: Corpus, root: Path, listing: Listing, checked: Checked, folds: list[str]) -> CorpusSummary:
+def _summary(
+    corpus: Corpus, root: Path, listing: Listing, checked: Checked, folds: dict[str, Parts]
+) -> CorpusSummary:
     infos = checked.infos.values()
+    seconds = [info.seconds for info in infos]
+    sizes = {item.path: checked.infos[item.id].bytes for item in listing.utterances}  # a file of segments counts once
     return CorpusSummary(
-        name=corpus.name,
+        name=listing.name or corpus.name,
         root=str(root),
         folds=tuple(folds),
         labels=listing.labels,
         synthetic=corpus.synthetic,
         utterances=len(listing.utterances),
         speakers=len({utterance.speaker for utterance in listing.utterances}),
-        hours=sum(info.seconds for info in infos) / 3600,
+        hours=sum(seconds) / 3600,
+        longest=max(seconds),
+        median=median(seconds),
+        shared_speakers=any(_shared(parts) for parts in folds.values()),
         sample_rates=_counts(info.rate for info in infos),
         channels=_counts(info.channels for info in infos),
-        audio_bytes=sum(info.bytes for info in infos),
-        excluded=checked.causes,
+        audio_bytes=sum(sizes.values()),
+        excluded=checked.excluded,
         warnings=tuple(listing.warnings),
         notes=tuple(listing.notes),
         terms=corpus.terms,
@@ -189,8 +157,23 @@ def _counts(values: Iterable[int]) -> dict[str, int]:
 # folds
 
 
-def _folds(root: Path, listing: Listing) -> dict[str, Parts]:
-    """Fold name -> its train and test; both must hold every class."""
+def _folds(root: Path, listing: Listing, allow_shared_speakers: bool) -> dict[str, Parts]:
+    """Fold name -> its lists; train and test must hold every class."""
+    folds = _given_folds(listing) if listing.given else _speaker_folds(root, listing)
+    for name, parts in folds.items():
+        for part, what in ((parts.train, "train"), (parts.test, "test")):
+            _check_classes(root, part, f"the {what} part of {name}")
+        if parts.dev is not None and not parts.dev.utterances:
+            raise UserError(f"{root}: the dev part of {name} holds no usable file. Check that the corpus is whole.")
+        told = _tell_shared(name, parts)
+        if told and not allow_shared_speakers:
+            raise UserError(f"{root}: {told}. A head would be tested on speakers that it has heard. Change the lists, "
+                            "or take them as they are: --allow-shared-speakers.")
+    return folds
+
+
+def _speaker_folds(root: Path, listing: Listing) -> dict[str, Parts]:
+    """Leave-speakers-out folds: each tests on the speakers of its number, and trains on all others."""
     speakers = sorted({utterance.speaker for utterance in listing.utterances})
     numbers = sorted({listing.fold_of[speaker] for speaker in speakers})
     if len(numbers) < 2:
@@ -200,11 +183,40 @@ def _folds(root: Path, listing: Listing) -> dict[str, Parts]:
     for number in numbers:
         test = [utterance for utterance in listing.utterances if listing.fold_of[utterance.speaker] == number]
         train = [utterance for utterance in listing.utterances if listing.fold_of[utterance.speaker] != number]
-        parts = Parts(Metadata(listing.labels, tuple(train)), Metadata(listing.labels, tuple(test)))
-        for part, what in zip(parts, Parts._fields, strict=True):
-            _check_classes(root, part, f"the {what} part of fold{number}")
-        folds[f"fold{number}"] = parts
+        folds[f"fold{number}"] = Parts(_list(listing, train), None, _list(listing, test))
     return folds
+
+
+def _given_folds(listing: Listing) -> dict[str, Parts]:
+    """The corpus' own lists."""
+    folds = {}
+    for number, part_of in sorted(listing.given.items()):
+        train, dev, test = (
+            [utterance for utterance in listing.utterances if part_of.get(utterance.id) == part]
+            for part in ("train", "dev", "test")
+        )
+        has_dev = "dev" in part_of.values()
+        folds[f"fold{number}"] = Parts(_list(listing, train), _list(listing, dev) if has_dev else None,
+                                       _list(listing, test))
+    return folds
+
+
+def _list(listing: Listing, utterances: list[Utterance]) -> Metadata:
+    return Metadata(listing.labels, tuple(utterances))
+
+
+def _shared(parts: Parts) -> list[str]:
+    """Speakers in more than one of the lists, sorted."""
+    speakers = [set(part.speakers) for part in parts if part is not None]
+    return sorted(set().union(*(one & other for one, other in itertools.combinations(speakers, 2))))
+
+
+def _tell_shared(name: str, parts: Parts) -> str:
+    """A sentence about the speakers that the fold's lists share, '' where there are none."""
+    shared = _shared(parts)
+    if not shared:
+        return ""
+    return f"{len(shared)} speakers are in more than one of {name}'s train, dev and test: {some(shared)}"
 
 
 def _check_classes(root: Path, part: Metadata, what: str) -> None:
@@ -224,17 +236,20 @@ def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new.", dir=out) as staging:
             for fold, parts in folds.items():
-                parts.train.write(Path(staging, session(fold), "train_meta_data.json"))
-                parts.test.write(Path(staging, session(fold), "test_meta_data.json"))
-            for fold in folds:
+                for part, name in zip(parts, (TRAIN_FILE, DEV_FILE, TEST_FILE), strict=True):
+                    if part is not None:
+                        part.write(Path(staging, session(fold), name))
+            for fold, parts in folds.items():
                 (out / session(fold)).mkdir(exist_ok=True)
+                if parts.dev is None:
+                    (out / session(fold) / DEV_FILE).unlink(missing_ok=True)  # of an earlier corpus
                 for file in Path(staging, session(fold)).iterdir():
                     os.replace(file, out / session(fold) / file.name)
         current = {session(fold) for fold in folds}
-        for file in out.glob("Session*/test_meta_data.json"):
+        for file in out.glob(f"Session*/{TEST_FILE}"):
             if file.parent.name not in current:
                 shutil.rmtree(file.parent)  # a fold of an earlier corpus in the same folder
         summary.write(out)
     except OSError as error:
-        raise UserError(f"{out}: the metadata could not be written ({error}). "
+        raise UserError(f"{shown(out)}: the metadata could not be written ({error}). "
                         "Free some space or choose another folder.") from error

@@ -14,6 +14,11 @@ from s3prl_dd.errors import UserError
 FOUR = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 
 
+def told(item):
+    """What S3PRL reads of an utterance."""
+    return item["path"], item["label"]
+
+
 def test_iemocap_equals_s3prls_own_lists(tmp_path):
     root = iemocap_tree(tmp_path / "IEMOCAP_full_release")
     package = next(Path(folder, "s3prl") for folder in sys.path if Path(folder, "s3prl", "downstream").is_dir())
@@ -24,7 +29,10 @@ def test_iemocap_equals_s3prls_own_lists(tmp_path):
     for number in range(1, 6):
         for part in ("train", "test"):
             name = f"Session{number}/{part}_meta_data.json"
-            assert json.loads((out / name).read_text()) == json.loads((root / "meta_data" / name).read_text())
+            ours, theirs = (json.loads((folder / name).read_text()) for folder in (out, root / "meta_data"))
+            assert ours["labels"] == theirs["labels"]
+            assert [told(item) for item in ours["meta_data"]] == [told(item) for item in theirs["meta_data"]]
+            assert {key for item in ours["meta_data"] for key in item} == {"path", "label", "speaker"}
     train, test = lists(out, "fold2")
     assert len(test.utterances) == 15 and len(train.utterances) == 60  # 3 dialogs of neu hap ang sad exc
     assert test.labels == FOUR and test.class_counts == [3, 6, 3, 3]
@@ -61,14 +69,14 @@ def test_iemocap_names_what_is_missing_or_odd(tmp_path):
 
 def one_dialog(root, session, speaker, labels):
     """A session of one dialog with these labels in their order; returns the paths that S3PRL's lists would have."""
-    name = f"Ses{session:02d}{speaker}_impro01"
+    name = f"Ses{session:02d}{speaker}_impro01"  # in which only `speaker` speaks
     folder = root / f"Session{session}/dialog/EmoEvaluation"
     folder.mkdir(parents=True)
     paths, lines = [], []
     for turn, label in enumerate(labels):
-        paths.append(f"Session{session}/sentences/wav/{name}/{name}_{turn}.wav")
+        paths.append(f"Session{session}/sentences/wav/{name}/{name}_{speaker}{turn:03d}.wav")
         tone(root / paths[-1], pitch=100 + 40 * session + turn)
-        lines.append(f"[{turn} - {turn}]\t{name}_{turn}\t{label}\t[2, 2, 2]\n")
+        lines.append(f"[{turn} - {turn}]\t{name}_{speaker}{turn:03d}\t{label}\t[2, 2, 2]\n")
     (folder / f"{name}.txt").write_text("".join(lines))
     return paths
 
@@ -95,3 +103,14 @@ def test_a_speaker_in_two_sessions_is_refused(tmp_path):
     text.write_text(text.read_text().replace("Ses02F_impro01", "Ses01F_impro02"))
     with pytest.raises(UserError, match="speaker Ses01F is in Session2 and in Session1"):
         iemocap.find(tmp_path)
+
+
+def test_the_speaker_is_who_speaks_in_the_turn(tmp_path):
+    """Each dialog has two speakers; the letter of its name says who wears the markers."""
+    root = iemocap_tree(tmp_path / "tree", sessions=2)
+    prepare("iemocap", root, tmp_path / "out")
+    train, test = lists(tmp_path / "out", "fold2")
+    for item in (*train.utterances, *test.utterances):
+        name = Path(item.path).stem
+        assert item.speaker == name[:5] + name.split("_")[-1][0]
+    assert (train.speakers, test.speakers) == (["Ses01F", "Ses01M"], ["Ses02F", "Ses02M"])

@@ -20,7 +20,7 @@ def test_flawed_files_are_named_and_left_out_or_kept(ravdess, tmp_path):
     written(ravdess / "Actor_01/03-01-01-01-02-02-01.wav", b"")
     cut_in_half(tone(ravdess / "Actor_01/03-01-04-01-02-01-01.wav", seconds=1.0))
     tone(ravdess / "Actor_02/03-01-04-01-02-01-02.wav", rate=8000, channels=2)  # nothing wrong with it
-    summary = prepare("ravdess", ravdess, tmp_path / "out")
+    summary = prepare("ravdess", ravdess, tmp_path / "out", allow_missing=True)
     said = "\n".join(summary.warnings)
     assert summary.utterances == 16 + 3 and summary.channels == {"1": 18, "2": 1}
     assert summary.sample_rates == {"8000": 1, "16000": 1, "48000": 17}

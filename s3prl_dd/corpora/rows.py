@@ -1,0 +1,138 @@
+"""The lines of a table as utterances: which file, whose speech, which part of the file."""
+
+import math
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UserError
+from .base import Listing, some, tally
+from .delimited import COLUMNS, Record, Table
+from .labels import Classes
+from .metadata import Utterance
+from .splits import part_named
+
+EMOBOX_SPEAKERS = {
+    "iemocap": r"(Ses\d\d)[FM]_[^/]*_([FM])[^_/]*$",
+    "ravdess": r"-(\d\d)\.\w+$",
+    "emodb": r"(\d\d)\w+\.\w+$",
+    "cremad": r"(1\d{3})_\w+\.\w+$",
+    "esd": r"(00\d\d)_\d+\.\w+$",
+    "savee": r"(DC|JE|JK|KL)[/_]\w+\.\w+$",
+    "tess": r"\b(O|Y)AF?_\w+\.\w+$",
+}
+"""EmoBox' name of a corpus -> where its file names have the speaker: the groups, joined."""
+
+
+class Row(NamedTuple):
+    """A line of the table. file: as written there; fold, split: '' where the table has none; start, end: seconds."""
+
+    file: str
+    emotion: str
+    speaker: str
+    fold: str
+    split: str
+    start: float | None
+    end: float | None
+    line: int
+
+
+def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | None, needed: bool = True) -> list[Row]:
+    """The table's records as Rows; a line without a file, an emotion or a speaker is a UserError.
+
+    chosen: what a column says -> the column; speaker: regular expression that goes before a column speaker
+    needed: whether each line must have a speaker
+    """
+    return [_row(record, f"{path}: line {record.line}", chosen, speaker, needed) for record in table.records]
+
+
+def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None, needed: bool) -> Row:
+    values = {field: record.values.get(chosen[field], "") if field in chosen else "" for field in COLUMNS}
+    for field in ("file", "emotion"):
+        if not values[field]:
+            raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, "
+                            f"found {some(record.values)}. Add it, or say which it is: --columns {field}=NAME.")
+    file, speaker = values["file"], values["speaker"]
+    known = EMOBOX_SPEAKERS.get(record.values.get("dataset", ""))
+    if pattern:
+        speaker = _match(pattern, file, where)[1]
+    elif known and (not speaker or record.values["dataset"] == "iemocap"):
+        speaker = "".join(_match(known, file, where).groups())
+    if not speaker and needed:
+        raise UserError(f"{where}: no speaker of {file}; folds must not share speakers. Add a column speaker, or "
+                        "give --speaker REGEX with one group that finds it in the file's path.")
+    start, end = (_seconds(values[field], f"{where}: {field}") for field in ("start", "end"))
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{where}: the segment ends at {end:g} s and starts at {start or 0.0:g} s. Correct the line.")
+    fold, split = values["fold"], values["split"]
+    if part_named(fold) and not split:  # a column fold that holds train, dev and test
+        fold, split = "", fold
+    return Row(file, values["emotion"], speaker, fold, split, start, end, record.line)
+
+
+def _match(pattern: str, path: str, where: str) -> re.Match[str]:
+    """Where the pattern finds the speaker in the path; its first group is not empty."""
+    try:
+        match = re.search(pattern, path)
+        speaker = match[1] if match else None
+    except (re.error, IndexError) as error:
+        raise UserError(f"speaker={pattern!r}: expected a regular expression with one group ({error}).") from None
+    if not match or not speaker:
+        raise UserError(f"{where}: {pattern!r} finds no speaker in {path}. Change --speaker, or add a column speaker.")
+    return match
+
+
+def _seconds(text: str, where: str) -> float | None:
+    """2.5, 0:00:02.5 or pandas' "0 days 00:00:02.5" in seconds; None of an empty field and of NaT."""
+    if text.lower() in ("", "nat", "nan", "none"):
+        return None
+    match = re.fullmatch(r"(?:(\d+) days?,? ?)?(?:(?:(\d+):)?(\d+):)?(\d*\.?\d*(?:[eE][+-]?\d+)?)", text)
+    try:
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (math.nan,) * 4
+    except ValueError:
+        days = hours = minutes = seconds = math.nan
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not math.isfinite(total):
+        raise UserError(f"{where} {text!r}: expected seconds from 0 up, such as 2.5. Correct the line.")
+    return total
+
+
+def listing_of(root: Path, table: Path, rows: list[Row], classes: Classes) -> Listing:
+    """The utterances of the rows whose emotion is kept, in their order; no folds yet.
+
+    An utterance that is listed twice, and a root under which no file lies, are a UserError.
+    """
+    kept = [row for row in rows if classes.class_of[row.emotion]]
+    utterances = [utterance_of(root, row, classes) for row in kept]
+    check_paths(table, root, utterances)
+    listing = Listing(utterances, {}, classes.labels, notes=list(classes.notes))
+    left_out = Counter(row.emotion for row in rows if not classes.class_of[row.emotion])
+    if left_out:
+        listing.notes.append(f"other emotions left out: {tally(left_out)}")
+    return listing
+
+
+def utterance_of(root: Path, row: Row, classes: Classes) -> Utterance:
+    """The row's utterance."""
+    return Utterance(relative(row.file, root), classes.class_of[row.emotion], row.speaker, row.start, row.end)
+
+
+def relative(path: str, root: Path) -> str:
+    """Relative to the root where it lies under it; S3PRL joins both, so an absolute path elsewhere works too."""
+    path = os.path.normpath(path)
+    inside = os.path.isabs(path) and Path(path).is_relative_to(root)
+    return os.path.relpath(path, root) if inside else path
+
+
+def check_paths(table: Path, root: Path, utterances: list[Utterance]) -> None:
+    """Refuse repeated utterances, and a root under which no file lies."""
+    repeated = [key for key, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
+    if repeated:
+        raise UserError(f"{table}: {repeated[0]} is listed more than once ({len(repeated)} such files). "
+                        "Keep one line of each.")
+    paths = {utterance.path: None for utterance in utterances}
+    if paths and not any((root / path).exists() for path in paths):
+        raise UserError(f"{table}: none of its {len(paths)} files exists under {root}, not even {next(iter(paths))}. "
+                        "Give the folder that its paths start from as --root.")
