@@ -1,0 +1,214 @@
+"""What an optimiser step of a SER head costs: S3PRL's own run, ours on kept features and on samples, and the head."""
+
+import contextlib
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from tabulate import tabulate
+from torch import nn
+from tqdm import tqdm
+
+from ..config import CONFIGS, config_path, load_config
+from ..corpora.metadata import Metadata, Utterance, session
+from ..distill.config import DistillConfig
+from ..errors import UserError
+from ..features.spec import FeatureSpec
+from ..generator import CorpusInfo, Generator, Header, Teacher, build_generator
+from .compat import mend
+from .datarc import DATARC
+from .encoder import Encoder
+from .placeholder import Recording
+from .states import fill
+from .stepping import Stepper
+from .store import StateStore
+
+TINY: dict[str, Any] = {
+    "encoder_layers": 2, "encoder_embed_dim": 64, "encoder_ffn_embed_dim": 128, "encoder_attention_heads": 4,
+    "final_dim": 16, "conv_pos": 16, "conv_pos_groups": 4,
+    "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2"}
+BASE: dict[str, Any] = {"final_dim": 256, "untie_final_proj": True}
+"""S3PRL's HuBERT: a small one, and the shapes of HuBERT Base."""
+
+EMOTIONS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
+TRAIN, TEST = 40, 4
+"""Utterances of the made-up corpus; S3PRL takes a fifth of the first as dev."""
+
+BATCH, ACCUMULATED, FRAMES = 4, 8, 64
+"""S3PRL's utterances a batch and batches a step; frames of a sample of GAN-1D."""
+
+AT_ONCE = 10
+"""Steps of all but S3PRL's own in a round."""
+
+STOCK, CACHED, DISTILLED, BARE = "S3PRL -d emotion", "cached real", "distilled", "bare head"
+
+
+class HeadTime(NamedTuple):
+    """What an optimiser step takes: 8 batches of 4, as S3PRL's emotion recipe has it."""
+
+    name: str
+    seconds: float
+    """Median over the rounds."""
+
+    spread: float
+    """Slowest less fastest round, as a share of the median."""
+
+    ratio: float
+    """How many times as fast as S3PRL's own run: the median over rounds, each of all in turn."""
+
+    of_bare: float
+    """Multiple of what the bare head takes: the median over rounds."""
+
+
+def bench_heads(base: bool = False, rounds: int = 5, seconds: float = 4.5, device: str = "cpu") -> list[HeadTime]:
+    """Steps of four ways to train SUPERB's emotion head, turn about; S3PRL's own comes first.
+
+    S3PRL -d emotion   its own Runner and expert, its own flags, audio in memory
+    cached real        -d emotion under our launcher, every recording heard before
+    distilled          -d distilled_emotion on a generator file (GAN-1D, random weights), one fixed set
+    bare head          forward, backward and update on tensors that are ready, in this process
+
+    base: HuBERT Base's shapes with random weights, in the place of a tiny HuBERT. seconds: of each utterance, noise
+    All use the threads that torch has in this process.
+    """
+    if rounds < 1 or seconds < 0.5:
+        raise UserError(f"rounds {rounds}, seconds {seconds}: expected 1 or more, and 0.5 or more.")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        runs = _commands(Path(folder), base, seconds, device)
+        steppers = {name: stack.enter_context(_start(name, words)) for name, words in runs.items()}
+        for stepper in steppers.values():
+            stepper.wait()
+        steps: dict[str, Callable[[], float]] = {name: stepper.step for name, stepper in steppers.items()}
+        steps[BARE] = BareHead(768 if base else TINY["encoder_embed_dim"], device).step
+        return _compare(steps, rounds)
+
+
+def _compare(steps: Mapping[str, Callable[[], float]], rounds: int) -> list[HeadTime]:
+    """Seconds a step of each, the first of a round all in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for number in tqdm(range(rounds + 1), desc="heads", unit="round"):
+        for name, step in steps.items():
+            repeats = 1 if name == STOCK else AT_ONCE
+            mean = sum(step() for _ in range(repeats)) / repeats
+            if number:  # the first is the warm-up
+                taken[name].append(mean)
+    rows = []
+    for name, seconds in taken.items():
+        median = statistics.median(seconds)
+        ratio = statistics.median(a / b for a, b in zip(taken[STOCK], seconds, strict=True))
+        of_bare = statistics.median(a / b for a, b in zip(seconds, taken[BARE], strict=True))
+        rows.append(HeadTime(name, median, (max(seconds) - min(seconds)) / median, ratio, of_bare))
+    return rows
+
+
+class BareHead:
+    """SUPERB's emotion head on ready tensors."""
+
+    def __init__(self, dim: int, device: str) -> None:
+        mend()
+        from s3prl.downstream.model import UtteranceLevel
+
+        self.projector, self.model = nn.Linear(dim, 256).to(device), UtteranceLevel(256, len(EMOTIONS)).to(device)
+        self.frames = [torch.randn(BATCH, FRAMES, dim, device=device) for _ in range(ACCUMULATED)]
+        self.soft = torch.rand(BATCH, len(EMOTIONS), device=device).softmax(dim=1)
+        self.lengths = torch.full((BATCH,), FRAMES, device=device)
+        self.optimizer = torch.optim.Adam([*self.projector.parameters(), *self.model.parameters()], lr=1e-4)
+
+    def step(self) -> float:
+        """Forward and backward of a step's batches, and the update. returns: seconds"""
+        started = time.perf_counter()
+        for frames in self.frames:
+            logits, _ = self.model(self.projector(frames), self.lengths)
+            (nn.functional.cross_entropy(logits, self.soft) / ACCUMULATED).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.soft.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+# what the runs need
+
+
+def _start(name: str, words: Sequence[str]) -> Stepper:
+    return Stepper("stock" if name == STOCK else "ours", words, torch.get_num_threads())
+
+
+def _commands(folder: Path, base: bool, seconds: float, device: str) -> dict[str, list[str]]:
+    """S3PRL's flags of each run, once all that they need is in `folder`."""
+    spec = FeatureSpec("hubert_local", str(folder / "hubert.pt"))
+    write_hubert(folder / "hubert.pt", BASE if base else TINY)
+    recordings = _write_corpus(folder, seconds)
+    fill(spec, recordings, StateStore(folder / "states", 1e9), device)
+    _write_generator(folder / "generator.safetensors", Encoder(spec, device))
+    data = {"root": folder / "audio", "meta_data": folder / "metadata", "test_fold": "fold1"}
+    real = [f"{DATARC}.{key}={value}" for key, value in data.items()]
+    samples = [*real, f"{DATARC}.generator={folder / 'generator.safetensors'}"]
+
+    def words(downstream: str, options: list[str], *more: str) -> list[str]:
+        return ["-m", "train", "-d", downstream, *spec.flags(), "--device", device, "-c",
+                str(CONFIGS / f"{downstream}.yaml"), "-o", ",,".join(options), *more]
+
+    return {STOCK: words("emotion", real, "-p", str(folder / "stock")),
+            CACHED: words("emotion", real, "-p", str(folder / "cached"), "--feature_folder", str(folder / "states")),
+            DISTILLED: words("distilled_emotion", samples, "-p", str(folder / "distilled"))}
+
+
+def write_hubert(path: Path, sizes: Mapping[str, Any], seed: int = 0) -> None:
+    """A checkpoint of random weights for -u hubert_local. sizes: of S3PRL's HubertConfig."""
+    mend()
+    from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
+
+    config, task = HubertConfig(label_rate=50, **sizes), HubertPretrainingConfig()
+    symbols = [[str(index) for index in range(8)]]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = HubertModel(config, task, symbols)
+    torch.save({"task_cfg": dataclasses.asdict(task), "model_cfg": dataclasses.asdict(config),
+                "model_weight": model.state_dict(), "dictionaries_symbols": symbols}, path)
+
+
+def _write_corpus(folder: Path, seconds: float) -> list[Recording]:
+    """Noise as a corpus of two speakers, in audio/ and metadata/. returns: all of it"""
+    rng = np.random.default_rng(0)
+    (folder / "audio").mkdir()
+    lists = {"train": TRAIN, "test": TEST}
+    recordings = []
+    for part, count in lists.items():
+        utterances = []
+        for number in range(count):
+            path = f"{part}{number:03}.wav"
+            soundfile.write(folder / "audio" / path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
+            utterances.append(Utterance(path, list(EMOTIONS)[number % 4], part))
+            recordings.append(Recording.of(folder / "audio", {"path": path}))
+        Metadata(EMOTIONS, tuple(utterances)).write(
+            folder / "metadata" / session("fold1") / f"{part}_meta_data.json")
+    return recordings
+
+
+def _write_generator(path: Path, encoder: Encoder) -> None:
+    """GAN-1D with random weights, for the corpus of _write_corpus."""
+    config = load_config(DistillConfig, str(config_path("gan_1d")), ())
+    network = config.network.sized(len(EMOTIONS), encoder.dim)
+    corpus = CorpusInfo(name="noise", fold="fold1", synthetic=True, train_speakers=["train"], test_speakers=["test"],
+                        test_digest="")
+    header = Header(network=network, labels=EMOTIONS, class_counts=[TRAIN] * len(EMOTIONS),
+                    lengths=[list(range(100, 201))] * len(EMOTIONS), features=encoder.provenance, corpus=corpus)
+    mean, means = torch.zeros(encoder.dim), torch.randn(len(EMOTIONS), encoder.dim)
+    heads = Teacher(torch.randn(3, len(EMOTIONS), encoder.dim), torch.zeros(3, len(EMOTIONS)))
+    Generator(build_generator(network), mean, mean + 1, means, header, heads).save(path)
+
+
+def heads_table(rows: Sequence[HeadTime]) -> str:
+    """The rows as text."""
+    title = f"seconds an optimiser step, {torch.get_num_threads()} threads, medians of interleaved rounds"
+    cells = [[row.name, row.seconds, f"{row.spread:.0%}", row.ratio, row.of_bare] for row in rows]
+    headers = ("head", "s / step", "spread", "times as fast", "of the bare head")
+    return f"{title}\n\n" + tabulate(cells, headers=headers, floatfmt=("", ".4f", "", ".1f", ".2f"))
