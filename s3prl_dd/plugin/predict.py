@@ -29,6 +29,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..metrics import uar
 from .head import RATE, VALID_RATIO, WINDOW, Origin, Prediction, SerModel, cut_windows, head_logits
+from .placeholder import Recording
 
 STDIN = "-"
 """Stands for a recording on standard input."""
@@ -38,6 +39,9 @@ WORKERS, AHEAD = 2, 4
 
 MANY = 10
 """More recordings show a progress bar."""
+
+LISTS, TEST_LIST = "*_meta_data.json", "test_meta_data.json"
+"""A fold's lists of utterances: train, test, and dev where the corpus came with one."""
 
 INFERENCE = "inference.json"
 """What S3PRL's `-m inference` leaves in the expdir."""
@@ -290,12 +294,9 @@ def score(labels: Sequence[str], task: Task, predicted: Sequence[str]) -> Evalua
 
 def _classes_of(model: SerModel, task: Task, window: float | None, progress: bool) -> list[str]:
     """The predicted class name of each utterance."""
-    def load(utterance: Utterance) -> Samples:
-        return load_audio(task.root / utterance.path, RATE)
-
-    utterances = task.metadata.utterances
-    waves = ahead(load, utterances, WORKERS, AHEAD)
-    bar = tqdm(waves, total=len(utterances), desc="evaluate", unit="utt", disable=not progress)
+    recordings = [Recording.of(task.root, asdict(utterance)) for utterance in task.metadata.utterances]
+    waves = ahead(Recording.load, recordings, WORKERS, AHEAD)
+    bar = tqdm(waves, total=len(recordings), desc="evaluate", unit="utt", disable=not progress)
     return [model.classify(wave, window).label for wave in bar]
 
 
@@ -315,7 +316,7 @@ def _read_task(origin: Origin, metadata: Path, fold: str | None, split: str, roo
             raise UserError(f"{metadata}: split {split} of which fold? Give --fold.")
         return Task(f"{metadata}, every utterance", _every_utterance(metadata), _find_root(origin, metadata, root), ())
     if split == "test":
-        chosen = Metadata.read(_fold_folder(metadata, fold) / "test_meta_data.json")
+        chosen = Metadata.read(_fold_folder(metadata, fold) / TEST_LIST)
     else:
         whole = read_fold(metadata, fold, origin.valid_ratio if own else VALID_RATIO)
         chosen = whole.train if split == "train" else whole.dev
@@ -340,8 +341,8 @@ def _every_utterance(metadata: Path) -> Metadata:
     labels: dict[str, int] = {}
     utterances: dict[Utterance, None] = {}
     for fold in _folds(metadata):
-        for part in ("train", "test"):
-            listed = Metadata.read(metadata / session(fold) / f"{part}_meta_data.json")
+        for path in sorted((metadata / session(fold)).glob(LISTS)):
+            listed = Metadata.read(path)
             labels = listed.labels
             utterances |= dict.fromkeys(listed.utterances)
     if not utterances:
@@ -369,10 +370,8 @@ def _same_folder(one: str | Path | None, other: Path) -> bool:
 
 def _shared(origin: Origin, chosen: Metadata) -> tuple[str, ...]:
     """What is to be said of utterances that the head was trained on. chosen: of its own corpus."""
-    seen = Path(str(origin.metadata)) / session(origin.fold) / "train_meta_data.json"
-    if not seen.is_file():
-        return ()
-    known = set(Metadata.read(seen).utterances)
+    lists = (Path(str(origin.metadata)) / session(origin.fold)).glob(LISTS)
+    known = {utterance for path in lists if path.name != TEST_LIST for utterance in Metadata.read(path).utterances}
     shared = sum(utterance in known for utterance in chosen.utterances)
     if not shared:
         return ()

@@ -241,6 +241,18 @@ def test_another_corpus_in_another_order_of_labels(model, corpus, tmp_path):
         evaluate(model, others / "Session1" / "test_meta_data.json", fold="fold1")
 
 
+def test_segments(model, corpus, tmp_path):
+    """An utterance may be a part of its file."""
+    path = "speaker0/ang2.wav"
+    parts = [{"start": 0.1, "end": 0.4}, {"start": 0.3}, {}]
+    listed = [{"path": path, "label": "ang", "speaker": "speaker0", **part} for part in parts]
+    (tmp_path / "list.json").write_text(json.dumps({"labels": LABELS, "meta_data": listed}))
+    evaluation = evaluate(model, tmp_path / "list.json", root=corpus / "audio", progress=False)
+    wav = load_audio(corpus / "audio" / path)
+    expected = [model.classify(wav[start:end]).label for start, end in ((1600, 6400), (4800, None), (0, None))]
+    assert evaluation.predicted == tuple(expected)
+
+
 def test_refused_lists(model, corpus, tmp_path):
     foreign = other_corpus(corpus, tmp_path, {"neu": 0, "calm": 1, "fear": 2},
                            lambda name: {"hap": "calm", "sad": "fear"}.get(name, name))
@@ -291,8 +303,8 @@ def test_inference_through_s3prls_runner(checkpoint, model, corpus, tmp_path):
     run_python(f"""
 from s3prl_dd.plugin import emotion, launcher
 from s3prl_dd.plugin.predict import Inference
-if not issubclass(emotion.DownstreamExpert, Inference):
-    emotion.DownstreamExpert = type("Expert", (emotion.EmotionExpert, Inference), {{}})
+if not issubclass(emotion.EmotionExpert, Inference):
+    emotion.EmotionExpert = type("Expert", (emotion.EmotionExpert, Inference), {{}})
 launcher.launch({list(map(str, arguments))!r})
 """)
     (kept,) = json.loads((tmp_path / "run" / "inference.json").read_text())
