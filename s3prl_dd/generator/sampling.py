@@ -2,14 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import BeforeValidator
 
-from ..config import Number, settings
+from ..config import settings
 
 Labels = Literal["soft", "hard"]
 Lengths = Literal["generator", "corpus"]
 
-Resample = Annotated[bool, Strict()] | Annotated[int, Field(ge=2, le=10**6), Number]
+
+def _true_false_or_sets(value: object) -> object:
+    """1 and 0, which elsewhere pass for true and false, could mean one set or none here."""
+    if isinstance(value, bool) or isinstance(value, int) and value >= 2:
+        return value
+    raise ValueError(f"expected true, false, or a number of sets from 2 up, found {value!r}")
+
+
+Resample = Annotated[bool | int, BeforeValidator(_true_false_or_sets)]
 """See Sampling.resample."""
 
 

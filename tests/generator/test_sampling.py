@@ -22,6 +22,6 @@ def test_what_resample_cannot_be(resample):
     """1 would be one set to one reader, and true to another."""
     for make in (lambda: Sampling(resample=resample), lambda: build(Sampling, {"resample": resample}, "run.yaml"),
                  lambda: GeneratedDataset(tiny_generator(), 2, resample=resample)):
-        with pytest.raises(UserError, match="resample: expected") as error:
+        with pytest.raises(UserError, match="resample: expected true, false, or a number of sets from 2 up") as error:
             make()
         assert "\n" not in str(error.value)
