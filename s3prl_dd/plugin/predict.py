@@ -25,6 +25,7 @@ from ..corpora.ahead import ahead
 from ..corpora.audio import AudioError, Samples, load_audio
 from ..corpora.base import find_audio
 from ..corpora.metadata import CORPUS_FILE, Metadata, Utterance, read_corpus, read_fold, session
+from ..corpora.text import shown
 from ..errors import UserError
 from ..files import write_json
 from ..metrics import uar
@@ -95,10 +96,10 @@ def _hear(file: str) -> Heard:
         if file == STDIN:
             return Heard(file, _read_stdin(), None)
         if os.path.isdir(file):
-            return Heard(file, None, f"{file}: a folder without audio files.")
+            return Heard(file, None, f"{shown(file)}: a folder without audio files.")
         return Heard(file, load_audio(file, RATE), None)
     except (UserError, OSError, ValueError) as error:  # ValueError: a NUL in a path
-        return Heard(file, None, str(error))
+        return Heard(file, None, shown(error))
 
 
 def _read_stdin() -> Samples:
@@ -119,7 +120,7 @@ def _answer(model: SerModel, heard: Heard, window: float | None, windows: bool) 
     try:
         return Answer(heard.file, model.classify(heard.wave, window, windows), None)
     except UserError as error:
-        return Answer(heard.file, None, f"{heard.file}: {error}")
+        return Answer(heard.file, None, f"{shown(heard.file)}: {error}")
 
 
 def tell(model: SerModel, files: Iterable[str | Path], window: float | None = WINDOW, windows: bool = False,
@@ -155,9 +156,8 @@ def _lines(model: SerModel, answer: Answer, as_json: bool) -> list[str]:
         return []
     if as_json:
         return [json.dumps({"file": answer.file, **_plain(prediction)})]
-    file = json.dumps(answer.file)[1:-1] if not answer.file.isprintable() else answer.file
     return [_row([part.label, f"{part.start:.2f}", f"{part.end:.2f}",
-                  *(f"{value:.3f}" for value in part.probabilities.values()), file], model.classes)
+                  *(f"{value:.3f}" for value in part.probabilities.values()), shown(answer.file)], model.classes)
             for part in prediction.windows or (prediction,)]
 
 
@@ -204,7 +204,7 @@ class Evaluation:
     """Class name -> recall; None where the list has none of it."""
 
     paths: tuple[str, ...]
-    """Of the utterances, relative to the root."""
+    """Of the utterances, relative to the root; of a segment with `#start-end` in seconds behind it."""
 
     truth: tuple[str, ...]
     """Class names, of the paths."""
@@ -288,7 +288,7 @@ def score(labels: Sequence[str], task: Task, predicted: Sequence[str]) -> Evalua
     return Evaluation(
         what=task.what, labels=tuple(labels), confusion=tuple(map(tuple, matrix.tolist())),
         uar=uar(truth, predicted), accuracy=sum(right) / len(truth), macro_f1=macro_f1, recalls=recalls,
-        paths=tuple(utterance.path for utterance in task.metadata.utterances), truth=tuple(truth),
+        paths=tuple(utterance.id for utterance in task.metadata.utterances), truth=tuple(truth),
         predicted=tuple(predicted), notes=task.notes)
 
 

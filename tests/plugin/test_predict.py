@@ -137,9 +137,9 @@ def test_standard_input(model, recordings, monkeypatch):
 def test_nothing_to_hear(model, tmp_path):
     (answer,) = predict(model, [tmp_path])
     assert answer.problem == f"{tmp_path}: a folder without audio files."
-    for odd in ("x" * 5000, "a\0b"):
+    for odd in ("x" * 5000, "a\0b", "a\nb"):
         (answer,) = predict(model, [odd])
-        assert answer.problem
+        assert answer.problem and "\n" not in answer.problem
     with pytest.raises(UserError, match="no recording given"):
         list_files([])
     with pytest.raises(UserError, match="window 0.01"):
@@ -251,6 +251,7 @@ def test_segments(model, corpus, tmp_path):
     wav = load_audio(corpus / "audio" / path)
     expected = [model.classify(wav[start:end]).label for start, end in ((1600, 6400), (4800, None), (0, None))]
     assert evaluation.predicted == tuple(expected)
+    assert evaluation.paths == (f"{path}#0.1-0.4", f"{path}#0.3-", path)
 
 
 def test_refused_lists(model, corpus, tmp_path):
