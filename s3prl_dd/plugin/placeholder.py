@@ -7,6 +7,7 @@ computes the states of the recording that a ticket names. Under S3PRL's own Runn
 features come with silence, which passes the upstream like any other wav.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,11 +89,11 @@ def read_marks(wavs: Sequence[torch.Tensor]) -> list[int] | None:
     short = [wav for wav in wavs if wav.shape == (2,)]
     if not short:
         return None
-    firsts, numbers = torch.stack(short).unbind(dim=1)
-    if not firsts.isnan().any():
+    pairs = torch.stack(short).tolist()  # of a GPU, one transfer
+    marks = [int(number) for first, number in pairs if math.isnan(first)]
+    if not marks:
         return None
-    marks = [int(number) for number in numbers.tolist()]
-    if len(short) < len(wavs) or not firsts.isnan().all() or GENERATED in marks and set(marks) != {GENERATED}:
+    if len(marks) < len(wavs) or GENERATED in marks and set(marks) != {GENERATED}:
         raise ValueError("a batch of several kinds: expected audio alone, generated features alone or tickets alone")
     return marks
 
