@@ -21,6 +21,9 @@ REMOVED: dict[str, Any] = {"schedule": "constant", "warm_steps": 0, "softmax_red
                            "diversity_of": "frames", "eval_soft": False, "patience": None, "compile": False}
 """Settings of the version before, with the values for which today's trainer does the same."""
 
+ADDED: dict[str, Any] = {"penalty_every": 1}
+"""Settings that the version before lacks, with the values for which they change nothing."""
+
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers and text."""
@@ -67,7 +70,7 @@ def check_identity(path: Path, saved: str, now: str) -> None:
 def _comparable(text: str) -> list[Any]:
     """An identity, of this version or the one before, without what makes no difference."""
     settings, corpus, features, digest = json.loads(text)
-    settings = {name: value for name, value in settings.items() if name not in REMOVED or value != REMOVED[name]}
+    settings = {name: value for name, value in {**ADDED, **settings}.items() if name not in REMOVED or value != REMOVED[name]}
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}

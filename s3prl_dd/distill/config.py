@@ -61,6 +61,10 @@ class DistillConfig:
     critic_steps: Count = 5
     """Critic updates before each generator update. Chosen here, as WGAN-GP."""
 
+    penalty_every: Count = 1
+    """Critic updates to each gradient penalty, which then weighs as many times as much. 1 is Eq. 1; more is the lazy
+    regularisation of StyleGAN2 (Karras et al. 2020, App. B), which is cheaper and another training."""
+
     generator_lr: Positive = 3e-4
     """Adam's learning rate for the generator. Chosen here."""
 
@@ -121,7 +125,8 @@ class DistillConfig:
     @property
     def weights(self) -> dict[str, float]:
         """Loss term -> its weight in the critic's or the generator's total."""
-        return {"critic_score": 1.0, "generator_score": 1.0, **asdict(self.lambdas)}
+        weights = {"critic_score": 1.0, "generator_score": 1.0, **asdict(self.lambdas)}
+        return {**weights, "gradient_penalty": self.lambdas.gradient_penalty * self.penalty_every}
 
     @property
     def needs_pool(self) -> bool:

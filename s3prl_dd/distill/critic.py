@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 
-from ..generator.networks import Network, TimeConv
+from ..generator.networks import Network
+from .layers import CriticConv2d, CriticTimeConv, SampleNorm, TimeSampleNorm
 
 UTTERANCE_SCALE = 5.0
 """Means of standardised frames spread by about 0.2 (RAVDESS); times this, the branch sees about unit spread."""
@@ -23,20 +24,12 @@ class CriticOutput(NamedTuple):
     maps: list[torch.Tensor]
     """The feature maps D^l(x) of Eq. 3, each [B, ...]."""
 
-
-class SampleNorm(nn.GroupNorm):
-    """Layer norm of a critic's maps [B, channels, ...]: over channels and positions of one sample (one group)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-
-
-class TimeSampleNorm(SampleNorm):
-    """The same of [B, T, channels]."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T, channels] -> [B, T, channels]"""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+    def split(self) -> "tuple[CriticOutput, CriticOutput]":
+        """Of the first half of the batch, and of the second."""
+        score, logits = self.score.chunk(2), self.logits.chunk(2)
+        maps = [values.chunk(2) for values in self.maps]
+        one, other = (CriticOutput(score[half], logits[half], [part[half] for part in maps]) for half in (0, 1))
+        return one, other
 
 
 class Critic(nn.Module):
@@ -57,11 +50,13 @@ class Critic(nn.Module):
         ]) if network.utterance_branch else None
         size += width if network.utterance_branch else 0
         self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, network.classes)
+        if not self.one_dimensional:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: torch.Tensor) -> CriticOutput:
         """frames: [B, T, D], standardised."""
         maps = []
-        x = frames if self.one_dimensional else frames[:, None]  # the 2-D critic sees one channel
+        x = frames if self.one_dimensional else frames[..., None].permute(0, 3, 1, 2)  # one channel, channels last
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
@@ -80,7 +75,7 @@ def _layers_1d(network: Network) -> tuple[list[nn.Module], int]:
     width = network.critic_channels
     layers: list[nn.Module] = []
     for number, stride in enumerate((1, 2, 2, 1)):
-        conv = TimeConv(network.dim if number == 0 else width, width, network.kernel, stride)
+        conv = CriticTimeConv(network.dim if number == 0 else width, width, network.kernel, stride)
         layers.append(nn.Sequential(conv, TimeSampleNorm(width), nn.LeakyReLU(0.2)))
     return layers, width * (network.frames // 4)
 
@@ -92,7 +87,7 @@ def _layers_2d(network: Network) -> tuple[list[nn.Module], int]:
     for number in range(1, 9):
         stride = 2 if number in (2, 4, 6) else 1
         after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
-        conv = nn.Conv2d(before, after, network.kernel, stride, network.kernel // 2)
+        conv = CriticConv2d(before, after, network.kernel, stride, network.kernel // 2)
         layers.append(nn.Sequential(conv, SampleNorm(after), nn.LeakyReLU(0.2)))
         time, dim, before = -(-time // stride), -(-dim // stride), after
     return layers, width * time * dim

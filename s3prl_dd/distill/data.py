@@ -98,10 +98,20 @@ class TrainingData:
         """Frames of each utterance [N]."""
         return torch.tensor([len(utterance) for utterance in self.utterances])
 
+    @cached_property
+    def class_sizes(self) -> torch.Tensor:
+        """Utterances of each class [C]."""
+        return torch.bincount(self.labels)
+
+    @cached_property
+    def by_class(self) -> torch.Tensor:
+        """Utterances [N] by their class, within it in their order."""
+        return self.labels.argsort(stable=True)
+
     @property
     def class_counts(self) -> list[int]:
         """Utterances of each class, by class index [C]."""
-        return torch.bincount(self.labels).tolist()
+        return self.class_sizes.tolist()
 
     def length_percentiles(self) -> list[list[float]]:
         """Per class, 101 percentiles of the real lengths in frames [C, 101]."""
@@ -112,11 +122,9 @@ class TrainingData:
         """A real utterance of each label [B], at random by `key`."""
         generator = keyed(*key)
         chance = torch.rand(len(labels), generator=generator)
-        indices = torch.empty(len(labels), dtype=torch.long)
-        for label in labels.unique():
-            members = (self.labels == label).nonzero()[:, 0]
-            here = labels == label
-            indices[here] = members[(chance[here] * len(members)).long()]
+        counts = self.class_sizes[labels]
+        first = self.class_sizes.cumsum(0)[labels] - counts
+        indices = self.by_class[first + (chance * counts).long()]
         return Draw(indices, torch.rand(len(labels), generator=generator))
 
     def frames_of(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:

@@ -43,19 +43,19 @@ def generator_score(fake: torch.Tensor) -> torch.Tensor:
 
 
 def feature_matching(real_maps: Sequence[torch.Tensor], fake_maps: Sequence[torch.Tensor],
-                     labels: torch.Tensor | None = None,
+                     classes: int | None = None,
                      over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor:
     """Eq. 3: sum over layers of the mean |D^l(x) - D^l(G(z))|. maps: [B, ...] of each layer, real ones are detached.
 
-    labels: [B], shared by both sides; given, the class means of the maps are compared instead of paired samples
-            (paired differences pull every sample towards its class's median).
+    classes: given, the class means of the maps are compared instead of paired samples, which pull every sample towards
+             its class's median; the classes of both sides are then 0, 1, ..., classes - 1, 0, 1, ...
     over_ranks: function that averages those class means over the ranks, each with as many samples of a class
     """
     total = torch.zeros((), device=fake_maps[0].device)
     for real, fake in zip(real_maps, fake_maps, strict=True):
         difference = fake - real.detach()
-        if labels is not None:
-            difference = class_means(difference.flatten(1), labels)
+        if classes is not None:
+            difference = difference.unflatten(0, (-1, classes)).mean(dim=0)
             difference = over_ranks(difference) if over_ranks else difference
         total = total + difference.abs().mean()
     return total

@@ -76,8 +76,8 @@ class WholeBatch(NamedTuple):
     fake: torch.Tensor
     """Generated frames [B, T, D], standardised."""
 
-    raw: torch.Tensor
-    """The same in the upstream's own units."""
+    means: torch.Tensor
+    """Their utterance means in the upstream's own units, [B, D]."""
 
     labels: torch.Tensor
     """[B] class indices, 0, 1, ..., C - 1, 0, 1, ..."""
@@ -117,19 +117,22 @@ class Trainer:
             self.generator = build_generator(self.network).to(self.device)
             self.critic = Critic(self.network).to(self.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.generator_lr, config.betas)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.critic_lr, config.betas)
+        self.generator_optimizer = _adam(self.generator, config.generator_lr, config.betas)
+        self.critic_optimizer = _adam(self.critic, config.critic_lr, config.betas)
 
     def _measure_real(self) -> None:
         """What the losses take of the real data and the pool, on the device."""
         data = self.data
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
-        means = data.means.to(self.device)  # [N, D]
-        self.mean_scale = Scale.of(means)
-        self.real_means, self.real_labels = self.mean_scale.units(means), data.labels.to(self.device)
+        if self.config.lambdas.mmd:
+            self.mean_scale = Scale.of(data.means)
+            means, labels = self.mean_scale.units(data.means), data.labels  # [N, D], [N]
+            self.real_means = [means[labels == label].to(self.device) for label in range(self.network.classes)]
+            self.mean_scale = Scale(*(values.to(self.device) for values in self.mean_scale))
         self.teacher: Teacher | None = None
         if self.pool is not None:
             self.pool.heads.to(self.device).requires_grad_(False)
+            self.heads = self.pool.heads.linear()
             if self.config.teacher:
                 self.teacher = Teacher(*(tensor.detach() for tensor in self.pool.teacher().linear()))
 
@@ -139,23 +142,28 @@ class Trainer:
         """Where the networks' passes take the configured precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def critic_terms(self, *key: object) -> Terms:
-        """Eq. 1 and 4 on a new batch, this rank's share of it."""
+    def critic_terms(self, step: int, number: int) -> Terms:
+        """Eq. 1 and 4 on a new batch, this rank's share of it, for the step's critic update of this number."""
+        key = step, number
         lambdas, labels = self.config.lambdas, self.batches.labels
         real = self.batches.real("critic-real", *key)
         with torch.no_grad(), self.autocast():
-            fake = self.generator(self.batches.noise("critic-noise", *key), labels).float()
-        with self.autocast():
-            on_real, on_fake = self.critic(real), self.critic(fake)
-        terms = {"critic_score": losses.critic_score(on_real.score.float(), on_fake.score.float())}
-        if lambdas.gradient_penalty:
+            fake = _full(self.generator(self.batches.noise("critic-noise", *key), labels))
+        with self.autocast():  # a critic judges each sample by itself, so one pass serves both
+            on_real, on_fake = self.critic(torch.cat([real, fake])).split()
+        terms = {"critic_score": losses.critic_score(_full(on_real.score), _full(on_fake.score))}
+        if lambdas.gradient_penalty and self._penalises(step, number):
             mix = self.batches.mix("mix", *key)
             terms["gradient_penalty"] = losses.gradient_penalty(self._score, real, fake, mix)
         if lambdas.critic_class:
-            terms["critic_class"] = F.cross_entropy(on_real.logits.float(), labels)
+            terms["critic_class"] = F.cross_entropy(_full(on_real.logits), labels)
         if lambdas.critic_class_fake:
-            terms["critic_class_fake"] = F.cross_entropy(on_fake.logits.float(), labels)
+            terms["critic_class_fake"] = F.cross_entropy(_full(on_fake.logits), labels)
         return terms
+
+    def _penalises(self, step: int, number: int) -> bool:
+        """Whether this critic update has the gradient penalty."""
+        return ((step - 1) * self.config.critic_steps + number) % self.config.penalty_every == 0
 
     def _score(self, frames: torch.Tensor) -> torch.Tensor:
         return self.critic(frames).score
@@ -167,12 +175,12 @@ class Trainer:
         with self.autocast():
             fake = self.generator(noise, labels)
             on_fake = self.critic(fake)
-        fake = fake.float()
-        terms = {"generator_score": losses.generator_score(on_fake.score.float())}
+        fake = _full(fake)
+        terms = {"generator_score": losses.generator_score(_full(on_fake.score))}
         if lambdas.feature_matching:
             terms["feature_matching"] = self._feature_matching(real, on_fake)
         if lambdas.generator_class:
-            terms["generator_class"] = F.cross_entropy(on_fake.logits.float(), labels)
+            terms["generator_class"] = F.cross_entropy(_full(on_fake.logits), labels)
         if not (lambdas.softmax_matching or lambdas.diversity or lambdas.mmd):
             return GeneratorTerms(terms, None)
         whole = self._whole_batch(fake)
@@ -189,9 +197,9 @@ class Trainer:
         """Eq. 3. real: [B, T, D], standardised."""
         with torch.no_grad(), self.autocast():
             on_real = self.critic(real)
-        real_maps, fake_maps = ([maps.float() for maps in output.maps] for output in (on_real, on_fake))
-        by_class = self.batches.labels if self.config.feature_matching == "class" else None
-        return losses.feature_matching(real_maps, fake_maps, by_class, self._over_ranks)
+        real_maps, fake_maps = ([_full(maps) for maps in output.maps] for output in (on_real, on_fake))
+        classes = self.network.classes if self.config.feature_matching == "class" else None
+        return losses.feature_matching(real_maps, fake_maps, classes, self._over_ranks)
 
     def _over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         return mean_over_ranks(tensor, self.world)
@@ -199,15 +207,22 @@ class Trainer:
     def _whole_batch(self, fake: torch.Tensor) -> WholeBatch:
         """Every rank's samples; their gradients add up in gather's backward."""
         all_fake = gather(fake, self.world)
-        return WholeBatch(all_fake, all_fake * self.std + self.mean, self.batches.labels.repeat(self.world))
+        return WholeBatch(all_fake, self._means(all_fake), self.batches.labels.repeat(self.world))
+
+    def _means(self, frames: torch.Tensor) -> torch.Tensor:
+        """Utterance means [B, D], in the upstream's own units, of standardised frames [B, T, D]."""
+        return frames.mean(dim=1) * self.std + self.mean
 
     def _softmax_matching(self, whole: WholeBatch, real: torch.Tensor, step: int) -> torch.Tensor:
-        """Eq. 6 with heads drawn for this step. real: [B, T, D], standardised, of the same labels."""
+        """Eq. 6 with heads drawn for this step. real: [B, T, D], standardised, of the same labels.
+
+        The heads are linear in the utterance mean, and applied to it.
+        """
         assert self.pool is not None
-        heads = self.pool.draw(self.config.softmax_heads, keyed(self.config.seed, "heads", step))
-        with torch.no_grad():
-            real_logits = heads(real * self.std + self.mean)  # [M, B, C]
-        fake_logits = heads(whole.raw)
+        numbers = self.pool.draw_numbers(self.config.softmax_heads, keyed(self.config.seed, "heads", step))
+        heads = self.heads.pick(numbers.to(self.device, non_blocking=True))
+        real_logits = heads.of_means(self._means(real))  # [M, B, C]
+        fake_logits = heads.of_means(whole.means)
         if self.config.softmax_pairing == "assignment":
             order = losses.assign_within_class(_log_softmax(real_logits), _log_softmax(fake_logits), whole.labels)
             real_logits = real_logits[:, order]
@@ -215,52 +230,67 @@ class Trainer:
 
     def _diversity(self, whole: WholeBatch, noise: torch.Tensor) -> Diversity:
         """Eq. 7: each sample with the next one of its class. noise: [B, Z]"""
-        partner = torch.arange(len(whole.labels), device=self.device).roll(-self.network.classes)
-        return losses.diversity(whole.fake, whole.fake[partner], noise, noise[partner], self.config.tau)
+        next_fake, next_noise = (values.roll(-self.network.classes, 0) for values in (whole.fake, noise))
+        return losses.diversity(whole.fake, next_fake, noise, next_noise, self.config.tau)
 
     def _mmd(self, whole: WholeBatch) -> torch.Tensor:
         """Beyond the paper: maximum mean discrepancy of utterance means, mean over the classes."""
-        means = self.mean_scale.units(whole.raw.mean(dim=1))  # [B, D]
-        return torch.stack([
-            losses.maximum_mean_discrepancy(self.real_means[self.real_labels == label], means[whole.labels == label])
-            for label in range(self.network.classes)]).mean()
+        means = self.mean_scale.units(whole.means).unflatten(0, (-1, self.network.classes))  # [B / C, C, D]
+        return torch.stack([losses.maximum_mean_discrepancy(real, fake)
+                            for real, fake in zip(self.real_means, means.unbind(dim=1), strict=True)]).mean()
 
     def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, terms: Terms, step: int) -> torch.Tensor:
         """One step of `network` on the weighted sum of its terms; returns the gradient's norm.
 
-        UserError for a term or a gradient that is not finite, before it spoils the weights and the next checkpoint.
+        UserError for a term or a gradient that is not finite, before it spoils the weights and the next checkpoint. On
+        a GPU, which would have to be waited for, only steps that are told or saved are looked at: what is not finite
+        stays so.
         """
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise UserError(f"{self.out}: {name} is {value.item()} at step {step}. The last good state is kept in "
-                                "checkpoint.pt; lower the learning rate or this term's weight.")
         total = losses.weighted_sum(terms, self.config.weights)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-        if not torch.isfinite(norm):
-            which = "critic" if network is self.critic else "generator"
-            told = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-            raise UserError(f"{self.out}: the gradient of the {which} is {norm.item()} at step {step}, every term is "
-                            f"finite ({told}). The last good state is kept; lower the learning rate.")
+        if self.device.type == "cpu" or self._pauses_after(step):
+            self._check_finite(network, terms, total, norm, step)
         optimizer.step()
         return norm
+
+    def _check_finite(self, network: nn.Module, terms: Terms, total: torch.Tensor, norm: torch.Tensor,
+                      step: int) -> None:
+        if torch.isfinite(total.detach() + norm):
+            return
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise UserError(f"{self.out}: {name} is {value.item()} at step {step}. The last good state is kept in "
+                                "checkpoint.pt; lower the learning rate or this term's weight.")
+        which = "critic" if network is self.critic else "generator"
+        told = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+        raise UserError(f"{self.out}: the gradient of the {which} is {norm.item()} at step {step}, every term is "
+                        f"finite ({told}). The last good state is kept; lower the learning rate.")
+
+    def _pauses_after(self, step: int) -> bool:
+        """Whether a step is told, measured or saved."""
+        config = self.config
+        return step == config.steps or any(
+            step % every == 0 for every in (config.log_every, config.eval_every, config.save_every))
 
     def train_step(self) -> StepLog:
         """Critic steps, a generator step, and the average of its weights."""
         step = self.step + 1
         self.generator.train()
         self.critic.requires_grad_(True)
+        told: Terms = {}
         for number in range(self.config.critic_steps):
             critic_terms = self.critic_terms(step, number)
             critic_norm = self.update(self.critic, self.critic_optimizer, critic_terms, step)
+            told |= critic_terms
         self.critic.requires_grad_(False)
         generator_terms, clamped = self.generator_terms(step)
         norm = self.update(self.generator, self.generator_optimizer, generator_terms, step)
         update_average(self.average, self.generator, decay=min(self.config.ema, step / (step + 10)))
         self.step = step
-        return StepLog(_detached(critic_terms), _detached(generator_terms), critic_norm, norm, clamped)
+        return StepLog(_detached(told), _detached(generator_terms), critic_norm, norm, clamped)
 
     # the whole run
 
@@ -277,7 +307,8 @@ class Trainer:
                 taken = self.train_step()
                 if log is not None:
                     self._after_step(taken, log, bar)
-                wait_for_all(self.world)
+                if self._pauses_after(self.step):
+                    wait_for_all(self.world)
                 bar.update()
         return Generator.load(self.out / "generator.safetensors") if lead else None
 
@@ -313,7 +344,7 @@ class Trainer:
         means, labels = drawn.features.mean(dim=1), drawn.labels  # [C * n, D]
         if not self.config.calibrate:
             return losses.class_means(means, labels), None
-        calibration = fit_calibration(self.data.means.to(self.device), self.real_labels, means, labels)
+        calibration = fit_calibration(self.data.means.to(self.device), self.data.labels.to(self.device), means, labels)
         return calibration.real.clone(), calibration
 
     def evaluate(self, log: RunLog) -> None:
@@ -406,9 +437,18 @@ def _layers_seeded(seed: int) -> Iterator[None]:
 
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Exponential average of weights and running statistics: average = decay * average + (1 - decay) * network."""
+    means, values = ([*item.parameters(), *item.buffers()] for item in (average, network))
     with torch.no_grad():
-        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            mean.lerp_(value, 1 - decay)
+        torch._foreach_lerp_(means, values, 1 - decay)
+
+
+def _adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), rate, betas, fused=True)
+
+
+def _full(values: torch.Tensor) -> torch.Tensor:
+    """In full precision what autocast made half."""
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,14 @@ class LinearHeads(NamedTuple):
     weight: torch.Tensor  # [M, C, D]
     bias: torch.Tensor  # [M, C]
 
+    def pick(self, indices: torch.Tensor) -> "LinearHeads":
+        """The heads of these numbers [m]."""
+        return LinearHeads(self.weight[indices], self.bias[indices])
+
+    def of_means(self, means: torch.Tensor) -> torch.Tensor:
+        """Logits [M, B, C] of utterance means [B, D]."""
+        return means @ self.weight.transpose(1, 2) + self.bias[:, None]
+
 
 class Heads(nn.Module):
     """M heads of SUPERB: Linear > mean over time > Linear."""

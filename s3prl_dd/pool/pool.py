@@ -42,7 +42,11 @@ class Pool:
 
     def draw(self, number: int, generator: torch.Generator) -> Heads:
         """`number` snapshots, drawn with replacement (Eq. 6: a new draw of m at each step)."""
-        return self.heads.pick(torch.randint(len(self), (number,), generator=generator))
+        return self.heads.pick(self.draw_numbers(number, generator))
+
+    def draw_numbers(self, number: int, generator: torch.Generator) -> torch.Tensor:
+        """Which snapshots `draw` takes, [number]."""
+        return torch.randint(len(self), (number,), generator=generator)
 
     def teacher(self) -> Heads:
         """Best-on-dev snapshot of each seed, the latest of equals: their mean softmax gives soft labels."""

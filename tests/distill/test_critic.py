@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill.critic import UTTERANCE_SCALE, Critic, SampleNorm, TimeSampleNorm
+from s3prl_dd.distill.critic import UTTERANCE_SCALE, Critic
+from s3prl_dd.distill.layers import CriticConv2d, SampleNorm, TimeSampleNorm
 from s3prl_dd.generator import Network, NetworkConfig
 from s3prl_dd.generator.networks import GANS, BatchNorm
 
@@ -19,7 +20,7 @@ def test_layers_of_the_paper():
     for architecture in ("gan_cnn", "gan_att"):
         critic = Critic(small(architecture))
         kinds = [[type(module) for module in layer] for layer in critic.layers]
-        assert kinds == [[nn.Conv2d, SampleNorm, nn.LeakyReLU]] * 8
+        assert kinds == [[CriticConv2d, SampleNorm, nn.LeakyReLU]] * 8
         assert type(critic.score) is type(critic.classify) is nn.Linear
     for architecture in GANS:
         assert not any(isinstance(module, BatchNorm) for module in Critic(small(architecture)).modules())

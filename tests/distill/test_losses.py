@@ -72,9 +72,8 @@ def test_feature_matching_by_sample():
 
 
 def test_feature_matching_by_class_compares_class_means():
-    labels = torch.tensor([0, 1, 0, 1])
     real, fake = [torch.tensor([[0.0], [5.0], [2.0], [5.0]])], [torch.tensor([[2.0], [7.0], [0.0], [6.0]])]
-    assert losses.feature_matching(real, fake, labels).item() == (abs(1 - 1) + abs(6.5 - 5)) / 2
+    assert losses.feature_matching(real, fake, 2).item() == (abs(1 - 1) + abs(6.5 - 5)) / 2
     assert losses.feature_matching(real, fake).item() == (2 + 2 + 2 + 1) / 4
 
 

@@ -1,0 +1,233 @@
+"""The critic's layers, whose second derivatives (Eq. 1's penalty) cost little more than their first ones.
+
+torch derives a convolution's or a norm's second derivative from its parts, in many passes over memory; here they are
+written down. Values are torch's own up to float32 rounding.
+
+Under create_graph these layers give the gradient of their input alone, which is all that the penalty asks for.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.autograd import Function
+
+from ..generator.networks import TimeConv
+
+aten = torch.ops.aten
+
+
+def _autocasts(x: torch.Tensor) -> bool:
+    """Whether torch's own layers are to choose the precision."""
+    return torch.is_autocast_enabled(x.device.type)
+
+
+# convolution of maps
+
+
+class CriticConv2d(nn.Conv2d):
+    """nn.Conv2d of one stride and one padding, without groups or dilation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, inputs, T, D] -> [B, outputs, T', D']"""
+        if _autocasts(x):
+            return super().forward(x)
+        return _Convolve.apply(x, self.weight, self.bias, [*self.stride], [*self.padding])
+
+
+def _convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: list[int],
+                          padding: list[Any], wanted: list[bool]) -> list[torch.Tensor]:
+    """Gradients of x, weight and bias, those that are wanted."""
+    sizes = [weight.shape[0]]
+    return aten.convolution_backward(gradient, x, weight, sizes, stride, padding, [1, 1], False, [0, 0], 1, wanted)
+
+
+class _Convolve(Function):
+    """y = weight * x + bias"""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *how: list[int]
+                ) -> torch.Tensor:
+        context.save_for_backward(x, weight)
+        context.how = how
+        return torch.conv2d(x, weight, bias, *how)
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient, = gradients
+        x, weight = context.saved_tensors
+        of_x, of_weight, of_bias = None, None, None
+        if context.needs_input_grad[0]:
+            of_x = _ConvolveBack.apply(gradient, weight, x, *context.how)
+        if context.needs_input_grad[1] and not torch.is_grad_enabled():
+            wanted = [False, True, True]
+            _, of_weight, of_bias = _convolution_backward(gradient, x, weight, *context.how, wanted)
+        return of_x, of_weight, of_bias, None, None
+
+
+class _ConvolveBack(Function):
+    """The gradient of x, which is linear in the gradient of y and in the weight; x gives its shape alone."""
+
+    @staticmethod
+    def forward(context: Any, gradient: torch.Tensor, weight: torch.Tensor, x: torch.Tensor, *how: list[int]
+                ) -> torch.Tensor:
+        context.save_for_backward(gradient, weight)
+        context.how = how
+        return _convolution_backward(gradient, x, weight, *how, [True, False, False])[0]
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        of_x, = gradients
+        gradient, weight = context.saved_tensors
+        of_gradient, of_weight = None, None
+        if context.needs_input_grad[0]:
+            of_gradient = torch.conv2d(of_x, weight, None, *context.how)
+        if context.needs_input_grad[1]:
+            of_weight = _convolution_backward(gradient, of_x, weight, *context.how, [False, True, False])[1]
+        return of_gradient, of_weight, None, None, None
+
+
+# convolution over time
+
+
+class CriticTimeConv(TimeConv):
+    """A TimeConv whose frames are gathered tap by tap: whole rows are copied, forwards and backwards."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, inputs] -> [B, T', channels]"""
+        weight = self.linear.weight.unflatten(1, (-1, self.kernel)).transpose(1, 2).flatten(1)  # [O, kernel * inputs]
+        return F.linear(_Taps.apply(x, self.kernel, self.stride), weight, self.linear.bias)
+
+
+class _Taps(Function):
+    """[B, T, N] -> [B, T', kernel * N], the frames around each one behind one another, zeros beyond the ends."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+        context.how = x.shape[1], kernel, stride
+        padded = F.pad(x, (0, 0, kernel // 2, kernel // 2)).contiguous()
+        batch, step, one = padded.stride()
+        steps = (x.shape[1] - 1) // stride + 1
+        return padded.as_strided((len(x), steps, kernel * x.shape[2]), (batch, stride * step, one)).contiguous()
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _TapsBack.apply(gradients[0], *context.how), None, None
+
+
+class _TapsBack(Function):
+    """[B, T', kernel * N] -> [B, T, N], the sum of what each frame was copied to."""
+
+    @staticmethod
+    def forward(context: Any, gradient: torch.Tensor, time: int, kernel: int, stride: int) -> torch.Tensor:
+        context.how = kernel, stride
+        batch, steps, width = gradient.shape
+        taps = gradient.view(batch, steps, kernel, width // kernel)
+        padded = gradient.new_zeros(batch, time + 2 * (kernel // 2), width // kernel)
+        for tap in range(kernel):
+            padded[:, tap:tap + stride * steps:stride][:, :steps] += taps[:, :, tap]
+        return padded[:, kernel // 2:kernel // 2 + time].contiguous()
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _Taps.apply(gradients[0], *context.how), None, None, None
+
+
+# layer norm of a sample
+
+
+class SampleNorm(nn.GroupNorm):
+    """Layer norm of a critic's maps [B, channels, ...]: over channels and positions of one sample (one group)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, channels, T, D] -> the same shape"""
+        return super().forward(x) if _autocasts(x) else _Normalise.apply(x, self.weight, self.bias, self.eps)
+
+
+class TimeSampleNorm(SampleNorm):
+    """The same of [B, T, channels]."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, channels] -> [B, T, channels]"""
+        maps = x[:, None].permute(0, 3, 1, 2)  # [B, channels, 1, T], channels last
+        return super().forward(maps).permute(0, 2, 3, 1)[:, 0]
+
+
+def _normalise_backward(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                        weight: torch.Tensor | None, wanted: list[bool]) -> list[torch.Tensor]:
+    """Gradients of x, weight and bias, those that are wanted. mean, scale: [B, 1] of each sample"""
+    batch, channels = x.shape[:2]
+    positions = x[0, 0].numel()
+    gradient = gradient.contiguous(memory_format=_layout(x))
+    return aten.native_group_norm_backward(gradient, x, mean, scale, weight, batch, channels, positions, 1, wanted)
+
+
+def _layout(x: torch.Tensor) -> torch.memory_format:
+    """How torch's kernels of the norm want maps [B, channels, T, D]: as they lie, but on a GPU channel by channel."""
+    last = x.device.type == "cpu" and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+class _Normalise(Function):
+    """y = weight * (x - mean) * scale + bias, mean and scale of each sample"""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+        batch, channels = x.shape[:2]
+        x = x.contiguous(memory_format=_layout(x))
+        y, mean, scale = aten.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), 1, eps)
+        context.save_for_backward(x, mean, scale, weight)
+        return y
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return _NormaliseBack.apply(gradients[0], *context.saved_tensors), None, None, None
+        wanted = [*context.needs_input_grad[:3]]
+        return *_normalise_backward(gradients[0], *context.saved_tensors, wanted), None
+
+
+class _NormaliseBack(Function):
+    """The gradient of x: scale * P(weight * gradient), where P(d) = d - <d> - n <d n>, n = (x - mean) * scale.
+
+    <.>: the mean over a sample. P is symmetric, which makes its own derivatives short.
+    """
+
+    @staticmethod
+    def forward(context: Any, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                weight: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(gradient, x, mean, scale, weight)
+        return _normalise_backward(gradient, x, mean, scale, weight, [True, False, False])[0]
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        v, = gradients
+        gradient, x, mean, scale, weight = context.saved_tensors
+        by_channel = weight.view(1, -1, 1, 1)
+        projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
+        of_weight = (gradient * projected).sum(dim=(0, 2, 3))
+        d = gradient * by_channel
+        mean_v, mean_d = v.mean(dim=(1, 2, 3)), d.mean(dim=(1, 2, 3))  # [B]
+        mean, scale = mean[:, 0], scale[:, 0]
+        v_n = scale * (_mean_product(v, x) - mean * mean_v)
+        d_n = scale * (_mean_product(d, x) - mean * mean_d)
+        along_n = _mean_product(v, d) - mean_v * mean_d - 3 * v_n * d_n
+        # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>), where n = scale * x - scale * mean
+        constant = along_n * scale * mean + d_n * mean_v + v_n * mean_d
+        minus = -scale.square()
+        of_x = torch.addcmul(_by_sample(-minus * constant), v, _by_sample(minus * d_n))
+        of_x.addcmul_(d, _by_sample(minus * v_n)).addcmul_(x, _by_sample(minus * along_n * scale))
+        return projected.mul_(by_channel), of_x, None, None, of_weight
+
+
+def _by_sample(values: torch.Tensor) -> torch.Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _mean_product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """[B] <one * other>"""
+    return (one * other).mean(dim=(1, 2, 3))

@@ -1,0 +1,62 @@
+"""The critic's layers against torch's own: values, first derivatives, and those of a gradient penalty."""
+
+import pytest
+import torch
+import torch.nn as nn
+
+from s3prl_dd.distill.layers import CriticConv2d, CriticTimeConv, SampleNorm, TimeSampleNorm
+from s3prl_dd.generator.networks import TimeConv
+
+
+class Plain1d(nn.GroupNorm):
+    """torch's norm of [B, T, channels]."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+CASES = {
+    "conv": (lambda: nn.Conv2d(3, 5, 3, 2, 1), lambda: CriticConv2d(3, 5, 3, 2, 1), (4, 3, 7, 9)),
+    "wide conv": (lambda: nn.Conv2d(3, 5, 5, 1, 2), lambda: CriticConv2d(3, 5, 5, 1, 2), (4, 3, 8, 9)),
+    "time conv": (lambda: TimeConv(6, 4, 3), lambda: CriticTimeConv(6, 4, 3), (3, 8, 6)),
+    "strided time conv": (lambda: TimeConv(6, 4, 5, 2), lambda: CriticTimeConv(6, 4, 5, 2), (3, 8, 6)),
+    "odd time conv": (lambda: TimeConv(6, 4, 3, 2), lambda: CriticTimeConv(6, 4, 3, 2), (3, 7, 6)),
+    "norm": (lambda: nn.GroupNorm(1, 5), lambda: SampleNorm(5), (4, 5, 3, 6)),
+    "time norm": (lambda: Plain1d(1, 5), lambda: TimeSampleNorm(5), (4, 3, 5)),
+}
+
+
+def derivatives(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """The output, its gradient by x, and the gradients of a loss on both by x and the weights."""
+    layer.zero_grad()
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
+    slope, = torch.autograd.grad((y.square() * weights).sum(), x, create_graph=True)
+    ((slope.flatten(1).norm(dim=1) - 1).square().mean() + (y.sin() * weights).sum()).backward()
+    return [y.detach(), slope.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "channels last"])
+@pytest.mark.parametrize("case", CASES)
+def test_as_torchs_own(case, last):
+    make_torchs, make_ours, shape = CASES[case]
+    torchs, ours = make_torchs().double(), make_ours().double()
+    x = 2 + 3 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in torchs.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(1))
+    ours.load_state_dict(torchs.state_dict())
+    x_ours = x
+    if last and x.dim() == 4:
+        ours, x_ours = ours.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    for one, other in zip(derivatives(ours, x_ours), derivatives(torchs, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_autocast_is_left_to_torch():
+    conv, norm, x = CriticConv2d(3, 4, 3, 1, 1), SampleNorm(4), torch.randn(2, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = conv(x)
+        norm(maps).float().sum().backward()
+    assert maps.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
