@@ -11,16 +11,18 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 import yaml
 from pydantic import Field
-from pydantic_core import to_jsonable_python
 
 from . import __version__
-from .config import Count, Number, Seed, load_config, settings
+from .benchmarks import Bench, as_json
+from .config import Number, Positive, Seed, load_config, settings
+from .corpora.options import CorpusOptions
 from .errors import UserError
 from .generator.sampling import DEFAULTS, Lengths
 from .privacy.settings import Settings as PrivacySettings
@@ -48,8 +50,8 @@ log = logging.getLogger("s3prl_dd")
 class Verb(Protocol):
     """What a verb is: a settings dataclass that is called once its flags are read."""
 
-    def __call__(self) -> None:
-        """Do it; raise UserError for what the user can mend."""
+    def __call__(self) -> int | None:
+        """Do it; raise UserError for what the user can mend. returns: the exit code, None for 0"""
 
 
 # the recipe
@@ -184,29 +186,17 @@ def run_stage(run: Any, name: str) -> None:
 
 
 @settings
-class Prepare:
+class Prepare(CorpusOptions):
     """Stage 1: check a corpus's audio and write S3PRL's emotion metadata (sid: a tree in VoxCeleb1's shape)."""
 
-    corpus: Annotated[CorpusName | Literal["sid"], tyro.conf.Positional]
+    corpus: Annotated[CorpusName | Literal["sid"], tyro.conf.Positional] = field(kw_only=True)
     """Which corpus; sid shapes any folder of speakers for `-d voxceleb1`."""
 
-    to: To
+    to: To = field(kw_only=True)
     """The folder to write: a run's metadata (RUN/metadata), for sid the tree."""
 
     root: str | None = None
     """The corpus's folder (table: or the table itself); demo makes its own."""
-
-    table: str | None = None
-    """table: CSV file,emotion,speaker; EmoBox JSONL; S3PRL JSON."""
-
-    folds: Annotated[int, Field(ge=2), Number] | None = None
-    """table: how many folds, where the table names none (default 5)."""
-
-    emotions: str | None = None
-    """table: renamed emotions, neutral=neu,fear= (an empty name leaves an emotion out)."""
-
-    speaker: str | None = None
-    """table, sid: a regular expression whose first group is the speaker in a file's path."""
 
     split_by: str | None = None
     """sid: a regular expression; train and dev get some of its values, test the others."""
@@ -216,17 +206,16 @@ class Prepare:
 
     def __call__(self) -> None:
         """Prepare it."""
-        if self.corpus == "sid":
-            from .corpora.sid import prepare_sid
+        if self.corpus != "sid":
+            from .corpora import prepare
 
-            if self.root is None:
-                raise UserError("sid: no root given. Give the folder of the speakers with --root FOLDER.")
-            prepare_sid(self.root, self.to, split_by=self.split_by, speaker=self.speaker, copy=self.copy)
+            prepare(self.corpus, self.root, Path(self.to), **self.options())
             return
-        from .corpora import prepare
+        if self.root is None:
+            raise UserError("sid: no root given. Give the folder of the speakers with --root FOLDER.")
+        from .corpora.sid import prepare_sid
 
-        options = {"table": self.table, "folds": self.folds, "labels": self.emotions, "speaker": self.speaker}
-        prepare(self.corpus, self.root, Path(self.to), **options)
+        prepare_sid(self.root, self.to, split_by=self.split_by, speaker=self.speaker, copy=self.copy)
 
 
 # results
@@ -353,6 +342,92 @@ class Weights:
         print(f"wrote {self.to}: give it to run_downstream.py as -i {self.to}")
 
 
+# heads at work
+
+
+@settings
+class HeadVerb:
+    """A trained head and where to find what it needs."""
+
+    head: Word
+    """An expdir of a `-d emotion` or `-d distilled_emotion` run, or one of its checkpoints."""
+
+    labels: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the head's classes in the order of training, where its folder does not tell them."""
+
+    upstream: str | None = field(default=None, kw_only=True)
+    """The upstream, where it goes by another name here."""
+
+    upstream_ckpt: str | None = field(default=None, kw_only=True)
+    """The upstream's checkpoint, where it lies elsewhere now."""
+
+    upstream_model_config: str | None = field(default=None, kw_only=True)
+    """Its model configuration, where it lies elsewhere now."""
+
+    device: str | None = field(default=None, kw_only=True)
+    """cuda or cpu; without it a GPU where there is one."""
+
+    def load(self) -> Any:
+        """The head with its upstream, a plugin.head.SerModel."""
+        from .plugin.head import SerModel
+
+        places = {key: getattr(self, key) for key in ("upstream", "upstream_ckpt", "upstream_model_config")}
+        changes = {key: value for key, value in places.items() if value is not None}
+        return SerModel.load(self.head, self.device, self.labels or None, changes)
+
+
+@settings
+class Predict(HeadVerb):
+    """Class and probabilities of recordings, by a trained head and its upstream, without S3PRL's Runner."""
+
+    files: Words
+    """Recordings, folders of them, or - for a WAV on standard input."""
+
+    window: Positive = 30.0
+    """Seconds of a recording that pass the upstream at a time; longer ones are averaged over their windows."""
+
+    windows: bool = False
+    """Tell each window's class, too."""
+
+    json: bool = False
+    """A JSON object a line, instead of a table."""
+
+    def __call__(self) -> int:
+        """Predict; 1 where a recording could not be used."""
+        from .plugin.predict import tell
+
+        if not self.files:
+            raise UserError("predict: give one or more recordings, folders of them, or - for standard input.")
+        return tell(self.load(), self.files, self.window, self.windows, self.json)
+
+
+@settings
+class Evaluate(HeadVerb):
+    """UAR, WA, macro-F1 and confusion of a trained head, on its own fold, another one, or another corpus."""
+
+    metadata: Word
+    """A folder that `s3prl-dd prepare` wrote, or one of S3PRL's JSON files."""
+
+    fold: str | None = None
+    """fold1, ...; without it the head's own fold in its own metadata, elsewhere every utterance."""
+
+    split: Literal["test", "dev", "train"] = "test"
+    """Which part of the fold."""
+
+    root: str | None = None
+    """The corpus's folder, where the metadata does not tell it."""
+
+    json: bool = False
+    """As JSON, with every prediction."""
+
+    def __call__(self) -> None:
+        """Evaluate it."""
+        from .plugin.predict import evaluate
+
+        scores = evaluate(self.load(), self.metadata, self.fold, self.split, self.root)
+        print(json.dumps(scores.json(), indent=2) if self.json else scores.table())
+
+
 # networks
 
 
@@ -382,51 +457,6 @@ class Describe:
             print(json.dumps(as_json(description), indent=2))
         else:
             print_description(description)
-
-
-@settings
-class Bench:
-    """Seconds a training step of GANs, interleaved in one process, so that the ratios hold on a busy machine too."""
-
-    configs: Words
-    """Distiller's configurations, files or shipped ones; the first is the ratio's 1."""
-
-    dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
-    """D, dimensions of the features, which are noise here."""
-
-    classes: Annotated[int, Field(ge=2, le=1000), Number] = 4
-    """C, emotions."""
-
-    rounds: Count = 5
-    """Steps of each, beside one to warm up."""
-
-    device: str | None = None
-    """cuda or cpu; without it a GPU where there is one."""
-
-    json: bool = False
-    """As JSON."""
-
-    def __call__(self) -> None:
-        """Measure them."""
-        from .distill import bench
-        from .distill.config import DistillConfig
-        from .recipe.settings import device_name
-
-        if not self.configs:
-            raise UserError("bench: give one or more configurations, for example gan_1d gan_att_small.")
-        device = device_name(self.device)
-        configs = {name: load_config(DistillConfig, name) for name in self.configs}
-        results = bench.bench(configs, self.dim, self.classes, self.rounds, device)
-        print(json.dumps(as_json(results), indent=2) if self.json else bench.table(results, self.dim, device))
-
-
-def as_json(value: Any) -> Any:
-    """Dataclasses, named tuples and mappings of them as JSON has them."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: as_json(item) for key, item in value.items()}
-    return [as_json(item) for item in value] if isinstance(value, list) else to_jsonable_python(value)
 
 
 # S3PRL
@@ -466,7 +496,8 @@ class Unlink:
 VERBS: dict[str, type] = {
     "run": RunVerb, "prepare": Prepare, "real": Real, "extract": Extract, "pool": Pool, "distill": Distill,
     "train": Train, "report": Report, "compare": Compare, "privacy": Privacy, "sample": Sample, "inspect": Inspect,
-    "weights": Weights, "describe": Describe, "bench": Bench, "link": Link, "unlink": Unlink}
+    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "describe": Describe, "bench": Bench,
+    "link": Link, "unlink": Unlink}
 
 
 # main
@@ -483,14 +514,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     tell_on_stdout()
     try:
-        parse(words)()
+        return parse(words)() or 0
     except UserError as error:
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         print(f"s3prl-dd: error: {rank}{error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def parse(words: Sequence[str]) -> Verb:

@@ -79,9 +79,10 @@ def test_flags_come_in_groups(capsys):
         (("run", "--device", "abacus"), "--device abacus: no such device"),
         (("pol",), "pol: no such verb. Did you mean pool?"),
         (("distil",), "Did you mean distill?"),
-        (("bench",), "give one or more configurations"),
-        (("bench", "gan_1d", "--rounds", "0"), "rounds: expected greater"),
-        (("bench", "gan_1d", "--device", "abacus"), "--device abacus: no such device"),
+        (("predict", "x.ckpt"), "give one or more recordings"),
+        (("predict", "nowhere.ckpt", "a.wav"), "nowhere.ckpt"),
+        (("bench", "step", "gan_1d", "--rounds", "0"), "rounds: expected greater"),
+        (("bench", "step", "gan_1d", "--device", "abacus"), "--device abacus: no such device"),
         (("describe", "gan_1d", "--dim", "-3"), "dim: expected greater than or equal to 1, found -3"),
         (("describe", "gan_9d"), "gan_9d: no such configuration"),
         (("compare",), "give the folders"),
@@ -238,7 +239,7 @@ def test_sample_inspect_weights(tmp_path, fbank_generator, capsys):
 def test_describe_and_bench_print_json(capsys):
     assert cli.main(["describe", "gan_1d", "--dim", "12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dim"] == 12
-    assert cli.main(["bench", "gan_1d", "--dim", "8", "--rounds", "1", "--device", "cpu", "--json"]) == 0
+    assert cli.main(["bench", "step", "gan_1d", "--dim", "8", "--rounds", "1", "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["gan_1d"]["ratio"] == 1
 
 

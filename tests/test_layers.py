@@ -18,6 +18,7 @@ LAYERS = [  # from the ground up; a part imports itself and the layers below its
     {"recipe"},
     {"evaluation"},
     {"privacy"},
+    {"benchmarks"},
     {"cli"},
     {"__main__", "run_downstream"},
 ]

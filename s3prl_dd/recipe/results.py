@@ -11,7 +11,7 @@ from ..arms import Arm
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
-from ..generator.sampling import Labels, Lengths
+from ..generator.sampling import Labels, Lengths, Resample
 
 
 @settings
@@ -106,8 +106,8 @@ class Results:
     """Whether their classes were shifted to the class's mean."""
     lengths: Lengths = "generator"
     """Their lengths."""
-    resample: bool = False
-    """Whether each epoch drew new ones."""
+    resample: Resample = False
+    """Whether each epoch drew new ones, or how many sets went round."""
     head: str = "superb"
     """S3PRL's head, a key of arms.HEADS."""
     test: TestList | None = None
@@ -144,6 +144,6 @@ class Results:
     def variant(self) -> str:
         """How its samples were made and drawn, in a few words for a table's row."""
         words = [Path(self.config).stem, *self.overrides, f"{self.labels} labels"]
-        words += ["uncentred"] * (not self.center) + ["resampled"] * self.resample
+        words += ["uncentred"] * (not self.center) + ["resampled"] * bool(self.resample)
         words += ["corpus lengths"] * (self.lengths == "corpus")
         return " ".join(words)

@@ -8,24 +8,22 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ..arms import HEADS
 from ..config import Count, Positive, Weight, Whole, build, load_config, settings
-from ..corpora import CORPORA
+from ..corpora.options import CorpusOptions
 from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec
 from ..generator.sampling import Sampling
 
-CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "table"]
+CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
+                     "nemo", "emobox", "table"]
 HeadName = Literal["superb", "attentive", "cnn"]
-assert set(CorpusName.__args__) == set(CORPORA) and set(HeadName.__args__) == set(HEADS)  # type: ignore[attr-defined]
-
 HeadBudget = Count | Literal["original"]
 """Points per class, or original: the corpus's own class mix."""
 
 
 @settings
-class CorpusSettings:
+class CorpusSettings(CorpusOptions):
     """Corpus: whose speech, and who is held out."""
 
     corpus: CorpusName = "demo"
@@ -36,23 +34,6 @@ class CorpusSettings:
 
     fold: str = "fold1"
     """The test fold, fold1, fold2, ...: its speakers are tested on and never trained on."""
-
-    table: str | None = None
-    """table: the file that lists the audio, where it is not the root itself."""
-
-    folds: Annotated[int, Field(ge=2)] | None = None
-    """table: how many folds to deal the speakers to, where the table names none (default 5)."""
-
-    speaker: str | None = None
-    """table: a regular expression whose first group is the speaker in a file's path."""
-
-    emotions: str | None = None
-    """table: renamed emotions, neutral=neu,fear= (an empty name leaves an emotion out)."""
-
-    def options(self) -> dict[str, Any]:
-        """What the corpus's own lister takes beside the root (corpora.prepare)."""
-        options = {"table": self.table, "folds": self.folds, "speaker": self.speaker, "labels": self.emotions}
-        return {name: value for name, value in options.items() if value is not None}
 
 
 @settings

@@ -1,13 +1,16 @@
 """Settings: groups and their flat form, ranges, presets, run.json of the version before."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
 
+from s3prl_dd.arms import HEADS
+from s3prl_dd.corpora.prepare import CORPORA, READY_MADE
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator.sampling import DEFAULTS
-from s3prl_dd.recipe.settings import GROUPS, PRESETS, Settings, differences, with_preset
+from s3prl_dd.recipe.settings import GROUPS, PRESETS, CorpusName, HeadName, Settings, differences, with_preset
 
 OF_0_1 = {
     "corpus": "ravdess",
@@ -124,3 +127,8 @@ def test_resolved(tmp_path, monkeypatch):
     (tmp_path / "corpus").mkdir()
     settings = Settings().changed(root="corpus", upstream_ckpt="org/model").resolved()
     assert settings.corpus.root == str(tmp_path / "corpus") and settings.upstream.upstream_ckpt == "org/model"
+
+
+def test_names_that_flags_take_are_those_that_there_are():
+    assert set(get_args(CorpusName)) == set(CORPORA) | set(READY_MADE)
+    assert set(get_args(HeadName)) == set(HEADS)

@@ -1,0 +1,136 @@
+"""The benchmarks of `s3prl-dd bench`: each layer measures its own, here they are handed what they need."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+from pydantic import Field
+from pydantic_core import to_jsonable_python
+
+from .config import Count, Number, load_config, settings
+from .distill.config import DistillConfig
+from .recipe.settings import device_name
+
+Kind = Literal["step", "sample", "extract", "heads", "scale"]
+
+
+class Measured(NamedTuple):
+    """Rows of a benchmark, and the same as a table."""
+
+    rows: Any
+    table: str
+
+
+@settings
+class Bench:
+    """What things cost, each beside a named baseline, turn about in one run, so that ratios hold on a busy machine too.
+
+    step: a distiller's step beside a plain loop; sample: drawing beside the network itself; extract: extraction beside
+    S3PRL's loop; heads: a head's optimiser step, S3PRL's own and ours; scale: seconds and memory of many utterances.
+    """
+
+    kind: Annotated[Kind, tyro.conf.Positional]
+    """What is measured."""
+
+    configs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """step, sample: distiller's configurations, files or shipped ones (default gan_1d)."""
+
+    dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
+    """D, dimensions of the features, which are noise here."""
+
+    classes: Annotated[int, Field(ge=2, le=1000), Number] = 4
+    """C, emotions."""
+
+    rounds: Count = 5
+    """How often each is timed, beside a first time to warm up."""
+
+    base: bool = False
+    """heads, extract: HuBERT Base's shapes with random weights, instead of a tiny HuBERT."""
+
+    files: Count = 24
+    """extract: made-up files of 0.5 to 15 s."""
+
+    utterances: tuple[Count, ...] = (10_000, 100_000)
+    """scale: made-up corpora of so many utterances."""
+
+    device: str | None = None
+    """cuda or cpu; without it a GPU where there is one."""
+
+    json: bool = False
+    """As JSON."""
+
+    def __call__(self) -> None:
+        """Measure it."""
+        rows, table = KINDS[self.kind](self)
+        print(json.dumps(as_json(rows), indent=2) if self.json else table)
+
+
+def step(asked: Bench) -> Measured:
+    """A distiller's step beside a plain loop written from the paper's equations."""
+    from .distill import bench
+
+    device = device_name(asked.device)
+    rows = bench.bench(configs_of(asked), asked.dim, asked.classes, asked.rounds, device)
+    return Measured(rows, bench.table(rows, asked.dim, device))
+
+
+def sample(asked: Bench) -> Measured:
+    """Drawing from a generator beside calling its network, and the machine's own matrix products."""
+    from .generator import bench
+
+    device = device_name(asked.device)
+    networks = {name: config.network for name, config in configs_of(asked).items()}
+    rows = bench.bench_sample(networks, asked.dim, asked.classes, device, asked.rounds)
+    return Measured(rows, bench.table(rows, asked.dim, device))
+
+
+def extract(asked: Bench) -> Measured:
+    """Extraction beside S3PRL's own loop, on a HuBERT of random weights."""
+    from .features import bench
+    from .features.spec import FeatureSpec
+    from .plugin.bench import BASE, TINY, write_hubert
+    from .plugin.encoder import Encoder
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "hubert.pt"
+        write_hubert(checkpoint, BASE if asked.base else TINY)
+        encoder = Encoder(FeatureSpec("hubert_local", str(checkpoint)), device_name(asked.device))
+        rows = bench.bench_extract(encoder, encoder.encode, asked.files, rounds=asked.rounds)
+    return Measured(rows, bench.extract_table(rows))
+
+
+def heads(asked: Bench) -> Measured:
+    """A head's optimiser step: S3PRL's own run, ours on kept features and on samples, the bare head."""
+    from .plugin import bench
+
+    rows = bench.bench_heads(asked.base, asked.rounds, device=device_name(asked.device))
+    return Measured(rows, bench.heads_table(rows))
+
+
+def scale(asked: Bench) -> Measured:
+    """Seconds and peak memory of many utterances, step by step."""
+    from .features import bench
+
+    rows = bench.bench_scale(asked.utterances, asked.dim)
+    return Measured(rows, bench.scale_table(rows))
+
+
+KINDS: dict[str, Callable[[Bench], Measured]] = {
+    "step": step, "sample": sample, "extract": extract, "heads": heads, "scale": scale}
+
+
+def configs_of(asked: Bench) -> dict[str, DistillConfig]:
+    """The distiller's configurations by name."""
+    return {name: load_config(DistillConfig, name) for name in asked.configs or ("gan_1d",)}
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, named tuples and mappings of them as JSON has them."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else to_jsonable_python(value)
