@@ -42,7 +42,7 @@ TRAIN, TEST = 40, 4
 """Utterances of the made-up corpus; S3PRL takes a fifth of the first as dev."""
 
 BATCH, ACCUMULATED, FRAMES = 4, 8, 64
-"""S3PRL's utterances a batch and batches a step; frames of a sample of GAN-1D."""
+"""S3PRL's utterances a batch and batches a step; frames of a sample, as many as the paper's GANs have."""
 
 AT_ONCE = 10
 """Steps of all but S3PRL's own in a round."""
@@ -72,8 +72,8 @@ def bench_heads(base: bool = False, rounds: int = 5, seconds: float = 4.5, devic
 
     S3PRL -d emotion   its own Runner and expert, its own flags, audio in memory
     cached real        -d emotion under our launcher, every recording heard before
-    distilled          -d distilled_emotion on a generator file (GAN-1D, random weights), one fixed set
-    bare head          forward, backward and update on tensors that are ready, in this process
+    distilled          -d distilled_emotion on a generator file (GAN-1D, random weights), a fixed set of 64 frames each
+    bare head          forward, backward and update on tensors of 64 frames that are ready, in this process
 
     base: HuBERT Base's shapes with random weights, in the place of a tiny HuBERT. seconds: of each utterance, noise
     All use the threads that torch has in this process.
@@ -194,9 +194,9 @@ def _write_corpus(folder: Path, seconds: float) -> list[Recording]:
 
 
 def _write_generator(path: Path, encoder: Encoder) -> None:
-    """GAN-1D with random weights, for the corpus of _write_corpus."""
+    """GAN-1D with random weights and FRAMES frames, for the corpus of _write_corpus."""
     config = load_config(DistillConfig, str(config_path("gan_1d")), ())
-    network = config.network.sized(len(EMOTIONS), encoder.dim)
+    network = dataclasses.replace(config.network, frames=FRAMES).sized(len(EMOTIONS), encoder.dim)
     corpus = CorpusInfo(name="noise", fold="fold1", synthetic=True, train_speakers=["train"], test_speakers=["test"],
                         test_digest="")
     header = Header(network=network, labels=EMOTIONS, class_counts=[TRAIN] * len(EMOTIONS),
