@@ -116,7 +116,8 @@ def _s3prl(root: Path, table: Path) -> OwnLists:
     labels = _same_labels(table, folds)
     if not any("dev" in parts for parts in folds.values()) and len(every) == len(rows):
         return OwnLists(rows, labels, {})
-    given = {int(number): _parts_of(root, parts) for number, parts in folds.items()}
+    numbers = fold_numbers(set(folds))
+    given = {numbers[number]: _parts_of(root, parts) for number, parts in folds.items()}
     return OwnLists(list(every.values()), labels, given)
 
 

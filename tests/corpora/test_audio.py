@@ -1,5 +1,7 @@
 """Audio files: what is read, and what is said of those that cannot be used."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -90,3 +92,78 @@ def test_a_part_that_is_not_finite_is_refused(tmp_path, monkeypatch, place):
     monkeypatch.setattr(audio, "PART", 1000)
     with pytest.raises(UserError, match="not finite"):
         audio_info(tmp_path / "a.wav")
+
+
+# headers that only guess
+
+
+def mp3_without_its_index(path):
+    """An MP3 of 15 s whose first, quiet part makes a reader guess a wrong length from its first frames."""
+    rng = np.random.default_rng(0)
+    quiet, loud = 0.1 * np.sin(np.arange(160000) * 0.05), 0.3 * rng.standard_normal(80000)
+    soundfile.write(path, np.concatenate([quiet, loud]), 16000, format="MP3", bitrate_mode="VARIABLE")
+    return written(path, path.read_bytes()[288:])  # the first frame holds the index
+
+
+def test_an_mp3_is_read_for_what_it_holds(tmp_path):
+    path = mp3_without_its_index(tmp_path / "a.mp3")
+    assert soundfile.info(path).frames < 100000  # libsndfile's guess
+    samples = load_audio(path)
+    assert 240000 <= len(samples) < 243000 and np.abs(samples[-60000:]).max() > 0.5
+    assert audio_length(path) == len(samples) and audio_info(path).seconds == len(samples) / 16000
+    part = load_audio(path, 16000, 12.0, 13.0)
+    assert np.array_equal(part, samples[192000:208000])
+    with pytest.raises(UserError, match="the segment from 14 s to 20 s: the file ends at 15"):
+        load_audio(path, 16000, 14.0, 20.0)
+
+
+def test_an_mp3_with_its_index_is_read_as_libsndfile_does(tmp_path):
+    path = tone(tmp_path / "a.mp3", seconds=1.0)
+    tagged = written(tmp_path / "tagged.mp3", b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + path.read_bytes())
+    expected = soundfile.read(path, dtype="float32")[0]
+    for file in (path, tagged):
+        assert np.allclose(load_audio(file), expected, rtol=0, atol=1e-7)  # the decoder's own rounding
+
+
+def test_a_flac_from_a_pipe_is_read_to_its_end(tmp_path):
+    path = tone(tmp_path / "a.flac", seconds=1.0)
+    expected = load_audio(path)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # STREAMINFO's number of samples
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    assert np.array_equal(load_audio(path), expected) and audio_length(path) == 16000
+    assert np.array_equal(load_audio(path, 16000, 0.25, 0.5), expected[4000:8000])
+    assert audio_info(path).seconds == 1.0
+
+
+def test_a_wav_that_says_it_has_no_bytes_is_read_for_what_it_holds(tmp_path):
+    path = tone(tmp_path / "a.wav", seconds=1.0)
+    expected = load_audio(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place: place + 4] = bytes(4)
+    path.write_bytes(data)
+    assert np.array_equal(load_audio(path), expected) and audio_length(path) == 16000
+    assert np.array_equal(load_audio(path, 16000, 0.25, 0.5), expected[4000:8000])
+
+
+def test_a_pointer_is_not_audio(tmp_path):
+    path = written(tmp_path / "a.wav", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(UserError, match="a Git LFS pointer, not the audio itself. Run `git lfs pull`"):
+        load_audio(path)
+
+
+def test_descriptors_are_closed(tmp_path):
+    """MP3s are read through pipes; thousands of them must not run out of files."""
+    path, short = tone(tmp_path / "a.mp3", seconds=1.0), tone(tmp_path / "b.mp3", seconds=0.0)
+    for _ in range(3):
+        audio_length(path), load_audio(path, 16000, 0.1, 0.3)
+        with pytest.raises(UserError):
+            load_audio(short)
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(20):
+        audio_length(path), load_audio(path, 16000, 0.1, 0.3)
+        with pytest.raises(UserError):
+            load_audio(short)
+    assert not before or len(list(Path("/proc/self/fd").iterdir())) <= before + 1
