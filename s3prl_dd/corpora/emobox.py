@@ -16,6 +16,7 @@ from .labels import Classes, classes_of
 from .metadata import Utterance
 from .rows import Row, check_paths, parse_rows, utterance_of
 from .splits import check_complete, part_named
+from .text import shown
 
 UNKNOWN_SPEAKER = "unknown"
 """Of all utterances of lists that name no speaker."""
@@ -95,7 +96,7 @@ def listing_of_folds(
     rows = _renamed(folder, rows)
     every = [row for parts in rows.values() for part in parts.values() for row in part]
     classes = classes_of(folder, Counter(row.emotion for row in every), emotions)
-    listing = Listing([], {}, classes.labels, notes=list(classes.notes), root=root, name=f"emobox {folder.name}")
+    listing = Listing([], {}, classes.labels, notes=list(classes.notes), root=root, name=f"emobox {shown(folder.name)}")
     utterances: dict[str, Utterance] = {}
     for number, parts in rows.items():
         listing.given[number] = _fold(root, folder, parts, classes, utterances)

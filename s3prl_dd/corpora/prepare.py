@@ -22,15 +22,12 @@ from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, CorpusSummary, Metadata, 
 from .options import EVERY, CorpusOptions
 from .text import shown
 
-MODULES = (iemocap, ravdess, emodb, crema_d, table, demo)
+MODULES = (iemocap, ravdess, emodb, crema_d, msp_podcast, meld, esd, tess, savee, nemo, emobox, table, demo)
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
 
-READY_MADE = {
-    module.__name__.rpartition(".")[2]: module.CORPUS
-    for module in (emobox, msp_podcast, meld, esd, tess, savee, nemo)
-}
-"""As CORPORA, of those that recipe.settings.CorpusName does not name yet."""
+READY_MADE = {name: corpus for name, corpus in CORPORA.items() if name not in ("table", "demo")}
+"""Those of CORPORA that are found by their own layout."""
 
 
 class Parts(NamedTuple):
@@ -48,10 +45,9 @@ def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any)
     options: those of CorpusOptions that the corpus has; None is as if not given
     Prints a summary with the classes per fold. Bad input is a UserError, and then nothing is written.
     """
-    known = CORPORA | READY_MADE
-    if name not in known:
-        raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(known)}.")
-    corpus, out = known[name], Path(out).absolute()
+    if name not in CORPORA:
+        raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(CORPORA)}.")
+    corpus, out = CORPORA[name], Path(out).absolute()
     asked = _options(name, corpus, options)
     if corpus.make:
         root = Path(root or out / "audio").absolute()

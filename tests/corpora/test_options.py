@@ -7,13 +7,13 @@ import pytest
 from s3prl_dd.config import settings
 from s3prl_dd.corpora import prepare
 from s3prl_dd.corpora.options import EVERY, CorpusOptions
-from s3prl_dd.corpora.prepare import CORPORA, READY_MADE
+from s3prl_dd.corpora.prepare import CORPORA
 from s3prl_dd.errors import UserError
 
 
 def test_each_option_of_each_corpus_is_documented_there():
     fields = set(CorpusOptions.__dataclass_fields__)
-    for corpus in (CORPORA | READY_MADE).values():
+    for corpus in CORPORA.values():
         assert set(list(inspect.signature(corpus.find).parameters)[1:]) <= fields
     assert set(EVERY) <= fields
     source = inspect.getsource(CorpusOptions)
