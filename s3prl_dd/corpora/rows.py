@@ -134,5 +134,8 @@ def check_paths(table: Path, root: Path, utterances: list[Utterance]) -> None:
                         "Keep one line of each.")
     paths = {utterance.path: None for utterance in utterances}
     if paths and not any((root / path).exists() for path in paths):
-        raise UserError(f"{table}: none of its {len(paths)} files exists under {root}, not even {next(iter(paths))}. "
-                        "Give the folder that its paths start from as --root.")
+        first = next(iter(paths))
+        remedy = "Give the folder that its paths start from as --root."
+        if "\\" in first:
+            remedy = "Write its paths with / between folders."
+        raise UserError(f"{table}: none of its {len(paths)} files exists under {root}, not even {first}. {remedy}")

@@ -106,7 +106,8 @@ def test_s3prl_json_file_and_folder_round_trip(tmp_path):
     ("file,emotion,speaker\n", "lists no files"),
     ("file,emotion,speaker\na.wav,sad,x\na.wav,sad,x\na.wav,neu,x\n", "a.wav is listed more than once"),
     ("file,emotion,speaker\na.wav,sad,x\nb.wav,sad,y\n", "1 class; expected at least two"),
-    ("file,emotion,speaker\na.wav,sad,x\nb.wav,neu,y\n", "none of its 2 files exists under"),
+    ("file,emotion,speaker\na.wav,sad,x\nb.wav,neu,y\n", "none of its 2 files exists under.*as --root"),
+    ("file,emotion,speaker\nx\\a.wav,sad,x\nx\\b.wav,neu,y\n", "none of its 2 files exists under.*with / between"),
 ])
 def test_bad_csv(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
