@@ -4,8 +4,9 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,14 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..config import build
+from ..config import build, load_config
+from ..corpora.metadata import Fold, Metadata
 from ..errors import UserError
-from ..features.bench import peak_memory
+from ..features.bench import make_corpus, peak_memory
+from ..features.store import FeatureStore
 from ..generator import CorpusInfo, Provenance
 from ..pool.heads import Heads
-from ..pool.pool import Pool
+from ..pool.pool import Pool, train_pool
 from ..rng import keyed
 from .config import DistillConfig
 from .data import TrainingData
@@ -169,11 +172,90 @@ def make_trainer(config: DistillConfig, dim: int, classes: int, device: str) -> 
     dev = noise[:classes, 0], labels[:classes]
     data = TrainingData.build(list(noise), labels, dev, config.framing, config.network.frames)
     pool = Pool(Heads.create(range(HEADS), dim, classes), [1] * HEADS, range(HEADS), [0.5] * HEADS)
+    return Trainer(config, data, Path(), _parts(dim, classes), pool, device)
+
+
+def _parts(dim: int, classes: int) -> Parts:
     features = Provenance(upstream="noise", upstream_ckpt_digest=None, selection="none", layer=None, normalize=False,
                           layer_weights=None, dim=dim, rate=320)
     corpus = CorpusInfo(name="noise", fold="none", synthetic=True, train_speakers=[], test_speakers=[], test_digest="")
     names = {str(label): label for label in range(classes)}
-    return Trainer(config, data, Path(), Parts(names, features, corpus), pool, device)
+    return Parts(names, features, corpus)
+
+
+# many utterances
+
+
+class ScaleTime(NamedTuple):
+    """What a stage takes of so many utterances, in a process of its own."""
+
+    name: str
+    utterances: int
+    seconds: float
+    """Of the stage, without the imports before it."""
+
+    peak: int
+    """Bytes of memory at most, imports included."""
+
+
+SCALE_POOL_STEPS, SCALE_STEPS = 20, 2
+
+
+def bench_scale(sizes: Sequence[int] = (10_000, 100_000), dim: int = 768) -> list[ScaleTime]:
+    """Each stage of SCALE_STAGES on a made-up store of each size; utterances have 1 to 5 frames of `dim` numbers."""
+    rows = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            make_corpus(Path(folder), size, dim)
+            for name in SCALE_STAGES:
+                seconds, peak = json.loads(in_own_process("print_scale", name, folder))
+                rows.append(ScaleTime(name, size, seconds, peak))
+    return rows
+
+
+def print_scale(name: str, folder: str) -> None:
+    """What `bench_scale` calls in a process of its own: do a stage, print [seconds, peak bytes] as JSON."""
+    started = time.perf_counter()
+    SCALE_STAGES[name](Path(folder))
+    print(json.dumps([time.perf_counter() - started, peak_memory()]))
+
+
+def _scale_data(folder: Path) -> TrainingData:
+    """All but a tenth of the utterances for training, the tenth as dev; but those of a single frame."""
+    store, metadata = FeatureStore(folder / "store"), Metadata.read(folder / "train.json")
+    long = [index for index, frames in enumerate(store.lengths[store.select(metadata)].tolist()) if frames > 1]
+    train = metadata.subset([index for place, index in enumerate(long) if place % 10])
+    dev = metadata.subset(long[::10])
+    return TrainingData.from_store(store, Fold("fold1", train, dev, dev))
+
+
+def _scale_pool(folder: Path) -> Pool:
+    data = _scale_data(folder)
+    assert data.dev is not None
+    return train_pool((data.means, data.labels), data.dev, steps=SCALE_POOL_STEPS, snapshots=4, progress=False)
+
+
+def _scale_steps(folder: Path) -> None:
+    """Steps, an evaluation and a checkpoint."""
+    data = _scale_data(folder)
+    config = load_config(DistillConfig, "gan_1d", [f"steps={SCALE_STEPS}"])
+    make = Pool(Heads.create(range(HEADS), data.dim, 4), [1] * HEADS, range(HEADS), [0.5] * HEADS)
+    Trainer(config, data, folder / "gan", _parts(data.dim, 4), make).train(progress=False)
+
+
+SCALE_STAGES: dict[str, Callable[[Path], object]] = {
+    "frames and statistics": _scale_data,
+    "the same again": _scale_data,
+    f"pool, {SCALE_POOL_STEPS} steps": _scale_pool,
+    f"distil, {SCALE_STEPS} steps": _scale_steps,
+}
+"""Name -> what is done in a folder of features.bench.make_corpus; the first leaves its file beside the store."""
+
+
+def scale_table(rows: Sequence[ScaleTime]) -> str:
+    """The rows as text."""
+    cells = [[row.name, row.utterances, row.seconds, row.peak / 1e6] for row in rows]
+    return tabulate(cells, headers=("stage", "utterances", "seconds", "peak MB"), floatfmt=("", "", ".2f", ".0f"))
 
 
 # configurations beside one another

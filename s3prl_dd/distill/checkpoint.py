@@ -50,8 +50,8 @@ def identity(config: DistillConfig, network: Network, parts: Parts, data: Traini
     """What must be equal to resume, as JSON: configuration but for its steps, provenance, a digest of data and pool."""
     settings = {**asdict(config), "network": asdict(network), "steps": None}
     numbers = [*data.labels.tolist(), *(pool.dev_uar if pool and config.needs_pool else ())]
-    for utterance in data.utterances:  # exact on any machine, unlike sums
-        numbers += [len(utterance), utterance[0, 0].item()]
+    for length, first in zip(data.lengths.tolist(), data.first_numbers.tolist(), strict=True):
+        numbers += [length, first]  # exact on any machine, unlike sums
     blocks = [settings, asdict(parts.corpus), asdict(parts.features), text_digest(map(repr, numbers))]
     return json.dumps(blocks, sort_keys=True)
 
@@ -70,7 +70,8 @@ def check_identity(path: Path, saved: str, now: str) -> None:
 def _comparable(text: str) -> list[Any]:
     """An identity, of this version or the one before, without what makes no difference."""
     settings, corpus, features, digest = json.loads(text)
-    settings = {name: value for name, value in {**ADDED, **settings}.items() if name not in REMOVED or value != REMOVED[name]}
+    settings = {name: value for name, value in {**ADDED, **settings}.items()
+                if name not in REMOVED or value != REMOVED[name]}
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}

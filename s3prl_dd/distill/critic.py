@@ -50,8 +50,6 @@ class Critic(nn.Module):
         ]) if network.utterance_branch else None
         size += width if network.utterance_branch else 0
         self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, network.classes)
-        if not self.one_dimensional:
-            self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: torch.Tensor) -> CriticOutput:
         """frames: [B, T, D], standardised."""
@@ -88,6 +86,7 @@ def _layers_2d(network: Network) -> tuple[list[nn.Module], int]:
         stride = 2 if number in (2, 4, 6) else 1
         after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
         conv = CriticConv2d(before, after, network.kernel, stride, network.kernel // 2)
+        conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
         layers.append(nn.Sequential(conv, SampleNorm(after), nn.LeakyReLU(0.2)))
         time, dim, before = -(-time // stride), -(-dim // stride), after
     return layers, width * time * dim

@@ -1,7 +1,7 @@
 """What the distiller trains on: a fold's real utterances as T frames each, standardised, and their statistics."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
@@ -15,6 +15,10 @@ from ..errors import UserError
 from ..features.store import FeatureStore
 from ..pool.pool import Points
 from ..rng import keyed
+from .stored import StoredFrames, StoredUtterances, crop_starts
+
+RESIDENT_BYTES = 1 << 30
+"""Of float32 frames that are held in memory; more of them stay on the disk, in half precision."""
 
 Framing = Literal["resample", "crop"]
 
@@ -33,8 +37,8 @@ class Draw(NamedTuple):
 class TrainingData:
     """A fold's features, ready for a GAN. N utterances of T_i frames of D dimensions; a sample has T frames."""
 
-    utterances: list[torch.Tensor]
-    """The real ones, each [T_i, D], as the upstream gave them."""
+    utterances: Sequence[torch.Tensor] | StoredUtterances
+    """The real ones, each [T_i, D], as the upstream gave them: in memory, or read when they are asked for."""
 
     labels: torch.Tensor
     """[N] class indices."""
@@ -52,35 +56,42 @@ class TrainingData:
     frames: int
     """T"""
 
-    resident: torch.Tensor
-    """Standardised, where the GAN draws from: [N, T, D] (resample) or all frames, [sum of T_i, D] (crop)."""
+    resident: torch.Tensor | None
+    """Standardised, where the GAN draws from: [N, T, D] (resample) or all frames, [sum of T_i, D] (crop); None where
+    they would take more than RESIDENT_BYTES."""
+
+    stored: StoredFrames | None = None
+    """Where the GAN draws from instead."""
+
+    device: torch.device = torch.device("cpu")
+    """Where the GAN's frames are wanted."""
 
     @classmethod
-    def build(cls, utterances: Sequence[torch.Tensor], labels: torch.Tensor | Sequence[int], dev: Points | None,
-              framing: Framing = "resample", frames: int = 16) -> "TrainingData":
+    def build(cls, utterances: Sequence[torch.Tensor] | StoredUtterances, labels: torch.Tensor | Sequence[int],
+              dev: Points | None, framing: Framing = "resample", frames: int = 16) -> "TrainingData":
         """From utterances [T_i, D] and their class indices. UserError where one is too short."""
-        if framing not in get_args(Framing):
-            raise UserError(f"framing {framing!r}: expected one of {', '.join(get_args(Framing))}.")
-        utterances, labels = list(utterances), torch.as_tensor(labels)
-        shortest = min(len(utterance) for utterance in utterances)
-        needed = frames if framing == "crop" else 2
-        if shortest < needed:
-            raise UserError(f"an utterance has {shortest} frames, framing {framing!r} needs {needed} or more. "
-                            "Remove it from the metadata, or use fewer frames or framing: resample.")
-        if framing == "resample":
-            framed = torch.stack([resample(utterance, frames) for utterance in utterances])
-        else:
-            framed = torch.cat(utterances)
+        labels = torch.as_tensor(labels)
+        if not isinstance(utterances, StoredUtterances):
+            utterances = list(utterances)
+        lengths = _lengths(utterances)
+        _check_lengths(lengths, framing, frames)
+        if isinstance(utterances, StoredUtterances):
+            rows = len(lengths) * frames if framing == "resample" else int(lengths.sum())
+            if rows * utterances.store.dim * 4 > RESIDENT_BYTES:
+                stored = StoredFrames(utterances, frames, resample if framing == "resample" else None)
+                mean, std = stored.statistics
+                return cls(utterances, labels, dev, mean, std.clamp(min=1e-5), framing, frames, None, stored)
+        framed = _framed(utterances, lengths, framing, frames)
         flat = framed.view(-1, framed.shape[-1])
         mean, std = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-5)
-        return cls(utterances, labels, dev, mean, std, framing, frames, (framed - mean) / std)
+        return cls(utterances, labels, dev, mean, std, framing, frames, framed.sub_(mean).div_(std))
 
     @classmethod
     def from_store(cls, store: FeatureStore, fold: Fold, framing: Framing = "resample",
                    frames: int = 16) -> "TrainingData":
         """From a feature store that holds the fold's training and dev utterances."""
         dev = store.means(store.select(fold.dev)), torch.tensor(_class_indices(fold.dev, fold.train.labels))
-        utterances = [store[position] for position in store.select(fold.train)]
+        utterances = StoredUtterances(store, store.select(fold.train))
         return cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
 
     @property
@@ -91,12 +102,21 @@ class TrainingData:
     @cached_property
     def means(self) -> torch.Tensor:
         """Utterance means [N, D], as the upstream gave them."""
+        if isinstance(self.utterances, StoredUtterances):
+            return self.utterances.means()
         return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
 
     @cached_property
     def lengths(self) -> torch.Tensor:
         """Frames of each utterance [N]."""
-        return torch.tensor([len(utterance) for utterance in self.utterances])
+        return _lengths(self.utterances)
+
+    @cached_property
+    def first_numbers(self) -> torch.Tensor:
+        """The first number of each utterance [N], by which a checkpoint knows its data again."""
+        if isinstance(self.utterances, StoredUtterances):
+            return self.utterances.first_numbers()
+        return torch.stack([utterance[0, 0] for utterance in self.utterances])
 
     @cached_property
     def class_sizes(self) -> torch.Tensor:
@@ -128,17 +148,54 @@ class TrainingData:
         return Draw(indices, torch.rand(len(labels), generator=generator))
 
     def frames_of(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        """Standardised frames [B, T, D] of what was drawn, on the data's device; starts count for crops alone."""
+        """Standardised frames [B, T, D] of what was drawn, on `device`; starts count for crops alone."""
+        if self.stored is not None:
+            frames = self.stored.read(indices, starts).to(self.device, non_blocking=True).float()
+            return (frames - self.mean.to(self.device)) / self.std.to(self.device)
+        assert self.resident is not None
         if self.framing == "resample":
-            return self.resident[indices.to(self.resident.device)]
-        lengths = self.lengths[indices]
-        first = self.lengths.cumsum(0)[indices] - lengths + (starts * (lengths - self.frames + 1)).long()
+            return self.resident[indices.to(self.device)]
+        first = self.first_rows[indices] + crop_starts(self.lengths[indices], starts, self.frames)
         rows = first[:, None] + torch.arange(self.frames)  # [B, T]
-        return self.resident[rows.to(self.resident.device)]
+        return self.resident[rows.to(self.device)]
+
+    @cached_property
+    def first_rows(self) -> torch.Tensor:
+        """Where each utterance begins among all frames [N]."""
+        return self.lengths.cumsum(0) - self.lengths
 
     def to(self, device: str | torch.device) -> "TrainingData":
         """The same, with the frames that the GAN draws from on this device: no copy at each step."""
-        return dataclasses.replace(self, resident=self.resident.to(device))
+        resident = None if self.resident is None else self.resident.to(device)
+        return dataclasses.replace(self, resident=resident, device=torch.device(device))
+
+
+def _lengths(utterances: Sequence[torch.Tensor] | StoredUtterances) -> torch.Tensor:
+    if isinstance(utterances, StoredUtterances):
+        return utterances.lengths()
+    return torch.tensor([len(utterance) for utterance in utterances])
+
+
+def _check_lengths(lengths: torch.Tensor, framing: str, frames: int) -> None:
+    if framing not in get_args(Framing):
+        raise UserError(f"framing {framing!r}: expected one of {', '.join(get_args(Framing))}.")
+    shortest, needed = int(lengths.min()), frames if framing == "crop" else 2
+    if shortest < needed:
+        raise UserError(f"an utterance has {shortest} frames, framing {framing!r} needs {needed} or more. "
+                        "Remove it from the metadata, or use fewer frames or framing: resample.")
+
+
+def _framed(utterances: Iterable[torch.Tensor], lengths: torch.Tensor, framing: Framing, frames: int) -> torch.Tensor:
+    """All utterances in `frames` frames each [N, T, D], or as they are [sum of T_i, D]."""
+    if framing == "crop":
+        return torch.cat(list(utterances))
+    framed: torch.Tensor | None = None
+    for number, utterance in enumerate(utterances):
+        if framed is None:
+            framed = torch.empty(len(lengths), frames, utterance.shape[1])
+        framed[number] = resample(utterance, frames)
+    assert framed is not None
+    return framed
 
 
 def _class_indices(part: Metadata, labels: dict[str, int]) -> list[int]:

@@ -18,9 +18,9 @@ from ..generator.networks import TimeConv
 aten = torch.ops.aten
 
 
-def _autocasts(x: torch.Tensor) -> bool:
-    """Whether torch's own layers are to choose the precision."""
-    return torch.is_autocast_enabled(x.device.type)
+def _left_to_torch(x: torch.Tensor) -> bool:
+    """Whether torch's own layers are wanted: autocast chooses their precision, and shapes alone are counted in them."""
+    return x.device.type == "meta" or torch.is_autocast_enabled(x.device.type)
 
 
 # convolution of maps
@@ -31,38 +31,39 @@ class CriticConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, inputs, T, D] -> [B, outputs, T', D']"""
-        if _autocasts(x):
+        if _left_to_torch(x):
             return super().forward(x)
-        return _Convolve.apply(x, self.weight, self.bias, [*self.stride], [*self.padding])
+        return _Convolve.apply(x, self.weight, self.bias, self.stride[0], self.padding[0])
 
 
-def _convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: list[int],
-                          padding: list[Any], wanted: list[bool]) -> list[torch.Tensor]:
+def _convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int,
+                          wanted: list[bool]) -> list[torch.Tensor]:
     """Gradients of x, weight and bias, those that are wanted."""
-    sizes = [weight.shape[0]]
-    return aten.convolution_backward(gradient, x, weight, sizes, stride, padding, [1, 1], False, [0, 0], 1, wanted)
+    sizes, strides, paddings = [weight.shape[0]], [stride, stride], [padding, padding]
+    return aten.convolution_backward(
+        gradient, x, weight, sizes, strides, paddings, [1, 1], False, [0, 0], 1, wanted)
 
 
 class _Convolve(Function):
     """y = weight * x + bias"""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *how: list[int]
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: int
                 ) -> torch.Tensor:
         context.save_for_backward(x, weight)
-        context.how = how
-        return torch.conv2d(x, weight, bias, *how)
+        context.stride, context.padding = stride, padding
+        return torch.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gradient, = gradients
         x, weight = context.saved_tensors
+        how = context.stride, context.padding
         of_x, of_weight, of_bias = None, None, None
         if context.needs_input_grad[0]:
-            of_x = _ConvolveBack.apply(gradient, weight, x, *context.how)
+            of_x = _ConvolveBack.apply(gradient, weight, x, *how)
         if context.needs_input_grad[1] and not torch.is_grad_enabled():
-            wanted = [False, True, True]
-            _, of_weight, of_bias = _convolution_backward(gradient, x, weight, *context.how, wanted)
+            _, of_weight, of_bias = _convolution_backward(gradient, x, weight, *how, [False, True, True])
         return of_x, of_weight, of_bias, None, None
 
 
@@ -70,21 +71,22 @@ class _ConvolveBack(Function):
     """The gradient of x, which is linear in the gradient of y and in the weight; x gives its shape alone."""
 
     @staticmethod
-    def forward(context: Any, gradient: torch.Tensor, weight: torch.Tensor, x: torch.Tensor, *how: list[int]
+    def forward(context: Any, gradient: torch.Tensor, weight: torch.Tensor, x: torch.Tensor, stride: int, padding: int
                 ) -> torch.Tensor:
         context.save_for_backward(gradient, weight)
-        context.how = how
-        return _convolution_backward(gradient, x, weight, *how, [True, False, False])[0]
+        context.stride, context.padding = stride, padding
+        return _convolution_backward(gradient, x, weight, stride, padding, [True, False, False])[0]
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_x, = gradients
         gradient, weight = context.saved_tensors
+        how = context.stride, context.padding
         of_gradient, of_weight = None, None
         if context.needs_input_grad[0]:
-            of_gradient = torch.conv2d(of_x, weight, None, *context.how)
+            of_gradient = torch.conv2d(of_x, weight, None, *how)
         if context.needs_input_grad[1]:
-            of_weight = _convolution_backward(gradient, of_x, weight, *context.how, [False, True, False])[1]
+            of_weight = _convolution_backward(gradient, of_x, weight, *how, [False, True, False])[1]
         return of_gradient, of_weight, None, None, None
 
 
@@ -145,7 +147,7 @@ class SampleNorm(nn.GroupNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, channels, T, D] -> the same shape"""
-        return super().forward(x) if _autocasts(x) else _Normalise.apply(x, self.weight, self.bias, self.eps)
+        return super().forward(x) if _left_to_torch(x) else _Normalise.apply(x, self.weight, self.bias, self.eps)
 
 
 class TimeSampleNorm(SampleNorm):
@@ -187,8 +189,9 @@ class _Normalise(Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _NormaliseBack.apply(gradients[0], *context.saved_tensors), None, None, None
+        x, mean, scale, weight = context.saved_tensors
         wanted = [*context.needs_input_grad[:3]]
-        return *_normalise_backward(gradients[0], *context.saved_tensors, wanted), None
+        return *_normalise_backward(gradients[0], x, mean, scale, weight, wanted), None
 
 
 class _NormaliseBack(Function):

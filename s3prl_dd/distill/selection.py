@@ -15,6 +15,10 @@ MEASURED_AT = (3, 4, 5, 6)
 """Sixths of the quick heads' training after which they are scored: dev sets are small, so scores are averaged."""
 
 
+MEASURED = 2000
+"""Utterances of each class at most, real or generated, whose distances are taken and which are shown."""
+
+
 class Evaluation(NamedTuple):
     """A generator measured at a step."""
 
@@ -52,7 +56,18 @@ def quick_uar(samples: Points, dev: Points, scale: torch.Tensor, heads: int, ste
 
 def within_class_distance(means: torch.Tensor, labels: torch.Tensor) -> float:
     """Mean pairwise distance of utterance means [N, D] within their class: diversity, real beside generated."""
+    means, labels = some_of_each(means, labels)
     return torch.cat([torch.pdist(means[labels == label]) for label in labels.unique()]).mean().item()
+
+
+def some_of_each(means: torch.Tensor, labels: torch.Tensor, most: int = MEASURED) -> Points:
+    """Of each class `most` points or fewer, evenly spread over all of it: means [N, D], labels [N]."""
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        number = min(most, len(members))
+        chosen[members[torch.arange(number) * len(members) // number]] = True
+    return means[chosen], labels[chosen]
 
 
 def project(real: Points, generated: Points, names: dict[str, int]) -> Figure:
@@ -60,6 +75,7 @@ def project(real: Points, generated: Points, names: dict[str, int]) -> Figure:
 
     names: class name -> index
     """
+    real, generated = some_of_each(*real), some_of_each(*generated)
     lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=min(2, len(names) - 1))
     lda.fit(real[0].numpy(), real[1].numpy())
     figure = Figure(figsize=(9, 4.2), layout="constrained")

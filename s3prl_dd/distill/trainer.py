@@ -20,7 +20,8 @@ from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, Network, Teacher, build_generator
 from ..generator.calibrate import fit_calibration
-from ..pool.pool import Pool
+from ..generator.samples import index_labels
+from ..pool.pool import Points, Pool
 from ..rng import keyed
 from . import losses
 from .batches import Batches, balanced_size
@@ -37,6 +38,9 @@ from .size import check_size
 
 STATISTICS_SAMPLES = 500
 """Samples of each class that class_means and the calibration are taken from."""
+
+EVALUATION_SAMPLES = 2000
+"""Samples of each class, at most, that an evaluation draws; fewer where the corpus has fewer."""
 
 STATISTICS_SEED, EVALUATION_SEED = 2_000_000, 1_000_000
 """Added to the configuration's seed: samples that no training step has seen."""
@@ -340,8 +344,8 @@ class Trainer:
 
     def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
         """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
-        drawn = draft.sample(STATISTICS_SAMPLES, seed=self.config.seed + STATISTICS_SEED, center=False)
-        means, labels = drawn.features.mean(dim=1), drawn.labels  # [C * n, D]
+        counts = [STATISTICS_SAMPLES] * self.network.classes
+        means, labels = _draw_means(draft, counts, self.config.seed + STATISTICS_SEED)  # [C * n, D]
         if not self.config.calibrate:
             return losses.class_means(means, labels), None
         calibration = fit_calibration(self.data.means.to(self.device), self.data.labels.to(self.device), means, labels)
@@ -350,8 +354,9 @@ class Trainer:
     def evaluate(self, log: RunLog) -> None:
         """Measure the generator on dev, and keep it if it is the best so far."""
         generator, real = self.current(), (self.data.means, self.data.labels)
-        drawn = generator.sample("balanced", seed=self.config.seed + EVALUATION_SEED, epoch=self.step, center=False)
-        samples = drawn.features.mean(dim=1).cpu(), drawn.labels.cpu()
+        counts = [min(count, EVALUATION_SAMPLES) for count in generator.counts("balanced")]
+        means, labels = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step)
+        samples = means.cpu(), labels.cpu()
         distances = within_class_distance(*real), within_class_distance(*samples)
         entry = Evaluation(self.step, self._dev_uar(samples), *distances)
         self.history.append(entry)
@@ -449,6 +454,13 @@ def _adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.
 def _full(values: torch.Tensor) -> torch.Tensor:
     """In full precision what autocast made half."""
     return values.float() if values.dtype == torch.bfloat16 else values
+
+
+def _draw_means(generator: Generator, counts: list[int], seed: int, epoch: int = 0) -> Points:
+    """Utterance means [n, D] and class indices [n] of a set of so many samples of each class, a batch at a time."""
+    parts = generator.draw_set(index_labels(counts), seed, epoch, center=False)
+    means, labels = zip(*((part.features.mean(dim=1), part.labels) for part in parts), strict=True)
+    return torch.cat(means), torch.cat(labels)
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

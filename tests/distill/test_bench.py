@@ -3,7 +3,7 @@
 import pytest
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill.bench import bench, table
+from s3prl_dd.distill.bench import SCALE_STAGES, bench, bench_scale, bench_step, scale_table, step_table, table
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.errors import UserError
 
@@ -38,3 +38,20 @@ def test_no_gpu_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="device cuda: torch finds no GPU"):
         bench({"small": load_config(DistillConfig, "gan_1d", SMALL)}, 6, device="cuda")
+
+
+def test_step_beside_the_plain_loop():
+    rows = bench_step({"small": load_config(DistillConfig, "gan_1d", SMALL)}, dim=6, rounds=2)
+    plain, ours = rows
+    assert plain.name == "small, plain loop" and ours.name == "small" and plain.ratio == 1
+    assert ours.apart < 1e-4 and ours.ratio > 0 and ours.seconds > 0 and ours.peak > 50e6
+    assert ours.hours == pytest.approx(ours.seconds * 800 / 3600)
+    assert "small, plain loop" in step_table(rows, 6, "cpu")
+    with pytest.raises(UserError, match="rounds 0"):
+        bench_step({}, 6, rounds=0)
+
+
+def test_scale():
+    rows = bench_scale([60], dim=6)
+    assert [row.name for row in rows] == list(SCALE_STAGES) and {row.utterances for row in rows} == {60}
+    assert all(row.seconds > 0 and row.peak > 50e6 for row in rows) and "pool" in scale_table(rows)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.gauss import DIM, tiny_data
 
-from s3prl_dd.distill.selection import project, quick_uar, within_class_distance
+from s3prl_dd.distill.selection import project, quick_uar, some_of_each, within_class_distance
 from s3prl_dd.pool.pool import score_heads, train_heads
 
 SCALE = torch.tensor(2.0)
@@ -54,3 +54,10 @@ def test_project_shows_both_on_the_same_axes(names):
     real_points = torch.cat([torch.as_tensor(dots.get_offsets().data) for dots in left.collections])
     assert len(real_points) == 30 and not torch.equal(real_points, torch.cat(
         [torch.as_tensor(dots.get_offsets().data) for dots in right.collections]))
+
+
+def test_large_sets_are_measured_on_some_of_each_class():
+    means, labels = torch.arange(30.0)[:, None], torch.tensor([0] * 20 + [1] * 10)
+    some, of = some_of_each(means, labels, most=5)
+    assert some[:, 0].tolist() == [0, 4, 8, 12, 16, 20, 22, 24, 26, 28] and of.tolist() == [0] * 5 + [1] * 5
+    assert torch.equal(some_of_each(means, labels)[0], means)

@@ -504,3 +504,17 @@ def test_half_file(tmp_path, data, pool):
         assert generator.header.precision == ("float16" if half else "float32")
     torch.testing.assert_close(samples[True], samples[False], rtol=0.02, atol=0.02)
     assert not torch.equal(samples[True], samples[False]) and sizes[True] < 0.6 * sizes[False]
+
+
+def test_lazy_penalty_comes_every_kth_update_and_weighs_k_times(tmp_path, data, pool):
+    trainer = tiny_trainer(tmp_path, data, pool, critic_steps=3, penalty_every=2)
+    with_penalty = [(step, number) for step in (1, 2) for number in range(3)
+                    if "gradient_penalty" in trainer.critic_terms(step, number)]
+    assert with_penalty == [(1, 0), (1, 2), (2, 1)]
+    assert trainer.config.weights["gradient_penalty"] == 20 and trainer.config.weights["critic_class"] == 1
+    assert "gradient_penalty" in trainer.train_step().critic and "gradient_penalty" in trainer.train_step().critic
+
+
+def test_on_a_gpu_only_steps_that_are_told_or_saved_are_looked_at(tmp_path, data, pool):
+    trainer = tiny_trainer(tmp_path, data, pool, steps=11, log_every=5, eval_every=4, save_every=3)
+    assert [step for step in range(1, 12) if trainer._pauses_after(step)] == [3, 4, 5, 6, 8, 9, 10, 11]
