@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 
 from ..generator.networks import Network
-from .layers import CriticConv2d, CriticTimeConv, SampleNorm, TimeSampleNorm
+from .layers import CriticConv2d, SampleNorm, TapTimeConv, TimeSampleNorm, activation
 
 UTTERANCE_SCALE = 5.0
 """Means of standardised frames spread by about 0.2 (RAVDESS); times this, the branch sees about unit spread."""
@@ -73,8 +73,8 @@ def _layers_1d(network: Network) -> tuple[list[nn.Module], int]:
     width = network.critic_channels
     layers: list[nn.Module] = []
     for number, stride in enumerate((1, 2, 2, 1)):
-        conv = CriticTimeConv(network.dim if number == 0 else width, width, network.kernel, stride)
-        layers.append(nn.Sequential(conv, TimeSampleNorm(width), nn.LeakyReLU(0.2)))
+        conv = TapTimeConv(network.dim if number == 0 else width, width, network.kernel, stride)
+        layers.append(nn.Sequential(conv, TimeSampleNorm(width), activation()))
     return layers, width * (network.frames // 4)
 
 
@@ -87,6 +87,6 @@ def _layers_2d(network: Network) -> tuple[list[nn.Module], int]:
         after = width // 4 if number <= 2 else width // 2 if number <= 4 else width
         conv = CriticConv2d(before, after, network.kernel, stride, network.kernel // 2)
         conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
-        layers.append(nn.Sequential(conv, SampleNorm(after), nn.LeakyReLU(0.2)))
+        layers.append(nn.Sequential(conv, SampleNorm(after), activation()))
         time, dim, before = -(-time // stride), -(-dim // stride), after
     return layers, width * time * dim

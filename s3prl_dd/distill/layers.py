@@ -1,19 +1,20 @@
-"""The critic's layers, whose second derivatives (Eq. 1's penalty) cost little more than their first ones.
+"""Layers as the distiller trains them. The critic's: their second derivatives (Eq. 1's penalty) are cheap.
 
 torch derives a convolution's or a norm's second derivative from its parts, in many passes over memory; here they are
 written down. Values are torch's own up to float32 rounding.
 
-Under create_graph these layers give the gradient of their input alone, which is all that the penalty asks for.
+Under create_graph the critic's layers give the gradient of their input alone, which is all that the penalty asks for.
 """
 
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd import Function
 
-from ..generator.networks import TimeConv
+from ..generator.networks import BatchNorm, TimeConv
 
 aten = torch.ops.aten
 
@@ -21,6 +22,11 @@ aten = torch.ops.aten
 def _left_to_torch(x: torch.Tensor) -> bool:
     """Whether torch's own layers are wanted: autocast chooses their precision, and shapes alone are counted in them."""
     return x.device.type == "meta" or torch.is_autocast_enabled(x.device.type)
+
+
+def activation() -> nn.Module:
+    """Leaky ReLU in the place of its input, which no norm before it needs again."""
+    return nn.LeakyReLU(0.2, inplace=True)
 
 
 # convolution of maps
@@ -93,13 +99,26 @@ class _ConvolveBack(Function):
 # convolution over time
 
 
-class CriticTimeConv(TimeConv):
-    """A TimeConv whose frames are gathered tap by tap: whole rows are copied, forwards and backwards."""
+class TapTimeConv(TimeConv):
+    """A TimeConv that copies whole rows, forwards and backwards: of its inputs, or of its outputs where they are fewer.
+
+    With fewer outputs each frame is multiplied by all taps' weights, and the products are added where they belong.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, inputs] -> [B, T', channels]"""
-        weight = self.linear.weight.unflatten(1, (-1, self.kernel)).transpose(1, 2).flatten(1)  # [O, kernel * inputs]
-        return F.linear(_Taps.apply(x, self.kernel, self.stride), weight, self.linear.bias)
+        weight = self.linear.weight.unflatten(1, (-1, self.kernel))  # [channels, inputs, kernel]
+        if self.stride == 1 and weight.shape[0] < weight.shape[1]:
+            products = F.linear(x, weight.flip(2).permute(2, 0, 1).flatten(0, 1))  # [B, T, kernel * channels]
+            return _TapsBack.apply(products, x.shape[1], self.kernel, 1) + self.linear.bias
+        return F.linear(_Taps.apply(x, self.kernel, self.stride), weight.transpose(1, 2).flatten(1), self.linear.bias)
+
+    @classmethod
+    def of(cls, conv: TimeConv) -> "TapTimeConv":
+        """With the parameters of another, which are shared."""
+        made = cls(1, 1, conv.kernel, conv.stride)
+        made.linear = conv.linear
+        return made
 
 
 class _Taps(Function):
@@ -234,3 +253,68 @@ def _by_sample(values: torch.Tensor) -> torch.Tensor:
 def _mean_product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """[B] <one * other>"""
     return (one * other).mean(dim=(1, 2, 3))
+
+
+# the generator's batch norm
+
+
+class LastBatchNorm(BatchNorm):
+    """A generator's batch norm of maps that lie channels last.
+
+    torch's own sums them one by one in float32, which leaves samples off by 1e-4 of their spread.
+    """
+
+    @classmethod
+    def of(cls, norm: BatchNorm) -> "LastBatchNorm":
+        """With the parameters and statistics of another, which are shared."""
+        made = cls(len(norm.weight), norm.momentum, norm.eps)
+        made._parameters, made._buffers = norm._parameters, norm._buffers
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, channels, T, D] -> the same shape"""
+        if not self.training or x.device.type != "cpu" or _left_to_torch(x) or dist.is_initialized():
+            return super().forward(x)
+        over = (0, 2, 3)
+        with torch.no_grad():
+            mean = x.mean(dim=over)
+            var = x.square().mean(dim=over) - mean.square()
+            count = x.numel() / len(mean)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        return _BatchNormalise.apply(x, self.weight, self.bias, mean, var, self.eps)
+
+
+class _BatchNormalise(Function):
+    """y = weight * (x - mean) / sqrt(var + eps) + bias, mean and var [channels] of the batch itself"""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor,
+                var: torch.Tensor, eps: float) -> torch.Tensor:
+        context.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        context.eps = eps
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, mean, scale = context.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        of_all = aten.native_batch_norm_backward(
+            gradient, x, weight, None, None, mean, scale, True, context.eps, [True, True, True])
+        return *of_all, None, None, None
+
+
+def as_trained(generator: nn.Module) -> None:
+    """Give a generator's body the layers that train fastest, with the same parameters: maps lie channels last."""
+    body = generator.body
+    assert isinstance(body, nn.Sequential)
+    for place, layer in enumerate(body):
+        if isinstance(layer, TimeConv):
+            body[place] = TapTimeConv.of(layer)
+        elif type(layer) is BatchNorm:
+            body[place] = LastBatchNorm.of(layer)
+        elif isinstance(layer, nn.LeakyReLU):
+            body[place] = activation()
+        for parameter in layer.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

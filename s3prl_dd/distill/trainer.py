@@ -30,6 +30,7 @@ from .config import DistillConfig
 from .critic import Critic, CriticOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
+from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts
@@ -120,6 +121,7 @@ class Trainer:
         with _layers_seeded(config.seed):
             self.generator = build_generator(self.network).to(self.device)
             self.critic = Critic(self.network).to(self.device)
+        as_trained(self.generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_optimizer = _adam(self.generator, config.generator_lr, config.betas)
         self.critic_optimizer = _adam(self.critic, config.critic_lr, config.betas)
@@ -252,7 +254,7 @@ class Trainer:
         """
         total = losses.weighted_sum(terms, self.config.weights)
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward(inputs=[*network.parameters()])  # and of nothing else, such as the penalty's points
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
         if self.device.type == "cpu" or self._pauses_after(step):

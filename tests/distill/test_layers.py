@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill.layers import CriticConv2d, CriticTimeConv, SampleNorm, TimeSampleNorm
+from s3prl_dd.distill.layers import CriticConv2d, SampleNorm, TapTimeConv, TimeSampleNorm
 from s3prl_dd.generator.networks import TimeConv
 
 
@@ -18,9 +18,10 @@ class Plain1d(nn.GroupNorm):
 CASES = {
     "conv": (lambda: nn.Conv2d(3, 5, 3, 2, 1), lambda: CriticConv2d(3, 5, 3, 2, 1), (4, 3, 7, 9)),
     "wide conv": (lambda: nn.Conv2d(3, 5, 5, 1, 2), lambda: CriticConv2d(3, 5, 5, 1, 2), (4, 3, 8, 9)),
-    "time conv": (lambda: TimeConv(6, 4, 3), lambda: CriticTimeConv(6, 4, 3), (3, 8, 6)),
-    "strided time conv": (lambda: TimeConv(6, 4, 5, 2), lambda: CriticTimeConv(6, 4, 5, 2), (3, 8, 6)),
-    "odd time conv": (lambda: TimeConv(6, 4, 3, 2), lambda: CriticTimeConv(6, 4, 3, 2), (3, 7, 6)),
+    "time conv": (lambda: TimeConv(6, 4, 3), lambda: TapTimeConv(6, 4, 3), (3, 8, 6)),
+    "strided time conv": (lambda: TimeConv(6, 4, 5, 2), lambda: TapTimeConv(6, 4, 5, 2), (3, 8, 6)),
+    "wider time conv": (lambda: TimeConv(3, 4, 3), lambda: TapTimeConv(3, 4, 3), (3, 8, 3)),
+    "odd time conv": (lambda: TimeConv(6, 4, 3, 2), lambda: TapTimeConv(6, 4, 3, 2), (3, 7, 6)),
     "norm": (lambda: nn.GroupNorm(1, 5), lambda: SampleNorm(5), (4, 5, 3, 6)),
     "time norm": (lambda: Plain1d(1, 5), lambda: TimeSampleNorm(5), (4, 3, 5)),
 }
