@@ -47,7 +47,7 @@ class Encoder(Protocol):
 
 
 class Sized(NamedTuple):
-    """An utterance and how many samples at 16 kHz its file promises."""
+    """An utterance and how many samples at 16 kHz its file, or its part of the file, promises."""
 
     utterance: Utterance
     samples: int
@@ -105,12 +105,12 @@ def extract(
     """
     if mixed_precision and not torch.cuda.is_available():
         raise UserError("mixed precision: torch finds no GPU here, and it is for one. Leave it off.")
-    by_path = {utterance.path: utterance for utterance in utterances}
-    ordered = [by_path[path] for path in sorted(by_path)]
+    by_id = {utterance.id: utterance for utterance in utterances}
+    ordered = [by_id[name] for name in sorted(by_id)]
     sized = _measure(Path(root), ordered, workers)
     Path(folder).mkdir(parents=True, exist_ok=True)
     with StoreWriter(folder, encoder.provenance, dtype) as writer:
-        todo = [item for item in sized if item.utterance.path not in writer.done]
+        todo = [item for item in sized if item.utterance.id not in writer.done]
         todo.sort(key=lambda item: item.samples)
         _check_disk(Path(folder), todo, encoder.provenance, dtype)
         batches = _batches(_load(Path(root), todo, workers, batch_seconds), Batching(batch_seconds, padding))
@@ -139,8 +139,8 @@ def _measure(root: Path, utterances: list[Utterance], workers: int) -> list[Size
         path = root / utterance.path
         if not path.is_file():
             raise UserError(f"{path}: no such audio file, but the metadata lists it. Run `s3prl-dd prepare` again.")
-    paths = (root / utterance.path for utterance in utterances)
-    lengths = ahead(lambda path: audio_length(path, RATE), paths, workers, limit=1000)
+    lengths = ahead(
+        lambda item: audio_length(root / item.path, RATE, item.start, item.end), utterances, workers, limit=1000)
     return [Sized(utterance, samples) for utterance, samples in zip(utterances, lengths, strict=True)]
 
 
@@ -155,7 +155,7 @@ def _check_disk(folder: Path, todo: list[Sized], provenance: Provenance, dtype: 
 def _load(root: Path, todo: list[Sized], workers: int, batch_seconds: float) -> Iterator[Loaded]:
     """The utterances with their waves, in their order, decoded ahead."""
     waves = ahead(
-        lambda item: load_audio(root / item.utterance.path, RATE),
+        lambda item: load_audio(root / item.utterance.path, RATE, item.utterance.start, item.utterance.end),
         todo,
         workers,
         limit=max(AHEAD, batch_seconds) * RATE,

@@ -1,7 +1,7 @@
 """Feature store: one reduced [T, D] per utterance, memory-mapped, with where it came from.
 
     <store>/header.json       StoreHeader: how the features were made, dtype, complete
-    <store>/index.jsonl       one Entry a line: id (path), label, speaker, frames
+    <store>/index.jsonl       one Entry a line: id, label, speaker, frames
     <store>/features.bin      all frames, [sum of T, D], half precision by default
     <store>/means.safetensors the utterances' means, float32 [N, D]: made of the others, and only read if it fits them
 
@@ -72,7 +72,7 @@ class StoreHeader:
 
 
 class Entry(NamedTuple):
-    """A line of index.jsonl. id: the utterance's path; label: class name; frames: T."""
+    """A line of index.jsonl. id: Utterance.id, its path with its times where it is a part of a file; frames: T."""
 
     id: str
     label: str
@@ -169,7 +169,7 @@ class FeatureStore:
     def select(self, metadata: Metadata) -> list[int]:
         """Positions of a Metadata's utterances, in its order; one that the store lacks is a UserError."""
         try:
-            return [self.positions[utterance.path] for utterance in metadata.utterances]
+            return [self.positions[utterance.id] for utterance in metadata.utterances]
         except KeyError as error:
             raise UserError(f"{self.folder}: no features of {error}. Extract with the same metadata.") from None
 
@@ -267,7 +267,7 @@ class StoreWriter:
 
         with StoreWriter(folder, provenance) as writer:
             for utterance in todo:
-                if utterance.path not in writer.done:
+                if utterance.id not in writer.done:
                     writer.add(utterance, frames)
 
     done: ids of the utterances that the store holds.
@@ -318,9 +318,9 @@ class StoreWriter:
             raise UserError(f"{utterance.path}: features are empty, not finite or too large for {self.dtype}.")
         self.data.write(array.astype(self.dtype).tobytes())
         self.data.flush()
-        self.index.write(Entry(utterance.path, utterance.label, utterance.speaker, len(array)).line())
+        self.index.write(Entry(utterance.id, utterance.label, utterance.speaker, len(array)).line())
         self.index.flush()
-        self.done.add(utterance.path)
+        self.done.add(utterance.id)
 
     def __enter__(self) -> "StoreWriter":
         return self

@@ -92,9 +92,12 @@ def check_corpus(data: DistilledData, header: Header) -> None:
         raise UserError(f"{data.generator}: its labels are {header.labels}, those of {data.meta_data} {test.labels}. "
                         "Prepare the corpus with the same labels, or distil a generator for these.")
     corpus = header.corpus
-    described = (Path(data.meta_data) / "corpus.json").is_file()
-    if described and corpus.name and read_corpus(data.meta_data).name != corpus.name:
-        return  # another corpus, so other people, whatever their names
+    if (Path(data.meta_data) / "corpus.json").is_file():
+        described = read_corpus(data.meta_data)
+        if corpus.name and described.name != corpus.name:
+            return  # another corpus, so other people, whatever their names
+        if described.shared_speakers and corpus.fold == data.test_fold:
+            return  # its own lists share speakers, and whoever prepared it allowed that
     shared = sorted(set(test.speakers) & set(corpus.train_speakers))
     if shared:
         raise UserError(f"{data.generator}: distilled with {len(shared)} speaker(s) of this run's test fold "

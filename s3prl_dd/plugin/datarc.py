@@ -61,6 +61,9 @@ class DistilledData(Sampling, EmotionData):
     budget: Any = "original"
     """How many samples of each class, see generator.budget.class_counts."""
 
+    sample_folder: str | None = None
+    """Where drawn sets are kept for other runs (generator.store); without it each run draws its own."""
+
     select_by: SelectBy = "uar"
     """dev-best.ckpt by accuracy or by UAR."""
 

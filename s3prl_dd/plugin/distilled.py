@@ -21,6 +21,7 @@ from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
 from .placeholder import Recordings, make_placeholder, make_silence
+from .states import reads_means
 
 DEV_SEED = 1 << 40
 """Added to the sample seed for the dev set of a run without real data."""
@@ -73,16 +74,22 @@ class DistilledExpert(EmotionExpert):
         if data.labels == "soft" and generator.teacher is None:
             raise UserError(f"{data.generator}: has no teacher for soft labels. Set {DATARC}.labels=hard, or "
                             "distil with one.")
-        samples = GeneratedDataset(generator, data.budget, seed, data.resample, data.lengths, data.center)
+        samples = self._samples(generator, seed, data.resample)
         self.train_dataset = Placeholders(samples, self.placeholder)
-        kind = ("resampled each epoch" if data.resample else "one fixed set") + (", centred" if data.center else "")
+        kind = _kind(data.resample) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
-            others = GeneratedDataset(generator, data.budget, seed + DEV_SEED, False, data.lengths, data.center)
+            others = self._samples(generator, seed + DEV_SEED, resample=False)
             self.dev_dataset = Placeholders(others, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says "
                      "nothing of real speech")
+
+    def _samples(self, generator: Generator, seed: int, resample: bool | int) -> GeneratedDataset:
+        """A set, or several in turn, as utterance means where the head reads no more; kept on disk if asked for."""
+        data = self.data
+        return GeneratedDataset(generator, data.budget, seed, resample, data.lengths, data.center,
+                                store=data.sample_folder, means=reads_means(self.modelrc))
 
     def get_dataloader(self, mode: str, epoch: int = 0) -> DataLoader:
         """The split's DataLoader; S3PRL's Runner gives `epoch` for train."""
@@ -160,6 +167,13 @@ class Labels(Dataset):
 
     def __len__(self) -> int:
         return 2
+
+
+def _kind(resample: bool | int) -> str:
+    """Which sets are trained on, in words."""
+    if isinstance(resample, bool):
+        return "resampled each epoch" if resample else "one fixed set"
+    return f"{resample} sets in turn"
 
 
 def collate(items: Sequence[Item]) -> tuple:

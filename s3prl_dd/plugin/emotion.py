@@ -21,7 +21,7 @@ from torch import nn
 from torch.distributed import get_rank, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from ..corpora.metadata import Metadata
+from ..corpora.metadata import DEV_FILE, Metadata, Utterance, given_dev, session
 from ..errors import UserError
 from ..files import write_json
 from ..generator import class_counts
@@ -31,6 +31,7 @@ from .compat import mend
 from .datarc import DATARC, EmotionData, read_datarc
 from .memory import free_memory
 from .placeholder import Recording, Recordings, make_ticket
+from .predict import Inference
 
 mend()
 import s3prl.downstream.emotion.expert as s3prl_emotion  # noqa: E402
@@ -55,7 +56,7 @@ class AudioDataset(IEMOCAPDataset):
             self.tickets = [make_ticket(recordings.add(self.recording(index))) for index in range(len(self.meta_data))]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
-        name = Path(self.meta_data[index]["path"]).stem
+        name = Path(Utterance(**self.meta_data[index]).id).stem
         if self.tickets is not None:
             return self.tickets[index], self.label(index), name
         wav = self.wavs[index] if self.pre_load else self._load(index)
@@ -89,7 +90,7 @@ class AudioDataset(IEMOCAPDataset):
         return self.class_dict[self.meta_data[index]["label"]]
 
 
-class EmotionExpert(s3prl_emotion.DownstreamExpert):
+class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
     """frames [T, D] each -> Linear -> mean over time -> Linear -> class, trained on real audio."""
 
     data_class: type[EmotionData] = EmotionData
@@ -113,6 +114,7 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
         with _opening_lists_by(lambda root, path, pre_load: self.open_list(data, path)):
             datarc = {**asdict(data), "meta_data": data.meta_data or ""}
             super().__init__(upstream_dim, {**downstream_expert, "datarc": datarc}, expdir, **run)
+        self._take_given_dev(data)
         self.data, self.seed, self.mode = data, run["seed"], run["mode"]
         self.splits = _splits(self.mode, run)
         self.best_step: int | None = None  # of dev-best.ckpt, once this process has seen it
@@ -139,6 +141,15 @@ class EmotionExpert(s3prl_emotion.DownstreamExpert):
             raise UserError(f"{path}: no such file. {DATARC}.test_fold is {data.test_fold}, found "
                             f"{', '.join(folds) or 'no fold'}.")
         return AudioDataset(str(data.root), path, self.recordings)
+
+    def _take_given_dev(self, data: EmotionData) -> None:
+        """Where the corpus came with a dev list: that one as dev, and the whole train list as train."""
+        folder = Path(data.meta_data or "") / session(str(data.test_fold))
+        if not data.root or given_dev(folder) is None:
+            return
+        whole = self.train_dataset.dataset
+        self.train_dataset = Subset(whole, range(len(whole)))
+        self.dev_dataset = self.open_list(data, str(folder / DEV_FILE))
 
     def make_train_dataset(self) -> None:
         """Check the train part, and draw the budget from it."""

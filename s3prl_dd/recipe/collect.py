@@ -48,7 +48,8 @@ def arm_result(scores: list[Score], points: int) -> ArmResult:
 def sizes(run: Run) -> Sizes:
     """Bytes of the training part's audio and features, and of the generator file; None for what is not there."""
     train = run.fold.train
-    audio = sum((Path(run.corpus.root) / item.path).stat().st_size for item in train.utterances)
+    files = {Path(run.corpus.root) / item.path for item in train.utterances}
+    audio = sum(file.stat().st_size for file in files)
     features = None
     if (run.features / "header.json").is_file():
         store = FeatureStore(run.features)

@@ -3,11 +3,12 @@
     <out>/run.json                  the settings (recipe.settings), flat
     <out>/metadata/                 S3PRL's metadata                          prepare
     <out>/exp/<arm>_seed<s>/        S3PRL's expdirs, each with a run.json     real, train
-    <out>/means/                    the upstream's averaged states            real
+    <out>/means/                    what heads read of real audio             real
     <out>/features/                 the feature store                         extract
     <out>/pool.safetensors          SER heads along their training            pool
     <out>/gan/                      the distiller's checkpoint and logs       distill
     <out>/generator.safetensors     the generator file                        distill
+    <out>/samples/                  sets drawn from it                        train
     <out>/results.json, .png        what was measured                         report
 """
 
@@ -61,6 +62,7 @@ class Run:
         self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
         self.pool = data / "pool.safetensors"
         self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
+        self.samples = gan / "samples"
         self.results = self.out / "results.json"
 
     # open, start

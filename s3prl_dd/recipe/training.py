@@ -107,7 +107,7 @@ def _samples(run: Run) -> dict[str, Any]:
     """The datarc of samples."""
     sampling = run.settings.sampling
     return {"generator": str(run.generator.resolve()), "resample": sampling.resample, "labels": sampling.labels,
-            "center": sampling.center, "lengths": sampling.lengths}
+            "center": sampling.center, "lengths": sampling.lengths, "sample_folder": str(run.samples.resolve())}
 
 
 def _predictions(expdir: Path, step: int) -> list[int] | None:

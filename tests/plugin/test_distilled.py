@@ -40,22 +40,31 @@ def same_sets(one, other):
 
 # what it trains on
 
+@pytest.mark.parametrize("hears_frames", [False, True])
 @pytest.mark.parametrize("datarc, sampling", [
     ({}, {"center": True}),
     ({"center": False}, {"center": False}),
     ({"center": False, "sample_seed": 5}, {"center": False, "seed": 5}),
     ({"lengths": "corpus"}, {"center": True, "lengths": "corpus"}),
 ])
-def test_training_sees_the_generators_own_samples(corpus, tmp_path, fbank_generator, datarc, sampling):
-    """And all of them: the whole budget, each number once, with its label and the teacher's opinion."""
-    expert = distilled(corpus, tmp_path, fbank_generator, {"budget": 3, "train_batch_size": 5, **datarc})
-    assert list(expert.state_dict()) == list(emotion(corpus, tmp_path).state_dict())
+def test_training_sees_the_generators_own_samples(corpus, tmp_path, fbank_generator, datarc, sampling, hears_frames):
+    """And all of them: the whole budget, each number once, with its label and the teacher's opinion.
+
+    A head that averages over time gets utterance means, which come to the same.
+    """
+    expert = distilled(corpus, tmp_path, fbank_generator, {"budget": 3, "train_batch_size": 5, **datarc},
+                       hears_frames=hears_frames)
+    plain = emotion(corpus, tmp_path, hears_frames=hears_frames)
+    assert list(expert.state_dict()) == list(plain.state_dict())
     expected = Generator.load(fbank_generator).sample(3, **{"seed": 1337, **sampling})
     samples = drawn(expert)
     assert sorted(samples) == list(range(12))
     for number, (label, frames, soft) in samples.items():
-        assert label == expected.labels[number] and len(frames) == expected.lengths[number]
-        torch.testing.assert_close(frames, expected.features[number, :len(frames)], rtol=1e-4, atol=1e-4)
+        heard = expected.features[number, :expected.lengths[number]]  # [T, D]
+        if not hears_frames:
+            heard = heard.mean(dim=0, keepdim=True)
+        assert label == expected.labels[number]
+        torch.testing.assert_close(frames, heard, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(soft, expected.soft_labels[number], rtol=1e-4, atol=1e-4)
 
 
@@ -72,8 +81,23 @@ def test_fixed_and_resampled_sets(corpus, tmp_path, fbank_generator):
                           for changes in ({}, {"resample": True}, {"sample_seed": 5}))
     assert same_sets(drawn(fixed, 0), drawn(fixed, 3)) and same_sets(drawn(fixed, 0), drawn(new, 0))
     assert not same_sets(drawn(new, 0), drawn(new, 3)) and not same_sets(drawn(fixed, 0), drawn(seeded, 0))
-    expected = Generator.load(fbank_generator).sample(2, seed=1337, epoch=3)
-    torch.testing.assert_close(drawn(new, 3)[7][1], expected.features[7], rtol=1e-4, atol=1e-4)
+    expected = Generator.load(fbank_generator).sample(2, seed=1337, epoch=3).features[7].mean(dim=0, keepdim=True)
+    torch.testing.assert_close(drawn(new, 3)[7][1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sets_in_turn(corpus, tmp_path, fbank_generator):
+    expert = distilled(corpus, tmp_path, fbank_generator, {"budget": 2, "resample": 2})
+    assert "2 sets in turn" in (tmp_path / "log.log").read_text()
+    assert same_sets(drawn(expert, 0), drawn(expert, 2)) and not same_sets(drawn(expert, 0), drawn(expert, 1))
+
+
+@pytest.mark.parametrize("hears_frames", [False, True])
+def test_drawn_sets_are_kept_for_other_runs(corpus, tmp_path, fbank_generator, monkeypatch, hears_frames):
+    options = {"budget": 2, "sample_folder": str(tmp_path / "samples")}
+    first = drawn(distilled(corpus, tmp_path, fbank_generator, options, hears_frames=hears_frames))
+    monkeypatch.setattr(Generator, "draw_set", None)  # a second run draws nothing
+    second = drawn(distilled(corpus, tmp_path, fbank_generator, options, seed=1337, hears_frames=hears_frames))
+    assert same_sets(first, second)
 
 
 def test_placeholders(corpus, tmp_path, fbank_generator):

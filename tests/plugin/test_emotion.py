@@ -38,8 +38,12 @@ class Logger:
 
 def plain_expert(corpus, expdir, valid_ratio=0.2):
     """S3PRL's own."""
-    datarc = {"root": str(corpus / "audio"), "meta_data": str(corpus / "metadata"), "pre_load": False,
-              "valid_ratio": valid_ratio}
+    datarc = {
+        "root": str(corpus / "audio"),
+        "meta_data": str(corpus / "metadata"),
+        "pre_load": False,
+        "valid_ratio": valid_ratio,
+    }
     modelrc = read_yaml(CONFIGS / "emotion.yaml")["downstream_expert"]["modelrc"]
     return s3prl_emotion.DownstreamExpert(240, {"datarc": datarc, "modelrc": modelrc}, str(expdir))
 
@@ -60,6 +64,25 @@ def test_state_and_split_are_s3prls(corpus, tmp_path, valid_ratio):
     assert np.array_equal(expert.dev_dataset[0][0], plain.dev_dataset[0][0])
     fold = read_fold(corpus / "metadata", "fold1", valid_ratio)
     assert [utterance.path for utterance in fold.dev.utterances] == paths(plain, "dev")
+
+
+def test_a_given_dev_list_is_dev(corpus, tmp_path):
+    """And the whole train list is train, as for the distiller."""
+    shutil.copytree(corpus / "metadata", tmp_path / "metadata")
+    session = tmp_path / "metadata/Session1"
+    whole = json.loads((session / "train_meta_data.json").read_text())
+    parts = {
+        "dev": whole["meta_data"][::3],
+        "train": [item for item in whole["meta_data"] if item not in whole["meta_data"][::3]],
+    }
+    for part, items in parts.items():
+        (session / f"{part}_meta_data.json").write_text(json.dumps({**whole, "meta_data": items}))
+    expert = emotion(corpus, tmp_path, {"meta_data": str(tmp_path / "metadata")})
+    fold = read_fold(tmp_path / "metadata", "fold1")
+    train = [expert.train_dataset.dataset.meta_data[index]["path"] for index in expert.train_dataset.indices]
+    dev = [item["path"] for item in expert.dev_dataset.meta_data]
+    assert train == [item.path for item in fold.train.utterances] == [item["path"] for item in parts["train"]]
+    assert dev == [item.path for item in fold.dev.utterances] == [item["path"] for item in parts["dev"]]
 
 
 def test_the_first_weights_follow_the_seed(corpus, tmp_path):
@@ -90,8 +113,15 @@ def test_audio_of_any_rate_and_channels(tmp_path):
     tone = {rate: 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate) for rate in (8000, 16000, 44100)}
     stereo = np.stack([tone[16000], np.zeros(16000)], axis=1)
     kinds = [(tone[8000], 8000), (tone[44100], 44100), (stereo, 16000)]
-    corpus = write_corpus(tmp_path, [(f"{speaker}/{label}{i}.wav", label, speaker, *kinds[i % 3])
-                                     for speaker in "ab" for label in LABELS for i in range(3)])
+    corpus = write_corpus(
+        tmp_path,
+        [
+            (f"{speaker}/{label}{i}.wav", label, speaker, *kinds[i % 3])
+            for speaker in "ab"
+            for label in LABELS
+            for i in range(3)
+        ],
+    )
     expert = emotion(corpus, tmp_path)
     for dataset in (expert.train_dataset, expert.dev_dataset, expert.test_dataset):
         for wav, _, name in dataset:
@@ -142,8 +172,10 @@ def test_bad_audio_and_paths(corpus, tmp_path):
 def test_refused_configurations(corpus, tmp_path):
     with pytest.raises(UserError, match="unknown key 'selectby'.*Did you mean 'select_by'"):
         emotion(corpus, tmp_path, {"selectby": "uar"})
-    for modelrc, message in (({"projector": 3}, "modelrc: unknown key 'projector'"),
-                             ({"projector_dim": 256, "select": "UtteranceLvl"}, "modelrc.select: 'UtteranceLvl'")):
+    for modelrc, message in (
+        ({"projector": 3}, "modelrc: unknown key 'projector'"),
+        ({"projector_dim": 256, "select": "UtteranceLvl"}, "modelrc.select: 'UtteranceLvl'"),
+    ):
         with pytest.raises(UserError, match=message):
             emotion(corpus, tmp_path, downstream_expert={"datarc": {}, "modelrc": modelrc})
     for runner in ({"eval_dataloaders": ["dev", "tset"]}, {"eval_dataloaders": ["train"]}):
@@ -152,9 +184,15 @@ def test_refused_configurations(corpus, tmp_path):
 
 
 def test_class_without_a_training_utterance(corpus, tmp_path):
-    write_metadata(tmp_path / "metadata", [
-        {"path": f"speaker{speaker}/{label}{take}.wav", "label": label, "speaker": f"speaker{speaker}"}
-        for speaker in range(3) for label in ("neu", "hap", "ang") for take in range(3)])
+    write_metadata(
+        tmp_path / "metadata",
+        [
+            {"path": f"speaker{speaker}/{label}{take}.wav", "label": label, "speaker": f"speaker{speaker}"}
+            for speaker in range(3)
+            for label in ("neu", "hap", "ang")
+            for take in range(3)
+        ],
+    )
     (tmp_path / "audio").symlink_to(corpus / "audio")
     with pytest.raises(UserError, match="class sad has no training utterance in fold1"):
         emotion(tmp_path, tmp_path)
@@ -182,9 +220,11 @@ def test_real_budget_is_a_random_subset_of_train(corpus, tmp_path):
 def test_uar_confusion_and_best_checkpoint(corpus, tmp_path, select_by, saved):
     expert = emotion(corpus, tmp_path, {"select_by": select_by})
     truth = ["neu", "neu", "neu", "hap", "sad"]  # no ang
-    rounds = [["neu", "neu", "hap", "hap", "neu"],  # acc .6, uar (2/3 + 1 + 0) / 3 = .556
-              ["neu", "neu", "neu", "hap", "neu"][:3] + ["ang", "sad"],  # acc .8, uar (1 + 0 + 1) / 3 = .667
-              ["neu", "hap", "hap", "hap", "sad"]]  # acc .6, uar (1/3 + 1 + 1) / 3 = .778
+    rounds = [
+        ["neu", "neu", "hap", "hap", "neu"],  # acc .6, uar (2/3 + 1 + 0) / 3 = .556
+        ["neu", "neu", "neu", "hap", "neu"][:3] + ["ang", "sad"],  # acc .8, uar (1 + 0 + 1) / 3 = .667
+        ["neu", "hap", "hap", "hap", "sad"],
+    ]  # acc .6, uar (1/3 + 1 + 1) / 3 = .778
     if select_by == "uar":
         rounds[1] = ["neu", "neu", "neu", "ang", "neu"]  # acc .6, uar .333
     for step, (predicted, save) in enumerate(zip(rounds, saved, strict=True), start=1):
@@ -208,8 +248,11 @@ def test_uar_confusion_and_best_checkpoint(corpus, tmp_path, select_by, saved):
     best = max(step for step, save in enumerate(saved, start=1) if save)  # the step of dev-best.ckpt
     names = result["labels"]
     assert json.loads((tmp_path / "test_at_dev_best.json").read_text()) == {
-        "step": best, "labels": names, "truth": [names.index(name) for name in truth],
-        "predicted": [names.index(name) for name in rounds[best - 1][::-1]]}
+        "step": best,
+        "labels": names,
+        "truth": [names.index(name) for name in truth],
+        "predicted": [names.index(name) for name in rounds[best - 1][::-1]],
+    }
 
 
 def test_evaluation_reads_its_own_split_alone(corpus, tmp_path):

@@ -12,12 +12,17 @@ ARGUMENTS = {
 
 
 def make_expert(kind, corpus, expdir, datarc=None, upstream_dim=240, upstream_rate=160, **arguments):
-    """`datarc` over the shipped configuration, `arguments` over S3PRL's defaults; no corpus: no real data at hand."""
+    """`datarc` over the shipped configuration, `arguments` over S3PRL's defaults; no corpus: no real data at hand.
+
+    hears_frames: with S3PRL's attentive pooling, in the place of SUPERB's mean over time
+    """
     from s3prl_dd.plugin.distilled import DistilledExpert
     from s3prl_dd.plugin.emotion import EmotionExpert
 
     config = read_yaml(CONFIGS / f"{kind}.yaml")
     values = config["downstream_expert"]["datarc"]
+    if arguments.pop("hears_frames", False):
+        config["downstream_expert"]["modelrc"]["UtteranceLevel"] = {"pooling": "AttentivePooling"}
     if corpus:
         values.update(root=str(corpus / "audio"), meta_data=str(corpus / "metadata"))
     values.update(num_workers=0, **(datarc or {}))
