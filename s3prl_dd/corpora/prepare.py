@@ -26,9 +26,6 @@ MODULES = (iemocap, ravdess, emodb, crema_d, msp_podcast, meld, esd, tess, savee
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
 
-READY_MADE = {name: corpus for name, corpus in CORPORA.items() if name not in ("table", "demo")}
-"""Those of CORPORA that are found by their own layout."""
-
 
 class Parts(NamedTuple):
     """The lists of a fold as they are written. dev: None where S3PRL draws it from train itself."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from s3prl_dd.arms import HEADS
-from s3prl_dd.corpora.prepare import CORPORA, READY_MADE
+from s3prl_dd.corpora import CORPORA
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator.sampling import DEFAULTS
 from s3prl_dd.recipe.settings import GROUPS, PRESETS, CorpusName, HeadName, Settings, differences, with_preset
@@ -130,5 +130,5 @@ def test_resolved(tmp_path, monkeypatch):
 
 
 def test_names_that_flags_take_are_those_that_there_are():
-    assert set(get_args(CorpusName)) == set(CORPORA) | set(READY_MADE)
+    assert set(get_args(CorpusName)) == set(CORPORA)
     assert set(get_args(HeadName)) == set(HEADS)
