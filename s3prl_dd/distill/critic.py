@@ -32,6 +32,28 @@ class CriticOutput(NamedTuple):
         return one, other
 
 
+class FirstOutput(NamedTuple):
+    """What a critic's first layers, which are linear, make of frames."""
+
+    maps: torch.Tensor
+    """[B, ...], before the norm."""
+
+    mean: torch.Tensor | None
+    """The utterance branch's, [B, width]; None where there is no branch."""
+
+    def between(self, mix: torch.Tensor) -> "FirstOutput":
+        """Of mix * real + (1 - mix) * fake frames, if this is of real and behind them of generated ones.
+
+        Linear layers give of what lies between two inputs what lies between their outputs. mix: [B / 2] in [0, 1]
+        """
+        return FirstOutput(_mixed(self.maps, mix), None if self.mean is None else _mixed(self.mean, mix))
+
+
+def _mixed(values: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
+    real, fake = values.chunk(2)
+    return fake.lerp(real, mix.view(-1, *[1] * (values.dim() - 1)))
+
+
 class Critic(nn.Module):
     """Conv layers with layer norm and leaky ReLU > score head and class head (paper, Sec. 5.1).
 
@@ -40,7 +62,7 @@ class Critic(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        width = network.critic_channels
+        width, self.frames, self.dim = network.critic_channels, network.frames, network.dim
         self.one_dimensional = network.architecture == "gan_1d"
         layers, size = _layers_1d(network) if self.one_dimensional else _layers_2d(network)
         self.layers = nn.ModuleList(layers)
@@ -53,19 +75,63 @@ class Critic(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> CriticOutput:
         """frames: [B, T, D], standardised."""
-        maps = []
+        return self.rest(self.first(frames))
+
+    def first(self, frames: torch.Tensor) -> FirstOutput:
+        """The linear beginning. frames: [B, T, D], standardised."""
         x = frames if self.one_dimensional else frames[..., None].permute(0, 3, 1, 2)  # one channel, channels last
-        for layer in self.layers:
+        maps = _beginning(self.layers)(x)
+        if self.utterance is None:
+            return FirstOutput(maps, None)
+        return FirstOutput(maps, _beginning(self.utterance)(frames.mean(dim=1) * UTTERANCE_SCALE))
+
+    def rest(self, first: FirstOutput) -> CriticOutput:
+        """All that follows."""
+        x, maps = first.maps, []
+        for layer in _behind(self.layers):
             x = layer(x)
             maps.append(x)
         x = x.flatten(1)
-        if self.utterance is not None:
-            mean = frames.mean(dim=1) * UTTERANCE_SCALE  # [B, D]
-            for layer in self.utterance:
+        if self.utterance is not None and first.mean is not None:
+            mean = first.mean
+            for layer in _behind(self.utterance):
                 mean = layer(mean)
                 maps.append(mean)
             x = torch.cat([x, mean], dim=1)
         return CriticOutput(self.score(x)[:, 0], self.classify(x), maps)
+
+    def gradient(self, first: FirstOutput) -> torch.Tensor:
+        """The gradient [B, T, D] of each sample's score by its frames, with a graph of its own."""
+        points = [values.requires_grad_() for values in first if values is not None]
+        of_maps, *of_mean = torch.autograd.grad(self.rest(first).score.sum(), points, create_graph=True)
+        conv = _beginning(self.layers)
+        if isinstance(conv, TapTimeConv):
+            of_frames = conv.of_inputs(of_maps, self.frames)
+        else:
+            assert isinstance(conv, CriticConv2d)
+            of_frames = conv.of_inputs(of_maps, self.frames, self.dim)[:, 0]
+        if self.utterance is not None:
+            linear = _beginning(self.utterance)
+            assert isinstance(linear, nn.Linear)
+            of_means = of_mean[0] @ linear.weight * UTTERANCE_SCALE  # [B, D]
+            of_frames = of_frames + of_means[:, None] / self.frames
+        return of_frames
+
+
+def _beginning(layers: nn.ModuleList) -> nn.Conv2d | TapTimeConv | nn.Linear:
+    """The convolution or linear layer that comes first."""
+    first = layers[0]
+    assert isinstance(first, nn.Sequential)
+    layer = first[0]
+    assert isinstance(layer, nn.Conv2d | TapTimeConv | nn.Linear)
+    return layer
+
+
+def _behind(layers: nn.ModuleList) -> list[nn.Module]:
+    """All but that: the first layer's norm and activation, then the other layers."""
+    first, *others = layers
+    assert isinstance(first, nn.Sequential)
+    return [first[1:], *others]
 
 
 def _layers_1d(network: Network) -> tuple[list[nn.Module], int]:

@@ -41,6 +41,11 @@ class CriticConv2d(nn.Conv2d):
             return super().forward(x)
         return _Convolve.apply(x, self.weight, self.bias, self.stride[0], self.padding[0])
 
+    def of_inputs(self, gradient: torch.Tensor, time: int, dim: int) -> torch.Tensor:
+        """The gradient of inputs [B, inputs, time, dim] from that of outputs [B, outputs, T', D']."""
+        inputs = gradient.new_empty(len(gradient), time, dim, self.in_channels).permute(0, 3, 1, 2)  # for its shape
+        return _ConvolveBack.apply(gradient, self.weight, inputs, self.stride[0], self.padding[0])
+
 
 def _convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int,
                           wanted: list[bool]) -> list[torch.Tensor]:
@@ -107,11 +112,28 @@ class TapTimeConv(TimeConv):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, inputs] -> [B, T', channels]"""
-        weight = self.linear.weight.unflatten(1, (-1, self.kernel))  # [channels, inputs, kernel]
-        if self.stride == 1 and weight.shape[0] < weight.shape[1]:
-            products = F.linear(x, weight.flip(2).permute(2, 0, 1).flatten(0, 1))  # [B, T, kernel * channels]
+        if self._multiplies_first():
+            products = F.linear(x, self._weight_of_products())  # [B, T, kernel * channels]
             return _TapsBack.apply(products, x.shape[1], self.kernel, 1) + self.linear.bias
-        return F.linear(_Taps.apply(x, self.kernel, self.stride), weight.transpose(1, 2).flatten(1), self.linear.bias)
+        return F.linear(_Taps.apply(x, self.kernel, self.stride), self._weight_of_rows(), self.linear.bias)
+
+    def of_inputs(self, gradient: torch.Tensor, time: int) -> torch.Tensor:
+        """The gradient of inputs [B, time, inputs] from that of outputs [B, T', channels]."""
+        if self._multiplies_first():
+            return _Taps.apply(gradient, self.kernel, 1) @ self._weight_of_products()
+        return _TapsBack.apply(gradient @ self._weight_of_rows(), time, self.kernel, self.stride)
+
+    def _multiplies_first(self) -> bool:
+        channels, columns = self.linear.weight.shape
+        return self.stride == 1 and channels * self.kernel < columns
+
+    def _weight_of_rows(self) -> torch.Tensor:
+        """[channels, kernel * inputs]"""
+        return self.linear.weight.unflatten(1, (-1, self.kernel)).transpose(1, 2).flatten(1)
+
+    def _weight_of_products(self) -> torch.Tensor:
+        """[kernel * channels, inputs], the last tap first"""
+        return self.linear.weight.unflatten(1, (-1, self.kernel)).flip(2).permute(2, 0, 1).flatten(0, 1)
 
     @classmethod
     def of(cls, conv: TimeConv) -> "TapTimeConv":
@@ -229,30 +251,27 @@ class _NormaliseBack(Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         v, = gradients
         gradient, x, mean, scale, weight = context.saved_tensors
-        by_channel = weight.view(1, -1, 1, 1)
         projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
-        of_weight = (gradient * projected).sum(dim=(0, 2, 3))
-        d = gradient * by_channel
-        mean_v, mean_d = v.mean(dim=(1, 2, 3)), d.mean(dim=(1, 2, 3))  # [B]
-        mean, scale = mean[:, 0], scale[:, 0]
-        v_n = scale * (_mean_product(v, x) - mean * mean_v)
-        d_n = scale * (_mean_product(d, x) - mean * mean_d)
-        along_n = _mean_product(v, d) - mean_v * mean_d - 3 * v_n * d_n
+        mean, scale, size = mean[:, 0], scale[:, 0], x[0].numel()
+        of_channels = [values.sum(dim=(2, 3)) for values in (gradient, gradient * x, gradient * v)]  # [B, channels]
+        mean_d, d_x, v_d = (values @ weight / size for values in of_channels)  # of d = weight * gradient, [B]
+        mean_v, v_x = v.mean(dim=(1, 2, 3)), (v * x).mean(dim=(1, 2, 3))
+        v_n, d_n = scale * (v_x - mean * mean_v), scale * (d_x - mean * mean_d)
+        along_n = v_d - mean_v * mean_d - 3 * v_n * d_n
         # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>), where n = scale * x - scale * mean
         constant = along_n * scale * mean + d_n * mean_v + v_n * mean_d
         minus = -scale.square()
         of_x = torch.addcmul(_by_sample(-minus * constant), v, _by_sample(minus * d_n))
-        of_x.addcmul_(d, _by_sample(minus * v_n)).addcmul_(x, _by_sample(minus * along_n * scale))
-        return projected.mul_(by_channel), of_x, None, None, of_weight
+        of_x.addcmul_(gradient, (minus * v_n)[:, None, None, None] * weight.view(-1, 1, 1))
+        of_x.addcmul_(x, _by_sample(minus * along_n * scale))
+        total, with_x, with_v = of_channels
+        along = (scale * v_n)[:, None] * (with_x - mean[:, None] * total)
+        of_weight = scale @ (with_v - mean_v[:, None] * total - along)
+        return projected.mul_(weight.view(-1, 1, 1)), of_x, None, None, of_weight
 
 
 def _by_sample(values: torch.Tensor) -> torch.Tensor:
     return values.view(-1, 1, 1, 1)
-
-
-def _mean_product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """[B] <one * other>"""
-    return (one * other).mean(dim=(1, 2, 3))
 
 
 # the generator's batch norm

@@ -121,7 +121,7 @@ class Trainer:
         with _layers_seeded(config.seed):
             self.generator = build_generator(self.network).to(self.device)
             self.critic = Critic(self.network).to(self.device)
-        as_trained(self.generator)
+            as_trained(self.generator)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.generator_optimizer = _adam(self.generator, config.generator_lr, config.betas)
         self.critic_optimizer = _adam(self.critic, config.critic_lr, config.betas)
@@ -155,12 +155,13 @@ class Trainer:
         real = self.batches.real("critic-real", *key)
         with torch.no_grad(), self.autocast():
             fake = _full(self.generator(self.batches.noise("critic-noise", *key), labels))
-        with self.autocast():  # a critic judges each sample by itself, so one pass serves both
-            on_real, on_fake = self.critic(torch.cat([real, fake])).split()
+        first = self.critic.first(torch.cat([real, fake]))  # it judges each sample by itself, so one pass serves both
+        with self.autocast():
+            on_real, on_fake = self.critic.rest(first).split()
         terms = {"critic_score": losses.critic_score(_full(on_real.score), _full(on_fake.score))}
         if lambdas.gradient_penalty and self._penalises(step, number):
-            mix = self.batches.mix("mix", *key)
-            terms["gradient_penalty"] = losses.gradient_penalty(self._score, real, fake, mix)
+            between = first.between(self.batches.mix("mix", *key))
+            terms["gradient_penalty"] = losses.gradient_penalty(self.critic.gradient(between))
         if lambdas.critic_class:
             terms["critic_class"] = F.cross_entropy(_full(on_real.logits), labels)
         if lambdas.critic_class_fake:
@@ -170,9 +171,6 @@ class Trainer:
     def _penalises(self, step: int, number: int) -> bool:
         """Whether this critic update has the gradient penalty."""
         return ((step - 1) * self.config.critic_steps + number) % self.config.penalty_every == 0
-
-    def _score(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.critic(frames).score
 
     def generator_terms(self, step: int) -> GeneratorTerms:
         """Eq. 5 and 8 and what lies beyond, on a new batch; each term is computed only if its weight is not 0."""
