@@ -5,12 +5,13 @@ already is, and takes `--head-lrs` and `--head_lrs` alike. The dataclasses check
 """
 
 import argparse
+import contextlib
 import difflib
 import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -512,9 +513,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(__version__)
         return 0
-    tell_on_stdout()
     try:
-        return parse(words)() or 0
+        with talking():
+            return parse(words)() or 0
     except UserError as error:
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         print(f"s3prl-dd: error: {rank}{error}", file=sys.stderr, flush=True)
@@ -567,11 +568,18 @@ class Plain(logging.Handler):
         print(record.getMessage(), flush=True)
 
 
-def tell_on_stdout() -> None:
-    """Let what the package says appear as plain lines."""
-    if not log.handlers:
-        log.addHandler(Plain())
-        log.setLevel(logging.INFO)
+@contextlib.contextmanager
+def talking() -> Iterator[None]:
+    """Let what the package says appear as plain lines, here alone: S3PRL makes root print every message again."""
+    plain, before = Plain(), (log.level, log.propagate)
+    log.addHandler(plain)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(plain)
+        log.level, log.propagate = before
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import pytest
 import tyro
@@ -243,8 +244,15 @@ def test_describe_and_bench_print_json(capsys):
     assert json.loads(capsys.readouterr().out)["gan_1d"]["ratio"] == 1
 
 
-def test_what_the_package_says_is_plain(tmp_path, capsys):
-    cli.tell_on_stdout()
-    cli.tell_on_stdout()
-    cli.log.info("said %d", 1)
+def test_what_the_package_says_is_plain_and_said_once(capsys):
+    """S3PRL gives root a handler, which would say it again."""
+    root = logging.getLogger()
+    twice = cli.Plain()
+    root.addHandler(twice)
+    try:
+        with cli.talking():
+            cli.log.info("said %d", 1)
+        cli.log.info("not said")
+    finally:
+        root.removeHandler(twice)
     assert capsys.readouterr().out == "said 1\n"
