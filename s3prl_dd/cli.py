@@ -579,7 +579,8 @@ def talking() -> Iterator[None]:
         yield
     finally:
         log.removeHandler(plain)
-        log.level, log.propagate = before
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 if __name__ == "__main__":
