@@ -58,3 +58,30 @@ def test_the_branch_sees_the_mean_alone():
 def test_sample_norm_is_layer_norm_over_a_sample(make, shape):
     x = 2 + 3 * torch.randn(shape)
     torch.testing.assert_close(make(6)(x), nn.functional.layer_norm(x, shape[1:]))
+
+
+@pytest.mark.parametrize("branch", [False, True], ids=["frames", "with branch"])
+@pytest.mark.parametrize("architecture", GANS)
+def test_gradient_at_what_lies_between_real_and_generated(architecture, branch):
+    """Each sample's own, by autograd on the mixed frames themselves; weights get the derivative of its norm."""
+    critic = Critic(small(architecture, utterance_branch=branch)).double()
+    real, fake = torch.randn(2, 4, 8, 20, dtype=torch.float64)
+    mix = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=torch.float64)
+    point = torch.stack([m * one + (1 - m) * other for m, one, other in zip(mix, real, fake, strict=True)])
+    expected, = torch.autograd.grad(critic(point.requires_grad_()).score.sum(), point, create_graph=True)
+    gradient = critic.gradient(critic.first(torch.cat([real, fake])).between(mix))
+    torch.testing.assert_close(gradient, expected)
+    parameters = [*critic.parameters()]
+    ours, autograds = (torch.autograd.grad(values.flatten(1).norm(dim=1).square().sum(), parameters, allow_unused=True)
+                       for values in (gradient, expected))
+    for one, other in zip(ours, autograds, strict=True):
+        assert (one is None) == (other is None)
+        torch.testing.assert_close(one, other)
+
+
+def test_halves_of_a_pass_are_two_passes():
+    critic, frames = Critic(small("gan_att", utterance_branch=True)), torch.randn(6, 8, 20)
+    for half, alone in zip(critic(frames).split(), (critic(frames[:3]), critic(frames[3:])), strict=True):
+        torch.testing.assert_close(half.score, alone.score)
+        torch.testing.assert_close(half.logits, alone.logits)
+        torch.testing.assert_close(half.maps, alone.maps)

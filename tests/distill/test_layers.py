@@ -1,11 +1,21 @@
 """The critic's layers against torch's own: values, first derivatives, and those of a gradient penalty."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill.layers import CriticConv2d, SampleNorm, TapTimeConv, TimeSampleNorm
-from s3prl_dd.generator.networks import TimeConv
+from s3prl_dd.distill.layers import (
+    CriticConv2d,
+    LastBatchNorm,
+    SampleNorm,
+    TapTimeConv,
+    TimeSampleNorm,
+    as_trained,
+)
+from s3prl_dd.generator import NetworkConfig, build_generator
+from s3prl_dd.generator.networks import GANS, BatchNorm, TimeConv
 
 
 class Plain1d(nn.GroupNorm):
@@ -61,3 +71,29 @@ def test_autocast_is_left_to_torch():
         maps = conv(x)
         norm(maps).float().sum().backward()
     assert maps.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("architecture", GANS)
+def test_a_generator_as_trained_is_the_same(architecture):
+    """Samples, running statistics, parameters' names and gradients, in float64."""
+    network = NetworkConfig(architecture=architecture, frames=8, noise=5, channels=6).sized(3, 20)
+    plain = build_generator(network).double()
+    ours = copy.deepcopy(plain)
+    as_trained(ours)
+    noise, labels = torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 3
+    for _ in range(2):
+        expected, frames = plain(noise, labels), ours(noise, labels)
+        torch.testing.assert_close(frames, expected)
+    expected.sin().sum().backward()
+    frames.sin().sum().backward()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(dict(ours.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(ours.eval()(noise, labels), plain.eval()(noise, labels))
+
+
+def test_batch_norm_channels_last_is_exact_in_float32():
+    x = (3 + torch.randn(32, 4, 64, 64)).contiguous(memory_format=torch.channels_last)
+    norm = LastBatchNorm.of(BatchNorm(4))
+    assert (norm(x) - BatchNorm(4).double()(x.double())).abs().max() < 5e-6
