@@ -3,11 +3,14 @@
     config.py       every setting with its meaning and origin          parts.py         what the file says of its data
     losses.py       the paper's equations                              selection.py     a generator measured on dev
     critic.py       D(x), its class head and feature maps              checkpoint.py    resume, or refuse to
-    data.py         real utterances as T frames, standardised          log.py           log.log and TensorBoard
-    batches.py      balanced batches, keyed by seed and step           distributed.py   torchrun's ranks
+    layers.py       what the networks are trained with: fast           log.py           log.log and TensorBoard
+    data.py         real utterances as T frames, standardised          distributed.py   torchrun's ranks
+    stored.py       the same where memory would not hold them
+    batches.py      balanced batches, keyed by seed and step
     trainer.py      the step and the loop
 
-Beside the way: gaussian.py (the closed-form baseline), describe.py and bench.py (sizes and times), size.py.
+Beside the way: gaussian.py (the closed-form baseline), describe.py and bench.py (sizes and times), plain.py (the loop
+that bench.py measures against), size.py.
 """
 
 from .config import DistillConfig, Lambdas

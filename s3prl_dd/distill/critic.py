@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from ..generator.networks import Network
 from .layers import CriticConv2d, SampleNorm, TapTimeConv, TimeSampleNorm, activation
@@ -98,7 +99,9 @@ class Critic(nn.Module):
                 mean = layer(mean)
                 maps.append(mean)
             x = torch.cat([x, mean], dim=1)
-        return CriticOutput(self.score(x)[:, 0], self.classify(x), maps)
+        # no loss of the critic depends on the score's bias, and Adam would make whole steps of its rounding
+        score = F.linear(x, self.score.weight, self.score.bias.detach())
+        return CriticOutput(score[:, 0], self.classify(x), maps)
 
     def gradient(self, first: FirstOutput) -> torch.Tensor:
         """The gradient [B, T, D] of each sample's score by its frames, with a graph of its own."""

@@ -85,3 +85,14 @@ def test_halves_of_a_pass_are_two_passes():
         torch.testing.assert_close(half.score, alone.score)
         torch.testing.assert_close(half.logits, alone.logits)
         torch.testing.assert_close(half.maps, alone.maps)
+
+
+def test_scores_bias_is_left_alone():
+    """It is in the score, and no loss of the critic depends on it."""
+    critic, frames = Critic(small("gan_1d")), torch.randn(6, 8, 20)
+    before = critic(frames).score
+    with torch.no_grad():
+        critic.score.bias += 2
+    torch.testing.assert_close(critic(frames).score, before + 2)
+    critic(frames).score.sum().backward(inputs=[*critic.parameters()])
+    assert critic.score.bias.grad is None and critic.score.weight.grad is not None
