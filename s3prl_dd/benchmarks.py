@@ -73,8 +73,8 @@ def step(asked: Bench) -> Measured:
     from .distill import bench
 
     device = device_name(asked.device)
-    rows = bench.bench(configs_of(asked), asked.dim, asked.classes, asked.rounds, device)
-    return Measured(rows, bench.table(rows, asked.dim, device))
+    rows = bench.bench_step(configs_of(asked), asked.dim, asked.classes, asked.rounds, device)
+    return Measured(rows, bench.step_table(rows, asked.dim, device))
 
 
 def sample(asked: Bench) -> Measured:
@@ -111,11 +111,14 @@ def heads(asked: Bench) -> Measured:
 
 
 def scale(asked: Bench) -> Measured:
-    """Seconds and peak memory of many utterances, step by step."""
-    from .features import bench
+    """Seconds and peak memory of many utterances, step by step: lists, features, then the distiller."""
+    from .distill import bench as distiller
+    from .features import bench as features
 
-    rows = bench.bench_scale(asked.utterances, asked.dim)
-    return Measured(rows, bench.scale_table(rows))
+    stored = features.bench_scale(asked.utterances, asked.dim)
+    trained = distiller.bench_scale(asked.utterances, asked.dim)
+    rows = {"features": stored, "distiller": trained}
+    return Measured(rows, f"{features.scale_table(stored)}\n\n{distiller.scale_table(trained)}")
 
 
 KINDS: dict[str, Callable[[Bench], Measured]] = {
