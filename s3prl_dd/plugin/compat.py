@@ -1,7 +1,9 @@
 """Run an unmodified s3prl 0.4.18 on today's libraries: each remedy is tried for need first, undone by an upgrade."""
 
 import argparse
+import contextlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import io
 import sys
@@ -170,3 +172,13 @@ def _unavailable(what: str) -> Callable[..., NoReturn]:
                         f"version. Install an older version if you need it.")
 
     return fail
+
+
+def s3prl_version() -> str:
+    """The version of S3PRL; of espnet-s3prl, a fork with the same import name, with its name before it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("s3prl")
+    try:
+        return f"espnet-s3prl {importlib.metadata.version('espnet-s3prl')}"
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("s3prl: not installed. Install it with `pip install s3prl==0.4.18`.") from None

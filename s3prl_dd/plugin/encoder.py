@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ..errors import UserError
 from ..features.spec import FeatureSpec
 from ..files import file_digest, text_digest
 from ..generator import Provenance
+from .compat import s3prl_version
 from .featurizer import first_line, to_logits
 from .placeholder import PROBE_SAMPLES
 from .registration import check_upstream, register
@@ -159,7 +159,7 @@ def provenance_of(spec: FeatureSpec, digest: str | None, layer_weights: list[flo
     """The provenance of features. digest: checkpoint_digest of spec; layer_weights, dim, rate: as the Encoder's."""
     return Provenance(upstream=spec.upstream, upstream_ckpt_digest=digest, selection=spec.selection, layer=spec.layer,
                       normalize=spec.normalize, layer_weights=layer_weights, dim=dim, rate=rate,
-                      s3prl=importlib.metadata.version("s3prl"))
+                      s3prl=s3prl_version())
 
 
 def spec_of(arguments: Mapping[str, Any]) -> FeatureSpec:

@@ -10,6 +10,7 @@ All of S3PRL's flags mean what they mean there. Added:
     --feature_folder D  keep such means or frames in a file in folder D too, as many bytes, for other runs, also for
                         those beside this one; a recording that has changed is computed anew
     --no_feature_cache  decode and compute everything at every step, as S3PRL does
+    -m, -n              may be left away: train, and <downstream>_<upstream>
     -c                  may be left away for distilled_emotion, emotion and voxceleb1, or name a shipped configuration
     --device            may be left away: cuda where there is a GPU, else cpu
     --local_rank        is also read as --local-rank and from LOCAL_RANK, as torchrun sets it
@@ -25,15 +26,16 @@ from typing import NamedTuple, NoReturn
 
 import torch
 
-from ..config import CONFIGS, config_path
+from ..config import CONFIGS, config_path, read_yaml
 from ..errors import UserError
+from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .registration import check_downstream, check_upstream, register
 from .runner import FeatureCache, make_runner
 
 OF_S3PRL = {
     "-c": "config", "-d": "downstream", "-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
-    "-e": "past_exp", "-i": "init_ckpt", "-p": "expdir", "-n": "expname",
+    "-e": "past_exp", "-i": "init_ckpt", "-p": "expdir", "-n": "expname", "-m": "mode", "-o": "override",
 }
 """S3PRL's flags that we look at and hand on."""
 
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def launch(argv: Sequence[str]) -> None:
     """As main, raising the UserError. It changes sys.argv, and S3PRL's modules, for this process."""
     completed, cache = complete(argv)
+    check_data(_parser().parse_known_args(completed)[0])
     register()
     import s3prl.run_downstream
 
@@ -77,6 +80,7 @@ def complete(argv: Sequence[str]) -> Launch:
     if given.help:
         print(__doc__)
         return Launch([*rest, "--help"], cache)
+    _fill_in(given)
     device = _choose_device(given.device)
     words = [*rest, *_words(given), "--device", device]
     if given.local_rank is not None:
@@ -106,6 +110,46 @@ def _parser() -> _Parser:
     for short, name in OF_S3PRL.items():
         parser.add_argument(short, f"--{name}")
     return parser
+
+
+def _fill_in(given: Namespace) -> None:
+    """What S3PRL asks for and most runs say alike: -m train, and -n <downstream>_<upstream>."""
+    given.mode = given.mode or "train"
+    if not (given.past_exp or given.expname or given.expdir) and given.downstream and given.upstream:
+        given.expname = f"{given.downstream}_{Path(given.upstream).name}"
+
+
+def check_data(given: Namespace) -> None:
+    """Raise UserError, with the lines to run, for an emotion run without data: before an upstream is loaded.
+
+    given: a completed command line
+    """
+    kind = {"emotion": EmotionData, "distilled_emotion": DistilledData}.get(given.downstream)
+    if kind is None or given.mode != "train" or not given.config:
+        return
+    config = read_yaml(given.config)
+    if given.override:
+        from s3prl.utility.helper import override
+
+        override(given.override, Namespace(), config)
+    data = read_datarc(kind, config["downstream_expert"]["datarc"], None)
+    lacking = [key for key in NEEDED[given.downstream] if not getattr(data, key)]
+    alone = given.downstream == "distilled_emotion" and config["runner"]["eval_dataloaders"] == ["dev"]
+    if lacking and not (alone and "generator" not in lacking):
+        lines = NEXT_STEPS.format(upstream=given.upstream, downstream=given.downstream, datarc=DATARC)
+        raise UserError(f"-d {given.downstream}: {', '.join(lacking)} not set. Three lines make them:\n{lines}")
+
+
+NEEDED = {"emotion": ("root", "meta_data"), "distilled_emotion": ("generator", "root", "meta_data")}
+"""Settings of the datarc that a training needs."""
+
+NEXT_STEPS = """\
+  s3prl-dd run --corpus CORPUS --root FOLDER --upstream {upstream} --out RUN     # metadata, features, generator
+  data={datarc}
+  python run_downstream.py -d {downstream} -u {upstream} \\
+    -o "$data.root=FOLDER,,$data.meta_data=RUN/metadata,,$data.generator=RUN/generator.safetensors"
+"""
+"""What to run where they are missing."""
 
 
 def _gigabytes(text: str) -> float:

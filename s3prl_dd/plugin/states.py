@@ -3,7 +3,6 @@
     key = what made the states, and the file's path, size and time: neither decoding nor hashing of audio is needed
 """
 
-import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from ..corpora.ahead import ahead
 from ..corpora.audio import AudioError
 from ..features.spec import FeatureSpec
 from ..files import text_digest
+from .compat import s3prl_version
 from .encoder import Encoder, checkpoint_digest
 from .placeholder import Recording
 from .store import StateStore
@@ -82,7 +82,7 @@ def reads_means(modelrc: Mapping[str, Any]) -> bool:
 def describe(spec: FeatureSpec, kind: Kind, hub: str = "torch", layer_weights: torch.Tensor | None = None) -> str:
     """What makes states, in one word. layer_weights: Featurizer's own [L], where they are of kind frames."""
     weights = "" if layer_weights is None or kind != "frames" else layer_weights.detach().cpu().tolist()
-    parts = [hub, importlib.metadata.version("s3prl"), spec.upstream, checkpoint_digest(spec), spec.selection,
+    parts = [hub, s3prl_version(), spec.upstream, checkpoint_digest(spec), spec.selection,
              spec.layer, kind, spec.normalize, weights]
     return text_digest(map(str, parts))
 

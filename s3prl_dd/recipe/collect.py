@@ -13,6 +13,7 @@ from .. import __version__
 from ..arms import Arm
 from ..features.store import FeatureStore
 from ..files import read_json
+from ..plugin.compat import s3prl_version
 from .folder import Run, Score
 from .results import ArmResult, Results, Sizes, TestList
 
@@ -60,8 +61,8 @@ def sizes(run: Run) -> Sizes:
 
 def versions() -> dict[str, str]:
     """Package -> version of what decides the figures."""
-    names = ("s3prl", "torch", "torchaudio", "numpy")
-    return {"s3prl_dd": __version__, **{name: importlib.metadata.version(name) for name in names}}
+    others = {name: importlib.metadata.version(name) for name in ("torch", "torchaudio", "numpy")}
+    return {"s3prl_dd": __version__, "s3prl": s3prl_version(), **others}
 
 
 def machine() -> dict[str, Any]:

@@ -82,3 +82,25 @@ def test_registering_adds_ours_and_hides_nothing():
     assert s3prl.downstream.__path__[0] != str(DOWNSTREAM)
     assert list(s3prl.downstream.__path__).count(str(DOWNSTREAM)) == 1
     assert "moonshine" in hub.options() and "fbank" in hub.options()
+
+
+def test_the_forks_version(monkeypatch):
+    """espnet-s3prl has the same import name."""
+    import importlib.metadata
+
+    from s3prl_dd.errors import UserError
+    from s3prl_dd.plugin.compat import s3prl_version
+
+    assert s3prl_version() == importlib.metadata.version("s3prl")
+    installed = {"espnet-s3prl": "0.1"}
+
+    def version(name):
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert s3prl_version() == "espnet-s3prl 0.1"
+    installed.clear()
+    with pytest.raises(UserError, match="s3prl: not installed"):
+        s3prl_version()

@@ -7,6 +7,7 @@ import torch
 
 from s3prl_dd.config import CONFIGS
 from s3prl_dd.errors import UserError
+from s3prl_dd.plugin.datarc import DATARC
 from s3prl_dd.plugin.launcher import complete, main
 from s3prl_dd.plugin.runner import FeatureCache
 
@@ -41,6 +42,26 @@ def test_refused_early(arguments, message, tmp_path):
     with pytest.raises(UserError, match=message) as told:
         complete([word.replace("{folder}", str(tmp_path)) for word in arguments])
     assert "\n" not in str(told.value)
+
+
+def test_mode_and_name_may_be_left_away(monkeypatch, tmp_path):
+    arguments, _ = seen_by_s3prl(complete(["-d", "emotion", "-u", "fbank"]).argv, monkeypatch, tmp_path)
+    assert (arguments["mode"], arguments["expname"]) == ("train", "emotion_fbank")
+    arguments, _ = seen_by_s3prl(complete([*EMOTION, "-p", "mine"]).argv, monkeypatch, tmp_path)
+    assert arguments["expdir"] == "mine"
+
+
+def test_a_run_without_data_is_told_what_to_run_before_an_upstream_is_loaded(capsys):
+    """The command that this project is known by; hubert would be downloaded next."""
+    with pytest.raises(SystemExit) as end:
+        main(["-d", "distilled_emotion", "-u", "hubert", "-o", f"{DATARC}.root=/corpus"])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and "error: -d distilled_emotion: generator, meta_data not set" in error
+    assert "s3prl-dd run --corpus CORPUS --root FOLDER --upstream hubert --out RUN" in error
+    assert "python run_downstream.py -d distilled_emotion -u hubert" in error
+    with pytest.raises(SystemExit):
+        main(["-d", "emotion", "-u", "hubert"])
+    assert "-d emotion: root, meta_data not set" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_and_code_2(capsys):
