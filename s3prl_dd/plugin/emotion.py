@@ -227,7 +227,7 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
         self.write_log(f"{mode} uar at step {global_step}: {score}")
         if by_uar:
             self.best_score = best
-            if mode == "dev" and score > best:
+            if mode == "dev" and self._is_best(score, best):
                 self.best_score = torch.ones(1) * score
                 self.write_log(f"New best uar on {mode} at step {global_step}: {score}")
                 save_names.append(f"{mode}-best.ckpt")
@@ -236,6 +236,11 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
         if mode in ("dev", "test"):
             self._write_results(mode, truth, predicted, score, global_step)
         return save_names
+
+    def _is_best(self, score: float, best: torch.Tensor) -> bool:
+        """Whether a dev score is above the best [1], in float32 as that is kept: of equals the first; 0.0 may be it."""
+        first = self.best_step is None and not (Path(self.expdir) / "dev-best.ckpt").is_file()
+        return first or bool(torch.tensor(score) > best)
 
     def _write_results(self, split: str, truth: list[str], predicted: list[str], score: float, step: int) -> None:
         """The confusion matrix [C, C], rows are the truth; of test, at dev-best.ckpt's step, every prediction."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import UserError
 from . import workers
 
@@ -64,7 +66,7 @@ def best_on_dev(expdir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
     if not complete:
         raise UserError(f"{expdir}/log.log: no step with all of {', '.join(wanted.values())}. See {expdir}/stdout.log.")
     by = next(iter(wanted.values()))
-    step = max(complete, key=lambda step: (complete[step][by], -step))
+    step = max(complete, key=lambda step: (np.float32(complete[step][by]), -step))  # in float32, as experts compare
     return {"step": step, **{name: complete[step][logged] for name, logged in wanted.items()}}
 
 

@@ -17,6 +17,7 @@ from s3prl_dd.errors import UserError
 from s3prl_dd.plugin.emotion import s3prl_emotion
 from s3prl_dd.plugin.memory import free_memory
 from s3prl_dd.plugin.placeholder import Recordings, read_marks
+from s3prl_dd.plugin.runs import best_on_dev
 
 
 def write_corpus(folder, utterances):
@@ -253,6 +254,24 @@ def test_uar_confusion_and_best_checkpoint(corpus, tmp_path, select_by, saved):
         "truth": [names.index(name) for name in truth],
         "predicted": [names.index(name) for name in rounds[best - 1][::-1]],
     }
+
+
+def test_of_equal_scores_the_first_is_best_and_none_is_too_low(corpus, tmp_path):
+    """As plugin.runs.best_on_dev reads the log: else the predictions kept would be of another step than the score."""
+    expert = emotion(corpus, tmp_path, {"select_by": "uar"})
+    truth = ["neu"] * 5 + ["hap"]
+    kept = {
+        "nothing": ["sad"] * 6,
+        "some": ["neu", "neu", "sad", "sad", "sad", "hap"],
+    }  # uar 0, and .7: less in float32
+    saved = []
+    for step, name in enumerate(["nothing", "some", "some"], start=1):
+        records = defaultdict(list, truth=truth, predict=kept[name], acc=[0.0] * 6, loss=[1.0], filename=list("abcdef"))
+        saved.append(expert.log_records("dev", records=records, logger=Logger(), global_step=step))
+        expert.log_records("test", records=records, logger=Logger(), global_step=step)
+    assert saved == [["dev-best.ckpt"], ["dev-best.ckpt"], []]
+    best = best_on_dev(tmp_path, {"dev_uar": "dev uar", "uar": "test uar"})
+    assert best["step"] == json.loads((tmp_path / "test_at_dev_best.json").read_text())["step"] == 2
 
 
 def test_evaluation_reads_its_own_split_alone(corpus, tmp_path):
