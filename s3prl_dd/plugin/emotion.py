@@ -240,7 +240,7 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
     def _is_best(self, score: float, best: torch.Tensor) -> bool:
         """Whether a dev score is above the best [1], in float32 as that is kept: of equals the first; 0.0 may be it."""
         first = self.best_step is None and not (Path(self.expdir) / "dev-best.ckpt").is_file()
-        return first or bool(torch.tensor(score) > best)
+        return first or bool(score > best)
 
     def _write_results(self, split: str, truth: list[str], predicted: list[str], score: float, step: int) -> None:
         """The confusion matrix [C, C], rows are the truth; of test, at dev-best.ckpt's step, every prediction."""

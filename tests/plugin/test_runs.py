@@ -38,6 +38,12 @@ def test_best_on_dev(tmp_path):
     assert best_on_dev(tmp_path, {"dev": "dev"}) == {"step": 20, "dev": 0.9}
 
 
+def test_scores_that_are_equal_in_float32_are_equal(tmp_path):
+    """S3PRL's expert keeps its best score so; sums in another order differ in the last place."""
+    (tmp_path / "log.log").write_text("dev at step 10: 0.7\ndev at step 20: 0.7000000000000001\n")
+    assert best_on_dev(tmp_path, {"dev": "dev"}) == {"step": 10, "dev": 0.7}
+
+
 def test_of_a_step_logged_twice_the_later_counts(tmp_path):
     """As after a run that was killed and went on."""
     (tmp_path / "log.log").write_text("dev at step 5: 0.5\ndev at step 5: 0.25\ndev at step 10: 0.3\n")
