@@ -133,21 +133,22 @@ def check_data(given: Namespace) -> None:
 
         override(given.override, Namespace(), config)
     data = read_datarc(kind, config["downstream_expert"]["datarc"], None)
-    lacking = [key for key in NEEDED[given.downstream] if not getattr(data, key)]
+    needed = {key: place for key, place in PLACES.items() if hasattr(data, key)}
+    lacking = [key for key in needed if not getattr(data, key)]
     alone = given.downstream == "distilled_emotion" and config["runner"]["eval_dataloaders"] == ["dev"]
     if lacking and not (alone and "generator" not in lacking):
-        lines = NEXT_STEPS.format(upstream=given.upstream, downstream=given.downstream, datarc=DATARC)
+        options = ",,".join(f"$data.{key}={place}" for key, place in needed.items())
+        lines = NEXT_STEPS.format(upstream=given.upstream, downstream=given.downstream, datarc=DATARC, options=options)
         raise UserError(f"-d {given.downstream}: {', '.join(lacking)} not set. Three lines make them:\n{lines}")
 
 
-NEEDED = {"emotion": ("root", "meta_data"), "distilled_emotion": ("generator", "root", "meta_data")}
-"""Settings of the datarc that a training needs."""
+PLACES = {"generator": "RUN/generator.safetensors", "root": "FOLDER", "meta_data": "RUN/metadata"}
+"""Settings of the datarc that a training needs, and where they are found after `s3prl-dd run`."""
 
 NEXT_STEPS = """\
   s3prl-dd run --corpus CORPUS --root FOLDER --upstream {upstream} --out RUN     # metadata, features, generator
   data={datarc}
-  python run_downstream.py -d {downstream} -u {upstream} \\
-    -o "$data.root=FOLDER,,$data.meta_data=RUN/metadata,,$data.generator=RUN/generator.safetensors"
+  python run_downstream.py -d {downstream} -u {upstream} -o "{options}"
 """
 """What to run where they are missing."""
 

@@ -242,6 +242,7 @@ def test_hf_hubert_one_layer(corpus, tmp_path):
     options = override(data_options(corpus, generator=generator, budget="balanced"))
     run_launcher(*TRAIN, "-d", "distilled_emotion", *upstream, "-l", 1, "-p", tmp_path / "run", "-o", options)
     assert "training on 20 generated points (5/5/5/5)" in (tmp_path / "run" / "log.log").read_text()
+    options = override(data_options(corpus))
     done = run_launcher(*TRAIN, "-d", "emotion", *upstream, "-l", 3, "-p", tmp_path / "no", "-o", options, check=False)
     assert done.code == 2 and "error: layer 3: hidden_states of upstream hf_hubert_custom has 3 state" in done.output
 
