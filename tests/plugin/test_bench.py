@@ -37,5 +37,6 @@ def test_sizes(wrong):
 
 def test_a_run_that_fails_is_told(tmp_path):
     words = ["-m", "train", "-d", "emotion", "-u", "fbank", "-p", str(tmp_path), "--device", "cpu", "-o", override({})]
-    with Stepper("ours", words, threads=1) as stepper, pytest.raises(UserError, match="code 2: .*run_downstream.py -d emotion -u fbank"):
+    told = "code 2: .*run_downstream.py -d emotion -u fbank"
+    with Stepper("ours", words, threads=1) as stepper, pytest.raises(UserError, match=told):
         stepper.wait()
