@@ -13,7 +13,6 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${VENV:-$here/.venv}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that wait in a busy loop take the cores of their neighbours
 
 setup() {
   local python=${PYTHON:-python3} stamp
