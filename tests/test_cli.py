@@ -237,6 +237,7 @@ def test_sample_inspect_weights(tmp_path, fbank_generator, capsys):
     assert "budget 'many'" in told(capsys, "sample", str(fbank_generator), "--to", str(made), "--budget", "many")
 
 
+@pytest.mark.slow
 def test_describe_and_bench_print_json(capsys):
     assert cli.main(["describe", "gan_1d", "--dim", "12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dim"] == 12

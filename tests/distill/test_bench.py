@@ -29,6 +29,7 @@ def test_no_gpu_is_told(monkeypatch):
         bench_step({"small": load_config(DistillConfig, "gan_1d", SMALL)}, 6, device="cuda")
 
 
+@pytest.mark.slow
 def test_step_beside_the_plain_loop():
     rows = bench_step({"small": load_config(DistillConfig, "gan_1d", SMALL)}, dim=6, rounds=2)
     plain, ours = rows

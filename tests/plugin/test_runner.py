@@ -162,6 +162,7 @@ def evaluate_plain(checkpoint, corpus, expdir, *upstream, head=None):
     return predictions(expdir), last(expdir, "test at step")
 
 
+@pytest.mark.slow
 def test_distilled_from_train_to_plain_emotion(corpus, tmp_path, fbank_generator):
     """Train by the literal command, go on to more steps, evaluate with -e, -i and without the plugin: one accuracy."""
     options = data_options(corpus, generator=fbank_generator, budget="{'ppc': 12}", labels="hard", resample=True)
@@ -205,6 +206,7 @@ def test_seeds_reach_the_head_and_the_samples(corpus, tmp_path, fbank_generator)
     assert not torch.equal(weights["one"], weights["other"]) and not torch.equal(weights["one"], weights["samples"])
 
 
+@pytest.mark.slow
 def test_hubert_local_with_learnt_layer_weights(corpus, tmp_path, hubert_file):
     """The launcher weighs the states as the generator says; the weights stay put and are in the checkpoint."""
     weights = [0.6, 0.3, 0.1]
@@ -376,6 +378,7 @@ def test_kept_states_train_as_audio_does(head, corpus, tmp_path, hubert_file):
              override(options, FEW, head))
 
 
+@pytest.mark.slow
 def test_kept_frames_are_what_s3prl_hears(corpus, tmp_path, hubert_file):
     """A head that attends to frames, on layer weights of the generator: scores are those of S3PRL's own -d emotion.
 
@@ -397,6 +400,7 @@ def test_kept_frames_are_what_s3prl_hears(corpus, tmp_path, hubert_file):
     assert (tmp_path / "one" / "log.log").read_text() == (tmp_path / "two" / "log.log").read_text()
 
 
+@pytest.mark.slow
 def test_inside_a_clone(corpus, tmp_path, fbank_generator):
     """After link, the clone's own run_downstream.py finds -d distilled_emotion and its default configuration."""
     import s3prl

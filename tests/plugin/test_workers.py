@@ -32,6 +32,7 @@ def test_exit_code_and_log(tmp_path):
     assert code == 2 and text.startswith("before\n") and "error: " in text and "nothing" in text
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_behind(tmp_path):
     (tmp_path / "starts_one.py").write_text(STARTS_ONE)
     parent = subprocess.Popen([sys.executable, tmp_path / "starts_one.py"], stdout=subprocess.PIPE, text=True,
