@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from support.runs import ROOT
 
 from s3prl_dd.plugin import workers
