@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import tyro
-from support.recipe import SCORES, start
+from support.recipe import IN_ORDER, finished_run, start
 
 from s3prl_dd import cli
 from s3prl_dd.recipe.folder import Run
@@ -199,24 +199,10 @@ def test_stages_are_run_in_order(tmp_path, monkeypatch, capsys):
 
 
 def test_report(tmp_path, capsys):
-    from support.recipe import finished_run
-
     run = finished_run(tmp_path / "run")
     assert cli.main(["report", "--out", str(run.out)]) == 0
     text = capsys.readouterr().out
-    assert list(json.loads(run.results.read_text())["arms"]) == list(
-        sorted(
-            SCORES,
-            key=lambda name: [
-                "real",
-                "distilled_full",
-                "distilled_100ppc",
-                "distilled_6ppc",
-                "random_real_100ppc",
-                "random_real_6ppc",
-            ].index(name),
-        )
-    )
+    assert list(json.loads(run.results.read_text())["arms"]) == IN_ORDER
     assert "all real data" in text and "82.0" in text and run.results.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..config import CONFIGS, config_path, load_config
+from ..corpora.base import EMOTIONS
 from ..corpora.metadata import Metadata, Utterance, session
 from ..distill.config import DistillConfig
 from ..errors import UserError
@@ -37,7 +38,6 @@ TINY: dict[str, Any] = {
 BASE: dict[str, Any] = {"final_dim": 256, "untie_final_proj": True}
 """S3PRL's HuBERT: a small one, and the shapes of HuBERT Base."""
 
-EMOTIONS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 TRAIN, TEST = 40, 4
 """Utterances of the made-up corpus; S3PRL takes a fifth of the first as dev."""
 

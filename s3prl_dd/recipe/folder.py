@@ -22,8 +22,6 @@ from ..errors import UserError
 from ..files import read_json, write_json
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
 
-Lr = float | None
-
 
 @settings
 class Score:

@@ -1,7 +1,7 @@
 """What a run is made of: settings in groups, each a group of flags of `s3prl-dd run --help`, kept flat in run.json."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, field, fields, is_dataclass, replace
+from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -209,4 +209,4 @@ def differences(one: Settings, other: Settings, allowed: tuple[str, ...]) -> dic
 
 def with_preset(settings: Settings, preset: str | None) -> Settings:
     """The settings with what a preset sets; None changes nothing."""
-    return replace(settings) if preset is None else settings.changed(**PRESETS[preset])
+    return settings if preset is None else settings.changed(**PRESETS[preset])

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support.recipe import keep_score
+from support.recipe import IN_ORDER, keep_score
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.recipe.collect import collect
@@ -14,14 +14,7 @@ from s3prl_dd.recipe.results import Results
 def test_collect(run):
     results = collect(run)
     counts = run.fold.train.class_counts
-    assert list(results.arms) == [
-        "real",
-        "distilled_full",
-        "distilled_100ppc",
-        "distilled_6ppc",
-        "random_real_100ppc",
-        "random_real_6ppc",
-    ]
+    assert list(results.arms) == IN_ORDER
     real = results.arms["real"]
     assert real.uar == pytest.approx(0.82) and real.uar_per_seed == [0.80, 0.84] and real.train_seconds == 60.5
     assert real.spread == pytest.approx(np.std([0.80, 0.84], ddof=1)) and real.seeds == 2 and real.predictions is None

@@ -18,6 +18,9 @@ SCORES = {
     "random_real_100ppc": [0.8, 0.8],
 }
 
+IN_ORDER = ["real", "distilled_full", "distilled_100ppc", "distilled_6ppc", "random_real_100ppc", "random_real_6ppc"]
+"""The arms of SCORES as tables show them."""
+
 
 def wanted(**changes):
     """Settings of a run on made features, two seeds."""
