@@ -11,8 +11,8 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 
 from .config import Count, Number, load_config, settings
+from .devices import device_name
 from .distill.config import DistillConfig
-from .recipe.settings import device_name
 
 Kind = Literal["step", "sample", "extract", "heads", "scale"]
 

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 CONFIGS = Path(__file__).parent / "downstream_configs"  # in a checkout this is a link to ../downstream_configs
 
@@ -166,7 +166,7 @@ def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         values = OmegaConf.to_container(OmegaConf.create(text or "{}"), resolve=False)
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: not valid YAML ({_one_line(error)}).") from None
+        raise UserError(f"{path}: not valid YAML ({one_line(error)}).") from None
     except OSError as error:
         hint = f", it is the base of {above[-1]}" if above else ""
         raise UserError(f"{path}: cannot be read ({error}). Check the path{hint}.") from None
@@ -199,11 +199,7 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: Iterabl
         try:
             changed = OmegaConf.to_container(OmegaConf.from_dotlist([word.strip()]), resolve=False)
         except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise UserError(f"override {word!r}: not valid YAML ({_one_line(error)}).") from None
+            raise UserError(f"override {word!r}: not valid YAML ({one_line(error)}).") from None
         assert isinstance(changed, dict)
         values = merge(values, {str(name): value for name, value in changed.items()})
     return build(cls, values, source)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ..config import Count, Weight, explain, settings
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .networks import Dim, Network
 
 FORMAT_VERSION: Final = 1
@@ -174,7 +174,7 @@ def open_file(path: str | Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)}). {REMEDY}") from None
+        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)}). {REMEDY}") from None
 
 
 def header_of(path: str | Path, file: Any) -> Header:
@@ -185,7 +185,7 @@ def header_of(path: str | Path, file: Any) -> Header:
     try:
         return parse_header(text)
     except ValueError as error:
-        raise UserError(f"{path}: {_one_line(error)}") from None
+        raise UserError(f"{path}: {one_line(error)}") from None
 
 
 def parse_header(text: str) -> Header:
@@ -225,7 +225,3 @@ def _kind(value: object) -> str:
     """JSON's name of a value's type."""
     names = {list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
     return "null" if value is None else names[type(value)]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..config import Weight, build, settings
 from ..corpora.audio import SHORTEST, load_audio
 from ..corpora.metadata import Metadata, session
+from ..devices import device_name
 from ..errors import UserError
 from ..features.spec import FeatureSpec
 from ..files import read_json
@@ -345,7 +346,7 @@ class SerModel:
         changes: keys of HeadFeatures for the checkpoint's, for example upstream_ckpt where the file has moved
         Raises UserError for what is no such checkpoint, an upstream that is not as it was, and names in doubt.
         """
-        device = _choose_device(device)
+        device = device_name(device)
         path = find_checkpoint(path)
         checkpoint = read_ser_checkpoint(path)
         features = features_of(checkpoint, path, changes)
@@ -416,13 +417,6 @@ class SerModel:
         label = self.classes[int(probabilities.argmax())]
         by_name = dict(zip(self.classes, probabilities.tolist(), strict=True))
         return Prediction(label, by_name, window.start / RATE, window.end / RATE)
-
-
-def _choose_device(asked: str | None) -> str:
-    """The device that was asked for, or a GPU where there is one."""
-    if asked and asked != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device {asked}: torch {torch.__version__} sees no GPU here. Leave it away to run on the CPU.")
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check_trust(features: HeadFeatures, path: Path, changes: Mapping[str, Any]) -> None:

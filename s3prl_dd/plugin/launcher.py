@@ -24,9 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-import torch
-
 from ..config import CONFIGS, config_path, read_yaml
+from ..devices import device_name
 from ..errors import UserError
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
@@ -185,10 +184,7 @@ def _choose_device(asked: str | None) -> str:
     """The device of a run. For the CPU it hides every GPU from this process: S3PRL's evaluation touches any it sees."""
     if asked == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif asked and not torch.cuda.is_available():
-        raise UserError(f"--device {asked}: torch {torch.__version__} sees no GPU here. Leave --device away to run on "
-                        "the CPU.")
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device_name(asked)
 
 
 def _find_resumed(given: Namespace) -> str | Path | None:

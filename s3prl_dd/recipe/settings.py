@@ -5,11 +5,11 @@ from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
 from ..config import Count, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
+from ..devices import device_name
 from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec
@@ -183,22 +183,6 @@ PRESETS: dict[str, dict[str, Any]] = {
               "head_lrs": (1e-4,), "budgets": ("original", 50, 100)},
 }
 """What --preset sets: a first look in a minute or two, what the README measures, the paper's own job (for a GPU)."""
-
-
-def device_name(device: str | None) -> str:
-    """The device of this name; None takes cuda where there is one. Raises UserError for one that is not there."""
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"--device {device}: no such device. Expected cuda, cuda:0, ... or cpu.") from None
-    if kind not in ("cuda", "cpu"):
-        raise UserError(f"--device {device}: S3PRL runs on cuda or cpu alone.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: torch {torch.__version__} sees no GPU here. Leave --device away to run on "
-                        "the CPU.")
-    return device
 
 
 def differences(one: Settings, other: Settings, allowed: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
