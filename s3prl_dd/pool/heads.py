@@ -1,11 +1,12 @@
-"""SER heads, many at once: S3PRL's emotion head (SUPERB) as a stack of M heads.
+"""SER heads, many at once: S3PRL's emotion heads as stacks of M heads of one kind, and SUPERB's.
 
-The head is Linear D->256, mean over time, Linear 256->C: it is linear in the utterance mean, so on equal means it gives
-equal logits whatever the number of frames.
+SUPERB's head is Linear D->256, mean over time, Linear 256->C: it is linear in the utterance mean, so on equal means it
+gives equal logits whatever the number of frames. Heads that hear frames are in frame_heads.py.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn as nn
@@ -36,28 +37,54 @@ class LinearHeads(NamedTuple):
         return means @ self.weight.transpose(1, 2) + self.bias[:, None]
 
 
-class Heads(nn.Module):
-    """M heads of SUPERB: Linear > mean over time > Linear."""
+class HeadStack(nn.Module):
+    """M heads of one kind, their parameters stacked under S3PRL's own state_dict keys."""
+
+    kind: ClassVar[str]
+    """As arms.HEADS names it."""
+
+    counts_frames: ClassVar[bool] = False
+    """Whether it matters how many frames an utterance has, as it does to convolutions over time."""
 
     def __init__(self, stack: Mapping[str, torch.Tensor]) -> None:
-        """stack: each of SUPERB_KEYS -> [M, ...]"""
+        """stack: each of keys() -> [M, ...]"""
         super().__init__()
         self.stack = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value) for key, value in stack.items()})
 
+    @staticmethod
+    def layers(dim: int, classes: int) -> dict[str, tuple[int, ...]]:
+        """Layer -> the shape of its weight, [outputs, inputs] or [outputs, inputs, taps]; each has a bias too."""
+        raise NotImplementedError
+
     @classmethod
-    def create(cls, seeds: Iterable[object], dim: int, classes: int) -> "Heads":
-        """Fresh heads with torch's initial weights for nn.Linear, one for each seed (any word or number)."""
+    def keys(cls) -> tuple[str, ...]:
+        """S3PRL's state_dict keys, in order."""
+        return tuple(f"{name}.{part}" for name in cls.layers(1, 1) for part in ("weight", "bias"))
+
+    @classmethod
+    def create(cls, seeds: Iterable[object], dim: int, classes: int) -> Self:
+        """Fresh heads with torch's initial weights, one for each seed (any word or number)."""
         seeds = list(seeds)
         stack = {}
-        for name, fan_in, fan_out in ((PROJECTOR, dim, PROJECTOR_DIM), (OUTPUT, PROJECTOR_DIM, classes)):
-            for part, shape in (("weight", (fan_out, fan_in)), ("bias", (fan_out,))):
+        for name, weight in cls.layers(dim, classes).items():
+            for part, shape in (("weight", weight), ("bias", weight[:1])):
                 draws = [torch.rand(shape, generator=keyed(seed, name, part)) for seed in seeds]
-                stack[f"{name}.{part}"] = (2 * torch.stack(draws) - 1) / fan_in**0.5
+                stack[f"{name}.{part}"] = (2 * torch.stack(draws) - 1) / prod(weight[1:])**0.5
         return cls(stack)
 
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The heads of all parts behind one another."""
+        states = [part.state() for part in parts]
+        return cls({key: torch.cat([state[key] for state in states]) for key in cls.keys()})
+
     def get(self, key: str) -> torch.Tensor:
-        """The parameter [M, ...] of one of SUPERB_KEYS."""
+        """The parameter [M, ...] of one of keys()."""
         return self.stack[key.replace(".", "/")]
+
+    def layer(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [M, outputs, ...] and bias [M, outputs] of a layer."""
+        return self.get(f"{name}.weight"), self.get(f"{name}.bias")
 
     def __len__(self) -> int:
         return len(self.get(SUPERB_KEYS[0]))
@@ -71,27 +98,52 @@ class Heads(nn.Module):
         """S3PRL key -> a copy of its parameter [M, ...]."""
         return {key.replace("/", "."): value.detach().clone() for key, value in self.stack.items()}
 
-    def pick(self, indices: torch.Tensor) -> "Heads":
-        """The heads of these numbers [m], as Heads."""
-        return Heads({key.replace("/", "."): value.detach()[indices] for key, value in self.stack.items()})
+    def pick(self, indices: torch.Tensor) -> Self:
+        """The heads of these numbers [m]."""
+        return type(self)({key.replace("/", "."): value.detach()[indices] for key, value in self.stack.items()})
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [M, B, C] of frames [B, T, D]; mask: [B, T], True on real frames, None where all are."""
-        return self.of_means(pool_mean(frames, mask))
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor | None = None,
+                dropout: Sequence[torch.Generator] | None = None) -> torch.Tensor:
+        """Logits [M, B, C] of frames [B, T, D], or of a batch for each head [M, B, T, D].
+
+        lengths: [B] or [M, B], frames that count, zeros behind them; None where all do
+        dropout: a source of noise for each head, which then trains; None for heads at work
+        """
+        raise NotImplementedError
+
+
+class Heads(HeadStack):
+    """M heads of SUPERB: Linear > mean over time > Linear."""
+
+    kind = "superb"
+
+    @staticmethod
+    def layers(dim: int, classes: int) -> dict[str, tuple[int, ...]]:
+        """Of S3PRL's UtteranceLevel with MeanPooling, behind its projector."""
+        return {PROJECTOR: (PROJECTOR_DIM, dim), OUTPUT: (classes, PROJECTOR_DIM)}
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor | None = None,
+                dropout: Sequence[torch.Generator] | None = None) -> torch.Tensor:
+        """As HeadStack says. There is no dropout."""
+        return self.of_means(pool_mean(frames, lengths))
 
     def of_means(self, means: torch.Tensor) -> torch.Tensor:
         """Logits [M, B, C] of utterance means [B, D], or of a batch for each head [M, B, D]."""
-        hidden = means @ self.get(SUPERB_KEYS[0]).transpose(1, 2) + self.get(SUPERB_KEYS[1])[:, None]
-        return hidden @ self.get(SUPERB_KEYS[2]).transpose(1, 2) + self.get(SUPERB_KEYS[3])[:, None]
+        return linear(linear(means, *self.layer(PROJECTOR)), *self.layer(OUTPUT))
 
     def linear(self) -> LinearHeads:
         """Each head's two layers as one."""
-        first, first_bias, last, last_bias = (self.get(key) for key in SUPERB_KEYS)
+        (first, first_bias), (last, last_bias) = self.layer(PROJECTOR), self.layer(OUTPUT)
         return LinearHeads(last @ first, torch.einsum("mch,mh->mc", last, first_bias) + last_bias)
 
 
-def pool_mean(frames: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """[B, T, D] -> [B, D], over the frames where mask [B, T] is True."""
-    if mask is None:
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A linear layer of each head: x [n, in] or [M, n, in], weight [M, out, in], bias [M, out] -> [M, n, out]."""
+    return x @ weight.transpose(1, 2) + bias[:, None]
+
+
+def pool_mean(frames: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    """[..., T, D] -> [..., D], over the first frames alone where lengths [...] are given, zeros behind them."""
+    if lengths is None:
         return frames.mean(dim=-2)
-    return (frames * mask[..., None]).sum(dim=-2) / mask.sum(dim=-1, keepdim=True)
+    return frames.sum(dim=-2) / lengths[..., None]
