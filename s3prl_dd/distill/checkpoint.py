@@ -76,4 +76,5 @@ def _comparable(text: str) -> list[Any]:
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}
     features.pop("s3prl", None)
+    corpus.pop("hidden", None)
     return [settings, corpus, features, digest]

@@ -18,10 +18,10 @@ class Parts(NamedTuple):
     """How the features were made."""
 
     corpus: CorpusInfo
-    """Where they came from, and whose speech they are."""
+    """Where they came from, and whose speech they are: by name here, by digest in the file."""
 
     def header(self, network: Network, data: TrainingData, config: DistillConfig, **training: Any) -> Header:
         """The header of a generator distilled from `data`; training: what to keep beside the configuration."""
         return Header(network=network, labels=self.labels, class_counts=data.class_counts,
-                      lengths=data.length_percentiles(), features=self.features, corpus=self.corpus,
-                      training={**asdict(config), **training})
+                      lengths=data.length_percentiles(), features=self.features,
+                      corpus=self.corpus.hiding_names(), training={**asdict(config), **training})

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..config import Count, Weight, explain, settings
 from ..errors import UserError, one_line
+from ..files import text_digest
 from .networks import Dim, Network
 
 FORMAT_VERSION: Final = 1
@@ -92,13 +93,37 @@ class CorpusInfo:
     """Whether its speech is synthetic."""
 
     train_speakers: list[str]
-    """Speakers of train and dev: heard by the distiller."""
+    """Speakers of train and dev, heard by the distiller: their digests, in files of older versions their names."""
 
     test_speakers: list[str]
-    """Speakers of the test fold: never heard."""
+    """Speakers of the test fold, never heard: as `train_speakers`."""
 
     test_digest: str
     """SHA-256 of the test list."""
+
+    hidden: bool = False
+    """Whether speakers are told by their digests."""
+
+    def hiding_names(self) -> "CorpusInfo":
+        """The same with digests in place of the speakers' names, in an order that says nothing.
+
+        They serve the check of folds and keep names out of sight; they are no secret. The salt (corpus, fold and test
+        list) stands in the file: whoever guesses a name can see whether it was right, and of names such as Actor_07 all
+        can be tried. Two files of one fold have the same digests, those of two folds have none in common.
+        """
+        if self.hidden:
+            return self
+        train, test = (sorted(map(self._digest, names)) for names in (self.train_speakers, self.test_speakers))
+        return dataclasses.replace(self, train_speakers=train, test_speakers=test, hidden=True)
+
+    def heard(self, speakers: Iterable[str]) -> list[str]:
+        """Those of these speakers (their names) whom the distiller has heard, in their order."""
+        known = set(self.train_speakers)
+        return [name for name in speakers if (self._digest(name) if self.hidden else name) in known]
+
+    def _digest(self, speaker: str) -> str:
+        """A speaker's name as 16 hexadecimal digits."""
+        return text_digest([self.name, self.fold, self.test_digest, speaker])[:16]
 
 
 @settings

@@ -15,7 +15,9 @@ def inspect(path: str | Path, as_json: bool = False) -> None:
     """Print what a generator file is and was made from; its tensors are not read. Errors: see read_header."""
     size = Path(path).stat().st_size if Path(path).is_file() else 0
     if as_json:
-        print(json.dumps({**dataclasses.asdict(read_header(path)), "bytes": size}, indent=2))
+        header = read_header(path)
+        shown = dataclasses.replace(header, corpus=header.corpus.hiding_names())
+        print(json.dumps({**dataclasses.asdict(shown), "bytes": size}, indent=2))
         return
     layout = read_layout(path)
     header = layout.header
@@ -44,7 +46,8 @@ def _source(header: Header) -> dict[str, str]:
     counts = ", ".join(f"{name} {count}" for name, count in zip(header.names(), header.class_counts, strict=True))
     return {
         "replaces": f"{sum(header.class_counts)} utterances of {corpus.name} ({counts})",
-        "test fold": f"{corpus.fold}; test speakers {', '.join(corpus.test_speakers)} were never seen",
+        "test fold": f"{corpus.fold}; {len(corpus.train_speakers)} speakers were heard, "
+                     f"the {len(corpus.test_speakers)} of the test fold never",
         "features": _features(header.features),
     }
 

@@ -23,6 +23,10 @@ REMEDIES = {
 """Field of a Provenance -> how to run with the generator's."""
 
 
+UNNAMED = "table"
+"""What older versions called every corpus that came as a table."""
+
+
 class Launched(NamedTuple):
     """What our launcher alone knows, and tells the expert.
 
@@ -94,11 +98,11 @@ def check_corpus(data: DistilledData, header: Header) -> None:
     corpus = header.corpus
     if (Path(data.meta_data) / "corpus.json").is_file():
         described = read_corpus(data.meta_data)
-        if corpus.name and described.name != corpus.name:
+        if corpus.name not in ("", UNNAMED, described.name):
             return  # another corpus, so other people, whatever their names
         if described.shared_speakers and corpus.fold == data.test_fold:
             return  # its own lists share speakers, and whoever prepared it allowed that
-    shared = sorted(set(test.speakers) & set(corpus.train_speakers))
+    shared = corpus.heard(test.speakers)
     if shared:
         raise UserError(f"{data.generator}: distilled with {len(shared)} speaker(s) of this run's test fold "
                         f"{data.test_fold}, for example {shared[0]} (it was made for {corpus.fold}). Test on "

@@ -8,7 +8,7 @@ import torch
 from support.tiny_generator import LABELS, PROVENANCE, rewrite, tiny_generator, tiny_header
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import Generator, Header, NetworkConfig, Provenance, read_header
+from s3prl_dd.generator import CorpusInfo, Generator, Header, NetworkConfig, Provenance, read_header
 from s3prl_dd.generator.header import parse_header
 
 
@@ -102,3 +102,16 @@ def test_every_field_is_documented():
     for kind in (Header, Provenance, NetworkConfig):
         fields = kind.__pydantic_fields__
         assert all(field.description for field in fields.values()), kind
+
+
+def test_speakers_are_told_by_digests():
+    corpus = CorpusInfo(name="ravdess", fold="fold1", synthetic=False, train_speakers=["Actor_01", "Actor_02"],
+                        test_speakers=["Actor_07"], test_digest="0")
+    hidden = corpus.hiding_names()
+    assert not any("Actor" in text for text in (*hidden.train_speakers, *hidden.test_speakers))
+    assert (len(hidden.train_speakers), len(hidden.test_speakers)) == (2, 1)
+    people = ["Actor_07", "Actor_02", "Actor_01", "Actor_03"]
+    assert corpus.heard(people) == hidden.heard(people) == ["Actor_02", "Actor_01"]
+    assert hidden.hiding_names() == hidden
+    other = dataclasses.replace(corpus, fold="fold2").hiding_names()
+    assert not set(other.train_speakers) & set(hidden.train_speakers)

@@ -20,7 +20,8 @@ def test_text(path, capsys):
     inspect(path)
     told = capsys.readouterr().out
     for text in ("gan_1d", "samples of [8, 10]", "60 utterances of gauss (neu 20, ang 16, sad 24)",
-                 "fold1; test speakers s0", "made -s hidden_states", "layer weights 0.25 0.75", "320 samples a frame",
+                 "fold1; 2 speakers were heard, the 1 of the test fold never",
+                 "made -s hidden_states", "layer weights 0.25 0.75", "320 samples a frame",
                  "4 linear heads", "step 100", "diversity 0.3", "dev_uar 0.750", "float32", "format 1"):
         assert text in told, text
     assert "mmd" not in told  # of weight 0
@@ -33,6 +34,14 @@ def test_json(path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["bytes"] == path.stat().st_size and told["class_counts"] == [20, 16, 24]
     assert told["features"]["layer_weights"] == [0.25, 0.75] and told["network"]["dim"] == 10
+
+
+def test_no_names_of_speakers_even_of_a_file_that_has_them(path, capsys):
+    rewrite(path, header=lambda values: values["corpus"].update(train_speakers=["Ann", "Bob"], test_speakers=["Eve"]))
+    for as_json in (False, True):
+        inspect(path, as_json)
+        told = capsys.readouterr().out
+        assert not any(name in told for name in ("Ann", "Bob", "Eve"))
 
 
 def test_other_files(tmp_path, capsys):

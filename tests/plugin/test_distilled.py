@@ -8,9 +8,10 @@ import pytest
 import torch
 from support.experts import distilled, emotion
 from support.runs import LABELS, features_of, make_generator
+from support.tiny_generator import rewrite
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import Generator
+from s3prl_dd.generator import CorpusInfo, Generator
 from s3prl_dd.plugin.checks import Launched
 from s3prl_dd.plugin.emotion import s3prl_emotion
 from s3prl_dd.plugin.featurizer import write_featurizer_checkpoint
@@ -252,6 +253,23 @@ def test_refuses_other_labels_and_takes_other_people_of_the_same_name(corpus, tm
     same = make_generator(tmp_path / "same.safetensors", FBANK, train_speakers=speakers)
     with pytest.raises(UserError, match="distilled with 1 speaker"):
         distilled(corpus, tmp_path, same)
+
+
+@pytest.mark.parametrize("name", ["tones", "table"])  # what older versions called any corpus that came as a table
+def test_a_test_speaker_among_names_or_digests_is_refused(corpus, tmp_path, name):
+    generator = make_generator(tmp_path / "x.safetensors", FBANK, corpus=name, train_speakers=["speaker0", "speaker1"])
+    message = "distilled with 1 speaker.* of this run's test fold fold1, for example speaker0"
+    with pytest.raises(UserError, match=message):
+        distilled(corpus, tmp_path, generator)
+    rewrite(generator, header=hide_speakers)
+    assert b"speaker0" not in generator.read_bytes()
+    with pytest.raises(UserError, match=message):
+        distilled(corpus, tmp_path, generator)
+
+
+def hide_speakers(values):
+    """The header's corpus as the distiller writes it."""
+    values["corpus"] = dataclasses.asdict(CorpusInfo(**values["corpus"]).hiding_names())
 
 
 def test_foreign_generator_files(corpus, tmp_path, fbank_generator):
