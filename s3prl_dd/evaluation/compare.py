@@ -105,8 +105,8 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
         if (other.corpus, other.upstream) != (first.corpus, first.upstream):
             raise UserError(f"runs of {first.corpus}, {first.upstream} and of {other.corpus}, {other.upstream}. "
                             "Compare those of one corpus and upstream.")
-    tests = _test_lists(runs)
-    cells = _gather(runs)
+    tests = test_lists(runs)
+    cells = gather(runs)
     rows = []
     for key in sorted(cells, key=RowKey.place):
         real = cells.get(RowKey(key.head, REAL, ""), {})
@@ -124,7 +124,7 @@ def _read(folder: str | Path) -> Results:
     return results
 
 
-def _test_lists(runs: Mapping[Path, Results]) -> dict[str, TestList]:
+def test_lists(runs: Mapping[Path, Results]) -> dict[str, TestList]:
     """Fold -> its test list, of the runs that kept it; UserError where two runs of a fold tested on different ones."""
     lists: dict[str, TestList] = {}
     for folder, run in runs.items():
@@ -134,8 +134,8 @@ def _test_lists(runs: Mapping[Path, Results]) -> dict[str, TestList]:
     return lists
 
 
-def _gather(runs: Mapping[Path, Results]) -> dict[RowKey, Cells]:
-    """Every arm of every run, by row and fold."""
+def gather(runs: Mapping[Path, Results]) -> dict[RowKey, Cells]:
+    """Every arm of every run, by row and fold. Raises UserError as `compare`."""
     cells: dict[RowKey, Cells] = {}
     for folder, run in runs.items():
         for name, result in run.arms.items():

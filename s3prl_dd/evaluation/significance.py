@@ -19,6 +19,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Heard(NamedTuple):
+    """Predictions of the heads of an arm on a test list, all as class indices."""
+
+    truth: ArrayLike  # [N]
+    speakers: ArrayLike  # [N] names
+    predicted: ArrayLike  # [S, N], one row a head
+
+
 class Paired(NamedTuple):
     """Predictions of the heads of two arms on one test list, all as class indices."""
 
@@ -55,6 +63,23 @@ def mcnemar_of_heads(folds: Sequence[Paired]) -> float:
         second = np.concatenate([np.asarray(fold.second)[seed] for fold in folds])
         values.append(mcnemar(truth, first, second))
     return float(np.median(values))
+
+
+def uar_interval(folds: Sequence[Heard], draws: int = 2000, seed: int = 0) -> Interval:
+    """An arm's UAR, a mean over heads and folds; its 95 % interval draws test speakers anew within each fold."""
+    chance = np.random.default_rng(seed)
+    uars = np.mean([_uars_of(fold, draws, chance) for fold in folds], axis=0)  # [1 + draws]
+    low, high = np.percentile(uars[1:], [2.5, 97.5])
+    return Interval(float(uars[0]), float(low), float(high))
+
+
+def _uars_of(fold: Heard, draws: int, chance: np.random.Generator) -> np.ndarray:
+    """[1 + draws]: the UAR on the test list as it is, then on each draw of its speakers."""
+    truth = np.asarray(fold.truth)
+    names, speaker = np.unique(np.asarray(fold.speakers), return_inverse=True)
+    weights = _times_drawn(len(names), draws, chance)
+    right = np.asarray(fold.predicted) == truth  # [S, N]
+    return _uars(weights, _one_hot(speaker, np.arange(len(names))), _one_hot(truth, np.unique(truth)), right)
 
 
 def uar_difference(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) -> Interval:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from s3prl_dd.evaluation.significance import Interval, Paired, mcnemar, mcnemar_of_heads, uar_difference
+from s3prl_dd.evaluation.significance import (
+    Heard,
+    Interval,
+    Paired,
+    mcnemar,
+    mcnemar_of_heads,
+    uar_difference,
+    uar_interval,
+)
 
 
 def outcomes(both: int, first_alone: int, second_alone: int, neither: int = 5) -> tuple[list[int], ...]:
@@ -105,3 +113,13 @@ def test_a_draw_without_a_class_counts_the_others():
     """Speaker b alone has class 1; draws without b average over class 0."""
     fold = Paired([0, 0, 1, 1], ["a", "a", "b", "b"], [[0, 0, 1, 1]], [[0, 0, 0, 0]])
     assert uar_difference([fold]) == pytest.approx([0.5, 0.0, 1.0])
+
+
+def test_interval_of_one_arm():
+    """Against heads that are never right the difference is the UAR itself, with the same draws."""
+    truth, speakers = [0, 1] * 10, [f"s{number // 4}" for number in range(20)]
+    predicted = [[(number * 5) % 4 % 2 for number in range(20)], truth]
+    never = [[-1] * 20]
+    found = uar_interval([Heard(truth, speakers, predicted)] * 2)
+    assert found == uar_difference([Paired(truth, speakers, predicted, never)] * 2)
+    assert found.value == pytest.approx(np.mean([recall_score(truth, row, average="macro") for row in predicted]))
