@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..features.bench import make_corpus, peak_memory
 from ..features.store import FeatureStore
 from ..generator import CorpusInfo, Provenance
+from ..generator.networks import GANS
 from ..pool.heads import Heads
 from ..pool.pool import Pool, train_pool
 from ..rng import keyed
@@ -82,7 +83,7 @@ def _check(configs: Mapping[str, DistillConfig], dim: int, classes: int, rounds:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {device}: torch finds no GPU here. Give cpu.")
     for name, config in configs.items():
-        if config.network.architecture == "gaussian":
+        if config.network.architecture not in GANS:
             raise UserError(f"{name}: nothing is trained there. Give a GAN's configuration.")
         check_size(config.network.sized(classes, dim))
 

@@ -5,6 +5,7 @@ import torch.nn as nn
 
 from ..errors import UserError
 from ..generator import Network, build_generator
+from ..generator.networks import GANS
 from .critic import Critic
 
 MAX_PARAMETERS = 2 * 10**9
@@ -15,7 +16,7 @@ def count_parameters(network: Network) -> int:
     """Parameters of the generator and, where there is one, the critic."""
     with torch.device("meta"):
         modules: list[nn.Module] = [build_generator(network)]
-        if network.architecture != "gaussian":
+        if network.architecture in GANS:
             modules.append(Critic(network))
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from .budget import Budget
 from .generator import Generator
-from .samples import Samples, index_labels
+from .samples import Samples, index_labels, places_of
 from .sampling import DEFAULTS, Lengths, Sampling, set_of
 from .store import SampleStore, StoredSet
 
@@ -58,6 +58,7 @@ class GeneratedDataset(Dataset[Item]):
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
         self.labels = index_labels(self.counts)
+        self.places = places_of(self.labels)
         self.epoch: int | None = None  # of the set that is there
         self.items: list[Item] | None = None
         self.stored: StoredSet | None = None
@@ -120,7 +121,8 @@ class GeneratedDataset(Dataset[Item]):
             return [self._read(self.stored, index, epoch) for index in indices]
         if self.items is not None:
             return [self.items[index] for index in indices]
-        batch = self.generator.generate(self.labels[indices], indices, self.seed, epoch, self.lengths, self.shift)
+        batch = self.generator.generate(self.labels[indices], indices, self.seed, epoch, self.lengths, self.shift,
+                                        self.places[indices])
         return self._split(batch, indices, epoch)
 
     def _read(self, stored: StoredSet, index: int, epoch: int) -> Item:

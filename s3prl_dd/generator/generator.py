@@ -23,8 +23,9 @@ from .calibrate import Calibration, calibrate
 from .file import Contents, Teacher, read_file, write_file
 from .header import Header
 from .inference import DRAWN, DrawOptions, Inference
-from .noise import draw_noise
-from .samples import Samples, index_labels, length_at, stretch
+from .networks import Points
+from .noise import Noise, draw_noise
+from .samples import Samples, index_labels, length_at, places_of, stretch
 from .sampling import DEFAULTS, Lengths
 from .spill import Raw, Spill
 
@@ -102,8 +103,13 @@ class Generator:
     # sets
 
     def counts(self, budget: Budget) -> list[int]:
-        """Samples per class [C] (see budget.class_counts)."""
-        return class_counts(budget, self.header.class_counts)
+        """Samples per class [C] (see budget.class_counts); UserError where the file's list of points is shorter."""
+        counts = class_counts(budget, self.header.class_counts)
+        points = self.header.network.points
+        if points is not None and any(wanted > there for wanted, there in zip(counts, points, strict=True)):
+            raise UserError(f"budget {budget!r}: asks for {counts} points of the classes, the file's list holds "
+                            f"{points}. Ask for fewer.")
+        return counts
 
     def sample(self, budget: Budget, seed: int = 0, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
                batch_size: int = BATCH, center: bool = DEFAULTS.center) -> Samples:
@@ -155,33 +161,45 @@ class Generator:
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> Iterator[Raw]:
         """Samples number 0, 1, 2, ... of these labels [N], as drawn."""
+        places = places_of(labels)
         for start in range(0, len(labels), batch_size):
             stop = min(start + batch_size, len(labels))
-            yield self.raw(labels[start:stop], range(start, stop), seed, epoch)
+            yield self.raw(labels[start:stop], range(start, stop), seed, epoch, places[start:stop])
 
     # batches
 
     def generate(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
-                 lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:
+                 lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None,
+                 places: torch.Tensor | None = None) -> Samples:
         """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
 
         shift: [C, D] added to each frame of its class, or None
+        places: [B], of each in its class (samples.places_of); a list of points needs them
         """
         check_lengths(lengths)
-        return self.finish(self.raw(labels, indices, seed, epoch), lengths, shift)
+        return self.finish(self.raw(labels, indices, seed, epoch, places), lengths, shift)
 
     @torch.no_grad()
-    def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0) -> Raw:
+    def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
+            places: torch.Tensor | None = None) -> Raw:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
         noise = draw_noise(seed, epoch, indices, self.header.network.noise)
         labels = torch.as_tensor(labels, device=self.device)
         if self._inference is None:
             self._inference = Inference(self.network, self.options)
-        frames = self._inference(noise.vectors.to(self.device), labels)  # [B, T, D], standardised
+        frames = self._inference(self._inputs(noise, places).to(self.device), labels)  # [B, T, D], standardised
         frames = frames * self.std + self.mean
         if self.calibration is not None:
             frames = calibrate(frames, labels, self.calibration)
         return Raw(frames, labels, noise.quantiles)
+
+    def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:
+        """What the network maps to frames [B, Z]: the noise, or for a list of points their places [B]."""
+        if not isinstance(self.network, Points):
+            return noise.vectors
+        if places is None:
+            raise ValueError("a list of points: give the places of the samples in their classes")
+        return places[:, None].float()
 
     @torch.no_grad()
     def finish(self, raw: Raw, lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import Count, settings
-from .networks import BatchNorm, ConditionalGenerator, Gaussian, Network, TimeAttention, TimeConv, Upsample
+from .networks import BatchNorm, ConditionalGenerator, Gaussian, Network, Points, TimeAttention, TimeConv, Upsample
 
 MEGABYTES = {"cpu": 32, "cuda": 2048}
 """Of activations in one pass. On a CPU, memory that is used again at once is faster than a larger batch."""
@@ -44,10 +44,10 @@ class Inference:
     """
 
     def __init__(self, network: nn.Module, options: DrawOptions) -> None:
-        assert isinstance(network, ConditionalGenerator | Gaussian)
+        assert isinstance(network, ConditionalGenerator | Gaussian | Points)
         self.config = network.config
         device = next(network.parameters()).device
-        half = computes_in_bfloat16(options, device)
+        half = computes_in_bfloat16(options, device) and not isinstance(network, Points)  # places are exact
         self.dtype = torch.bfloat16 if half else torch.float32
         self.network = folded(network).to(self.dtype)
         megabytes = options.megabytes or pass_megabytes(device, half)
@@ -173,6 +173,10 @@ def sample_numbers(network: Network) -> int:
     """Activations of one sample that are in memory at once: the widest layer's input and output, at most."""
     if network.architecture == "gaussian":
         return network.dim
+    if network.architecture == "points":
+        return network.frames * network.dim
+    if network.architecture == "gaussian_frames":
+        return network.dim * (network.dim + 4 * network.frames)
     if network.architecture == "gan_1d":
         return network.frames * (network.channels * (network.kernel + 2) + network.dim)
     return network.frames * 8 * -(-network.dim // 8) * 2 * network.channels

@@ -1,6 +1,7 @@
 """The generators: GAN-CNN and GAN-ATT of the paper (Sec. 5.1) and GAN-1D, for any feature dim D and frame count T.
 
 They map noise [B, Z] and labels [B] to standardised frames [B, T, D], without tanh. (Critics: distill/critic.py.)
+Beside them the rivals that they are measured against (rivals/): Gaussians in closed form, and lists of points.
 """
 
 import dataclasses
@@ -15,10 +16,11 @@ from torch.distributed.nn.functional import all_reduce
 
 from ..config import Number, settings
 
-Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian"]
+Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian", "gaussian_frames", "points"]
 GANS: tuple[Architecture, ...] = ("gan_cnn", "gan_att", "gan_1d")
 
-FRAME_STEP: dict[Architecture, int] = {"gan_cnn": 8, "gan_att": 8, "gan_1d": 4, "gaussian": 1}
+FRAME_STEP: dict[Architecture, int] = {"gan_cnn": 8, "gan_att": 8, "gan_1d": 4, "gaussian": 1, "gaussian_frames": 1,
+                                       "points": 1}
 """What the frames of a sample must be a multiple of: three, three, two and no layers double the time."""
 
 Width = Annotated[int, Field(ge=1, le=65536), Number]
@@ -30,13 +32,17 @@ Dim = Annotated[int, Field(ge=1, le=65536), Number]
 Classes = Annotated[int, Field(ge=2, le=1000), Number]
 """C, classes of a label map."""
 
+ListLength = Annotated[int, Field(ge=1, le=10**6), Number]
+"""Points of a class."""
+
 
 @settings
 class NetworkConfig:
     """What a configuration says of the networks. The corpus and the features add the rest (see `sized`)."""
 
     architecture: Architecture = "gan_1d"
-    """gan_cnn or gan_att (paper, Sec. 5.1), gan_1d (ours: convolutions over time only), or gaussian (no GAN)."""
+    """gan_cnn or gan_att (paper, Sec. 5.1), gan_1d (ours: convolutions over time only), or no GAN: gaussian and
+    gaussian_frames in closed form, points a list (rivals/)."""
 
     frames: Annotated[int, Field(ge=1, le=4096), Number] = 16
     """T, frames of a sample: a multiple of 8 for gan_cnn and gan_att, of 4 for gan_1d."""
@@ -63,12 +69,19 @@ class NetworkConfig:
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd number, found {self.kernel}")
 
-    def sized(self, classes: int, dim: int) -> "Network":
-        """The network for C classes and D dimensions. A Gaussian has noise of D dimensions, and one frame."""
+    def sized(self, classes: int, dim: int, points: list[int] | None = None) -> "Network":
+        """The network for C classes and D dimensions; points: see Network.
+
+        A Gaussian has noise of D dimensions and one frame; one with frames has D numbers more for each frame.
+        """
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(NetworkConfig)}
         if self.architecture == "gaussian":
             values.update(frames=1, noise=dim)
-        return Network(**values, classes=classes, dim=dim)
+        elif self.architecture == "gaussian_frames":
+            values.update(noise=dim * (1 + self.frames))
+        elif self.architecture == "points":
+            values.update(noise=1)
+        return Network(**values, classes=classes, dim=dim, points=points)
 
 
 @settings
@@ -80,6 +93,19 @@ class Network(NetworkConfig):
 
     dim: Dim = Field(kw_only=True)
     """D, of the features."""
+
+    points: list[ListLength] | None = Field(default=None, kw_only=True)
+    """Of architecture points alone: how many the list holds of each class [C]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.points is not None) != (self.architecture == "points"):
+            raise ValueError(f"points: the numbers of points of each class, for architecture points and no other, "
+                             f"found {self.points} for {self.architecture}")
+        if self.points is not None and len(self.points) != self.classes:
+            raise ValueError(f"points: expected one for each of the {self.classes} classes, found {len(self.points)}")
+        if self.architecture == "gaussian_frames" and self.noise != self.dim * (1 + self.frames):
+            raise ValueError(f"noise: expected dim * (1 + frames), {self.dim * (1 + self.frames)}, found {self.noise}")
 
 
 class BatchNorm(nn.Module):
@@ -261,7 +287,7 @@ class Generator1d(ConditionalGenerator):
 
 
 class Gaussian(nn.Module):
-    """No GAN: class mean + noise @ factor, the same in every frame (distill/gaussian.py). Noise has D dimensions."""
+    """No GAN: class mean + noise @ factor, the same in every frame (rivals/gaussian.py). Noise has D dimensions."""
 
     def __init__(self, config: Network) -> None:
         super().__init__()
@@ -274,8 +300,71 @@ class Gaussian(nn.Module):
         return (self.means[labels] + noise @ self.factor)[:, None].expand(-1, self.config.frames, -1)
 
 
-def build_generator(config: Network) -> ConditionalGenerator | Gaussian:
+class GaussianFrames(Gaussian):
+    """No GAN: an utterance mean as Gaussian's, the class's profile over time, and frames that remember the one before.
+
+    Along each of a class's D directions the frames are a first-order autoregressive process, centred within the
+    utterance, so that its mean is the Gaussian's. Noise: D numbers of the mean, then D of each frame.
+    """
+
+    def __init__(self, config: Network) -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        classes, frames, dim = config.classes, config.frames, config.dim
+        self.means = nn.Parameter(torch.zeros(classes, dim))
+        self.factor = nn.Parameter(torch.zeros(dim, dim))
+        self.profile = nn.Parameter(torch.zeros(classes, frames, dim))
+        self.directions = nn.Parameter(torch.zeros(classes, dim, dim))
+        self.memory = nn.Parameter(torch.zeros(classes, dim))
+
+    def forward(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """noise: [B, D + T * D]; labels: [B] -> [B, T, D]"""
+        config = self.config
+        of_mean, of_frames = noise.split([config.dim, config.frames * config.dim], dim=1)
+        means = self.means[labels] + of_mean @ self.factor  # [B, D]
+        process = autoregressive(of_frames.unflatten(1, (config.frames, config.dim)), self.memory[labels])
+        process = process - process.mean(dim=1, keepdim=True)
+        return means[:, None] + self.profile[labels] + process @ self.directions[labels]
+
+
+def autoregressive(noise: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    """Processes of unit variance x_t = memory x_{t-1} + sqrt(1 - memory^2) noise_t.
+
+    noise: [B, T, D], standard normal; memory: [B, D] in (-1, 1) -> [B, T, D]
+    """
+    fresh = (1 - memory.square()).sqrt()
+    frames = [noise[:, 0]]
+    for now in noise[:, 1:].unbind(dim=1):
+        frames.append(memory * frames[-1] + fresh * now)
+    return torch.stack(frames, dim=1)
+
+
+class Points(nn.Module):
+    """No network: a list of points of each class, in order. Its noise [B, 1] is a point's place in its class's list."""
+
+    def __init__(self, config: Network) -> None:
+        super().__init__()
+        assert config.points is not None
+        self.config = config
+        self.counts = torch.tensor(config.points, device="cpu")
+        self.points = nn.Parameter(torch.zeros(sum(config.points), config.frames, config.dim))
+
+    def forward(self, places: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """places: [B, 1], whole numbers from 0, below the class's number of points; labels: [B] -> [B, T, D]"""
+        first = (self.counts.cumsum(0) - self.counts).to(labels.device)
+        return self.points[first[labels] + places[:, 0].long()]
+
+
+Rival = Gaussian | Points
+"""A network that is no GAN."""
+
+
+def build_generator(config: Network) -> ConditionalGenerator | Rival:
     """The network, with fresh weights from torch's global random state."""
+    if config.architecture == "points":
+        return Points(config)
+    if config.architecture == "gaussian_frames":
+        return GaussianFrames(config)
     if config.architecture == "gaussian":
         return Gaussian(config)
     return Generator1d(config) if config.architecture == "gan_1d" else Generator2d(config)

@@ -57,6 +57,16 @@ def index_labels(counts: Sequence[int]) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
+def places_of(labels: torch.Tensor) -> torch.Tensor:
+    """The place of each of a set's samples among those of its class, from 0, in the set's order. labels: [N] -> [N]"""
+    order = labels.argsort(stable=True)
+    counts = torch.bincount(labels)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)  # [N], by class
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(labels), device=labels.device) - first
+    return places
+
+
 def length_at(percentiles: Sequence[float], quantile: float) -> int:
     """The length, at least 1 frame, that `quantile` percent of a class fall below. percentiles: [101]"""
     return max(1, round(float(np.interp(quantile, np.arange(101), percentiles))))

@@ -9,7 +9,7 @@ from support.tiny_generator import tiny_generator
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import GeneratedDataset, Samples
+from s3prl_dd.generator import GeneratedDataset, NetworkConfig, Samples
 from s3prl_dd.generator import dataset as module
 
 
@@ -23,9 +23,9 @@ def drawn(generator, monkeypatch):
     """(epoch, number) of each sample that is drawn."""
     log, raw = [], generator.raw
 
-    def logged(labels, indices, seed, epoch=0):
+    def logged(labels, indices, seed, epoch=0, places=None):
         log.extend((epoch, index) for index in indices)
-        return raw(labels, indices, seed, epoch)
+        return raw(labels, indices, seed, epoch, places)
 
     monkeypatch.setattr(generator, "raw", logged)
     return log
@@ -199,3 +199,15 @@ def test_distributed_sampler(generator):
         for _, _, _, names in DataLoader(data, batch_size=3, sampler=sampler):
             seen.update(names)
     assert seen == Counter(f"generated-3-{index}" for index in range(12))
+
+
+def test_a_set_too_large_to_keep_takes_points_by_their_place(monkeypatch):
+    """Each batch is drawn when it is asked for, and knows where in its class a sample stands."""
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), points=[2, 3, 2])
+    with torch.no_grad():
+        generator.network.points.copy_(torch.arange(7.0)[:, None, None].expand(-1, 2, 10))
+    generator.mean, generator.std = torch.zeros(10), torch.ones(10)
+    data = GeneratedDataset(generator, 2, center=False)
+    assert data.items is None
+    assert [item.features[0, 0].item() for item in data.__getitems__([4, 3, 1])] == [5, 3, 1]

@@ -456,7 +456,8 @@ def test_harmless_changes_still_load(path, change):
     NetworkConfig(architecture="gan_cnn", frames=8, noise=6, channels=4),
     NetworkConfig(architecture="gan_att", frames=8, noise=6, channels=4, utterance_branch=True),
     NetworkConfig(architecture="gan_1d", frames=4, noise=1, channels=1, kernel=1, utterance_branch=True),
-    NetworkConfig(architecture="gaussian")])
+    NetworkConfig(architecture="gaussian"),
+    NetworkConfig(architecture="gaussian_frames", frames=4)])
 @pytest.mark.parametrize("half", [False, True])
 def test_every_architecture_loads(tmp_path, config, half):
     generator = tiny_generator(config)

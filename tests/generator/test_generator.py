@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support.tiny_generator import LABELS, gaussian_generator, tiny_generator
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import DEFAULTS, GeneratedDataset, Generator, Sampling
+from s3prl_dd.generator import DEFAULTS, GeneratedDataset, Generator, NetworkConfig, Sampling
 from s3prl_dd.generator.noise import draw_noise
 
 
@@ -161,9 +161,9 @@ def test_a_centred_set_has_the_files_class_means(generator):
 def test_a_centred_set_is_drawn_once(generator, monkeypatch):
     drawn, raw = [], generator.raw
 
-    def logged(labels, indices, seed, epoch):
+    def logged(labels, indices, seed, epoch, places):
         drawn.extend(indices)
-        return raw(labels, indices, seed, epoch)
+        return raw(labels, indices, seed, epoch, places)
 
     monkeypatch.setattr(generator, "raw", logged)
     generator.sample(7, batch_size=4, center=True)
@@ -220,3 +220,28 @@ def test_a_budget_that_is_none_writes_nothing(generator, tmp_path):
     with pytest.raises(UserError, match="plenty"):
         generator.write_samples(tmp_path / "samples", "plenty")
     assert not list(tmp_path.iterdir())
+
+
+def points_generator(counts=(3, 2, 4)):
+    """A generator whose samples are the numbers 0, 1, 2, ... in the order of its list."""
+    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), points=list(counts))
+    with torch.no_grad():
+        generator.network.points.copy_(torch.arange(float(sum(counts)))[:, None, None].expand(-1, 2, 10))
+    generator.mean, generator.std = torch.zeros(10), torch.ones(10)
+    return generator
+
+
+def test_a_budget_takes_the_first_points_of_each_class():
+    """Whatever the seed, the batch and the epoch."""
+    generator = points_generator()
+    for seed, batch in ((0, 512), (5, 2)):
+        samples = generator.sample({"counts": [2, 1, 3]}, seed=seed, batch_size=batch, center=False)
+        assert samples.features[:, 1, 3].tolist() == [0, 1, 3, 5, 6, 7]
+    assert generator.sample(2, epoch=3, center=False).features[:, 0, 0].tolist() == [0, 1, 3, 4, 5, 6]
+
+
+def test_more_points_than_the_list_holds_are_refused():
+    with pytest.raises(UserError, match=r"budget 3: asks for \[3, 3, 3\] points .* the file's list holds \[3, 2, 4\]"):
+        points_generator().counts(3)
+    with pytest.raises(ValueError, match="give the places"):
+        points_generator().generate(torch.tensor([0]), [0], 0)

@@ -16,6 +16,7 @@ from s3prl_dd.generator.networks import (
     TimeBatchNorm,
     TimeConv,
     Upsample,
+    autoregressive,
     build_generator,
 )
 
@@ -51,6 +52,59 @@ def test_a_gaussian_is_class_mean_and_noise_by_factor():
     made = generator(noise, labels)
     assert made.shape == (5, 1, 4)
     torch.testing.assert_close(made[:, 0], generator.means[labels] + noise @ generator.factor)
+
+
+def moving(classes=2, dim=3, frames=40):
+    """A Gaussian with frames whose directions are the axes."""
+    generator = build_generator(small("gaussian_frames", classes, dim, frames=frames))
+    with torch.no_grad():
+        generator.directions.copy_(torch.eye(dim).expand(classes, dim, dim))
+    return generator
+
+
+def test_frames_of_a_gaussian_remember_the_one_before():
+    """Each class and direction by its own memory; the utterance mean stays the Gaussian's."""
+    generator = moving()
+    memory = torch.tensor([[0.9, 0.0, -0.5], [0.3, 0.8, 0.0]])
+    with torch.no_grad():
+        generator.memory.copy_(memory), generator.means.fill_(7)
+    labels = torch.arange(4000) % 2
+    noise = torch.randn(4000, generator.config.noise, generator=torch.Generator().manual_seed(0))
+    frames = generator(noise, labels).detach()
+    torch.testing.assert_close(frames.mean(dim=1), torch.full((4000, 3), 7.0), atol=1e-4, rtol=0)
+    for label in range(2):
+        process = autoregressive(noise[labels == label, 3:].unflatten(1, (40, 3)), memory[label].expand(2000, 3))
+        products = (process[:, 1:] * process[:, :-1]).mean(dim=(0, 1))
+        torch.testing.assert_close(products, memory[label], atol=0.03, rtol=0)
+        torch.testing.assert_close(process.var(dim=0).mean(dim=0), torch.ones(3), atol=0.03, rtol=0)
+        torch.testing.assert_close(frames[labels == label], 7 + process - process.mean(dim=1, keepdim=True))
+
+
+def test_a_gaussian_with_frames_has_a_profile_over_time():
+    generator = moving(frames=4)
+    with torch.no_grad():
+        generator.profile.normal_(), generator.factor.normal_()
+    quiet = torch.zeros(2, generator.config.noise)
+    assert torch.equal(generator(quiet, torch.tensor([1, 0])), generator.profile[[1, 0]])
+    quiet[:, :3] = 1
+    expected = generator.profile[0] + generator.factor.sum(dim=0)
+    torch.testing.assert_close(generator(quiet, torch.tensor([0, 0]))[1], expected)
+
+
+def test_points_are_a_list_of_each_class():
+    config = NetworkConfig(architecture="points", frames=2).sized(3, 4, points=[2, 1, 3])
+    generator = build_generator(config)
+    with torch.no_grad():
+        generator.points.copy_(torch.arange(6.0)[:, None, None].expand(6, 2, 4))
+    places, labels = torch.tensor([[1.0], [0.0], [2.0], [0.0]]), torch.tensor([0, 1, 2, 2])
+    made = generator(places, labels)
+    assert made.shape == (4, 2, 4) and made[:, 0, 0].tolist() == [1, 2, 5, 3]
+    with pytest.raises(UserError, match="points: expected one for each of the 3 classes, found 2"):
+        NetworkConfig(architecture="points").sized(3, 4, points=[2, 1])
+    with pytest.raises(UserError, match="for architecture points and no other"):
+        NetworkConfig(architecture="points").sized(3, 4)
+    with pytest.raises(UserError, match="for architecture points and no other"):
+        NetworkConfig().sized(3, 4, points=[1, 1, 1])
 
 
 @pytest.mark.parametrize("architecture", GANS)

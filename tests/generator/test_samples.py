@@ -3,7 +3,7 @@
 import torch
 
 from s3prl_dd.generator import Samples, index_labels
-from s3prl_dd.generator.samples import length_at, stretch
+from s3prl_dd.generator.samples import length_at, places_of, stretch
 
 
 def test_index_labels():
@@ -33,3 +33,7 @@ def test_join_pads_to_the_longest():
     assert joined.lengths.tolist() == [2, 3] and joined.labels.tolist() == [0, 1]
     torch.testing.assert_close(joined.soft_labels, torch.tensor([[1.0, 0.0], [0.2, 0.8]]))
     assert Samples.join([part(2, 0, None)] * 2).soft_labels is None
+
+
+def test_places_are_counted_in_each_class():
+    assert places_of(torch.tensor([2, 0, 2, 2, 0, 1])).tolist() == [0, 0, 1, 2, 1, 0]

@@ -30,11 +30,12 @@ CORPUS = CorpusInfo(name="gauss", fold="fold1", synthetic=True, train_speakers=[
 TRAINING = {"step": 100, "batch": 24, "seed": 0, "framing": "resample", "lambdas": {"diversity": 0.3, "mmd": 0.0}}
 
 
-def tiny_header(config: NetworkConfig | None = None, dim: int = 10, **changes: Any) -> Header:
-    """A header of three classes whose lengths are 10-20, 30-40 and 50-60 frames."""
+def tiny_header(config: NetworkConfig | None = None, dim: int = 10, points: list[int] | None = None,
+                **changes: Any) -> Header:
+    """A header of three classes whose lengths are 10-20, 30-40 and 50-60 frames. points: of a list of them."""
     config = config or NetworkConfig(frames=8, noise=6, channels=8)
     values = {
-        "network": config.sized(CLASSES, dim), "labels": LABELS, "class_counts": [20, 16, 24],
+        "network": config.sized(CLASSES, dim, points), "labels": LABELS, "class_counts": [20, 16, 24],
         "lengths": [np.linspace(10 * low, 10 * low + 10, 101).tolist() for low in (1, 3, 5)],
         "features": Provenance(**PROVENANCE, dim=dim), "corpus": CORPUS, "training": TRAINING,
         "metrics": {"dev_uar": 0.75, "step": 50},
