@@ -75,8 +75,8 @@ def test_frames_of_a_gaussian_remember_the_one_before():
     for label in range(2):
         process = autoregressive(noise[labels == label, 3:].unflatten(1, (40, 3)), memory[label].expand(2000, 3))
         products = (process[:, 1:] * process[:, :-1]).mean(dim=(0, 1))
-        torch.testing.assert_close(products, memory[label], atol=0.03, rtol=0)
-        torch.testing.assert_close(process.var(dim=0).mean(dim=0), torch.ones(3), atol=0.03, rtol=0)
+        torch.testing.assert_close(products, memory[label], atol=0.05, rtol=0)
+        torch.testing.assert_close(process.var(dim=0).mean(dim=0), torch.ones(3), atol=0.05, rtol=0)
         torch.testing.assert_close(frames[labels == label], 7 + process - process.mean(dim=1, keepdim=True))
 
 
