@@ -25,6 +25,7 @@ from .benchmarks import Bench, as_json
 from .config import Number, Positive, Seed, load_config, settings
 from .corpora.options import CorpusOptions
 from .errors import UserError
+from .files import disk_error
 from .generator.sampling import DEFAULTS, Lengths
 from .privacy.settings import Settings as PrivacySettings
 from .recipe.settings import PRESETS, CorpusName, Settings
@@ -515,13 +516,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         with talking():
-            return parse(words)() or 0
+            return call(parse(words))
     except UserError as error:
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         print(f"s3prl-dd: error: {rank}{error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def call(verb: Verb) -> int:
+    """Do what a verb is for. returns: the exit code. What the disk does not take is a UserError."""
+    try:
+        return verb() or 0
+    except OSError as error:
+        where = error.filename or getattr(verb, "to", None) or getattr(verb, "out", None) or os.getcwd()
+        raise disk_error(error, where) or error from None
 
 
 def parse(words: Sequence[str]) -> Verb:

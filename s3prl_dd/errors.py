@@ -1,4 +1,6 @@
-"""The one exception that is the user's to fix."""
+"""The one exception that is the user's to fix, and what others say, in one line."""
+
+import re
 
 
 class UserError(Exception):
@@ -8,6 +10,22 @@ class UserError(Exception):
     """
 
 
+class DiskError(UserError):
+    """What the disk did not take: it is full, read-only, or of another user."""
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split())
+
+
+def load_failure(error: BaseException) -> str:
+    """Why a file could not be loaded, in one line; of torch's refusal of code inside it, which code it asks for."""
+    text = str(error).strip()
+    asked = re.search(r"\bGLOBAL ([\w.]+)", text)
+    if asked:
+        return f"it asks for code, {asked[1]}, which is not run"
+    first = text.splitlines()[0].split(". ")[0][:300] if text else ""
+    if first.startswith("Weights only load failed"):
+        return "not a checkpoint of torch"
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

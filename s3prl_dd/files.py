@@ -1,9 +1,11 @@
 """Files written whole or not at all, and read with an error that helps."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +13,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from .errors import UserError
+from .errors import DiskError, UserError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's codes for no more room: on the disk, for this user, for this file."""
+
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Those for a disk or a folder that may only be read."""
 
 
 @contextlib.contextmanager
@@ -19,7 +27,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well.
 
     On an exception, a kill or a full disk the old file stays as it was. Missing folders are made. What the disk refuses
-    is a UserError.
+    is a DiskError.
     """
     path = Path(path)
     temporary: str | None = None
@@ -33,12 +41,50 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; this is the mode that open() gives
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: could not be written ({error}). "
-                        "The file that was there before is untouched.") from error
+        raise DiskError(f"{path}: could not be written ({_reason(error)}). The file that was there before is "
+                        f"untouched. {_remedy(error)}") from error
     finally:
         if temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(temporary)
+
+
+def disk_error(error: BaseException, path: str | Path) -> DiskError | None:
+    """What the disk refused while `path` (a file, or the folder of many) was written; None for another error."""
+    if isinstance(error, DiskError):
+        return error
+    code = _code(error)
+    if code not in (*FULL, *CLOSED):
+        return None
+    what = "could not be written" if code in FULL else "could not be read or written"
+    return DiskError(f"{path}: {what} ({_reason(error)}). {_remedy(error)}")
+
+
+def _code(error: BaseException) -> int | None:
+    """The system's code of an error; safetensors has it in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
+    return int(told[1]) if told else None
+
+
+def _reason(error: BaseException) -> str:
+    """Why the disk refused, without the name of a temporary file."""
+    return (isinstance(error, OSError) and error.strerror) or one_line(error)
+
+
+def _remedy(error: BaseException) -> str:
+    if _code(error) in FULL:
+        return "Make room on the disk and give the same command again: it goes on from what is there."
+    return "Check the folder and its permissions, or choose another one."
+
+
+def is_writable(folder: str | Path) -> bool:
+    """Whether files can be made in a folder, or, where there is none yet, in the nearest one above."""
+    folder = Path(folder).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
 
 
 def _umask() -> int:

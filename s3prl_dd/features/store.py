@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from ..config import build, settings
 from ..corpora.metadata import Metadata, Utterance
 from ..errors import UserError
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, disk_error, read_json, write_json
 from ..generator.header import Provenance
 
 Dtype = Literal["float16", "float32"]
@@ -210,9 +210,12 @@ class FeatureStore:
                 read = 0
         return means
 
-    @cached_property
+    @property
     def _kept_means(self) -> torch.Tensor | None:
-        """The means [N, D] on the disk, memory-mapped; None where there are none, or others' or damaged ones."""
+        """The means [N, D] on the disk, memory-mapped; None where there are none, or others' or damaged ones.
+
+        Not held, for pages of a map that have been read count as memory.
+        """
         try:
             with safe_open(self.folder / MEANS, framework="pt") as file:
                 if (file.metadata() or {}).get("of") != self._fingerprint():
@@ -308,7 +311,7 @@ class StoreWriter:
         return kept
 
     def add(self, utterance: Utterance, frames: torch.Tensor) -> None:
-        """Append an utterance's frames [T, D]; empty, infinite or too large ones are a UserError."""
+        """Append an utterance's frames [T, D]; empty, infinite or too large ones, and a full disk, are a UserError."""
         array = frames.detach().cpu().numpy()
         dim = self.header.features.dim
         if array.ndim != 2 or array.shape[1] != dim:
@@ -316,10 +319,13 @@ class StoreWriter:
         largest = np.finfo(self.dtype).max
         if not len(array) or not np.isfinite(array).all() or abs(array).max() > largest:
             raise UserError(f"{utterance.path}: features are empty, not finite or too large for {self.dtype}.")
-        self.data.write(array.astype(self.dtype).tobytes())
-        self.data.flush()
-        self.index.write(Entry(utterance.id, utterance.label, utterance.speaker, len(array)).line())
-        self.index.flush()
+        try:
+            self.data.write(array.astype(self.dtype).tobytes())
+            self.data.flush()
+            self.index.write(Entry(utterance.id, utterance.label, utterance.speaker, len(array)).line())
+            self.index.flush()
+        except OSError as error:
+            raise disk_error(error, self.folder / "features.bin") or error from None
         self.done.add(utterance.id)
 
     def __enter__(self) -> "StoreWriter":
@@ -328,8 +334,9 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.index.close()
-        self.data.close()
+        for file in (self.index, self.data):
+            with contextlib.suppress(OSError):  # what a full disk has not taken is told already, and cut off next time
+                file.close()
         if kind is None:
             replace(self.header, complete=True).write(self.folder)
             with contextlib.suppress(UserError):  # a disk that is full by now: all works without them

@@ -26,7 +26,8 @@ from typing import NamedTuple, NoReturn
 
 from ..config import CONFIGS, config_path, read_yaml
 from ..devices import device_name
-from ..errors import UserError
+from ..errors import DiskError, UserError
+from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .registration import check_downstream, check_upstream, register
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run S3PRL with `argv` (default: the command line's). A UserError ends as one message and exit code 2."""
     try:
         launch(sys.argv[1:] if argv is None else list(argv))
+    except DiskError as error:
+        exit_without_room(error)
     except UserError as error:
         print(f"error: {_without_worker_trace(str(error))}", file=sys.stderr)
         sys.exit(2)
@@ -63,13 +66,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def launch(argv: Sequence[str]) -> None:
     """As main, raising the UserError. It changes sys.argv, and S3PRL's modules, for this process."""
     completed, cache = complete(argv)
-    check_data(_parser().parse_known_args(completed)[0])
+    given = _parser().parse_known_args(completed)[0]
+    check_data(given)
     register()
     import s3prl.run_downstream
 
     s3prl.run_downstream.Runner = make_runner(cache)
     sys.argv = [sys.argv[0], *completed]
-    s3prl.run_downstream.main()
+    with telling_of_the_disk(given.past_exp or _expdir(given)):
+        s3prl.run_downstream.main()
 
 
 def complete(argv: Sequence[str]) -> Launch:
@@ -81,13 +86,13 @@ def complete(argv: Sequence[str]) -> Launch:
         return Launch([*rest, "--help"], cache)
     _fill_in(given)
     device = _choose_device(given.device)
+    resumed = _find_resumed(given)
     words = [*rest, *_words(given), "--device", device]
     if given.local_rank is not None:
         if device == "cpu":
             raise UserError("distributed training (LOCAL_RANK or --local_rank is set): S3PRL's needs a GPU for each "
                             "process and there is none. Run without torchrun.")
         words += ["--local_rank", str(given.local_rank)]
-    resumed = _find_resumed(given)
     if resumed:
         read_checkpoint(resumed)
         return Launch(words, cache)
@@ -188,10 +193,13 @@ def _choose_device(asked: str | None) -> str:
 
 
 def _find_resumed(given: Namespace) -> str | Path | None:
-    """The checkpoint that -e or -a means, the newest of a folder; None for a new run."""
+    """The checkpoint that -e or -a means, the newest whole one of a folder; None for a new run.
+
+    Where S3PRL would take one that is not whole, `given` changes: it is told the checkpoint instead, or to begin anew.
+    """
     folder = given.past_exp
     if given.auto_resume and not folder:
-        folder = given.expdir or f"result/downstream/{given.expname}"
+        folder = _expdir(given)
         if not find_states(folder):
             return None
     if not folder or not Path(folder).is_dir():
@@ -200,7 +208,18 @@ def _find_resumed(given: Namespace) -> str | Path | None:
     if not states:
         raise UserError(f"{folder}: no states-*.ckpt to resume from. Give the expdir of a run that has saved one, or a "
                         "checkpoint.")
-    return states[-1]
+    whole = newest_whole(states)
+    if whole is None and given.past_exp:
+        raise UserError(f"{folder}: none of its {len(states)} states-*.ckpt is whole. Give another expdir, or start "
+                        "anew with -d, -u and -p.")
+    if whole != states[-1]:
+        given.past_exp, given.auto_resume = whole and str(whole), False
+    return whole
+
+
+def _expdir(given: Namespace) -> str:
+    """Where S3PRL will write."""
+    return given.expdir or f"result/downstream/{given.expname}"
 
 
 def _check_new_run(given: Namespace) -> None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import DiskError, UserError
 from . import workers
+from .checkpoints import NO_ROOM
 
 SHOWN_LINES = 15
 """Lines of a failed run's stdout.log that its error shows."""
@@ -51,6 +52,9 @@ def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: 
     expdir.mkdir(parents=True, exist_ok=True)
     log = expdir / "stdout.log"
     code = workers.run_downstream(arguments, log, threads)
+    if code == NO_ROOM:
+        raise DiskError(f"{expdir}: the disk did not take what S3PRL's runner wrote there (full, or read-only?). Make "
+                        "room, and give the same command again: it goes on from the last state.")
     if code:
         raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{_end_of(log)}")
     return shlex.join(["python", "-m", "s3prl_dd.run_downstream", *arguments])
