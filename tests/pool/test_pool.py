@@ -16,7 +16,8 @@ from support.recipe import start
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.pool.heads import SUPERB_KEYS, Heads
-from s3prl_dd.pool.pool import Pool, clip_each, score_heads, train_heads, train_pool
+from s3prl_dd.pool.pool import Pool, score_heads, train_heads, train_pool
+from s3prl_dd.pool.training import clip_each
 from s3prl_dd.recipe import stages
 from s3prl_dd.recipe.stages import states_of
 from s3prl_dd.rng import keyed
