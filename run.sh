@@ -14,6 +14,32 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${VENV:-$here/.venv}
 
+# torch is constrained in every call: an unpinned one may pull gigabytes
+install() { "${installer[@]}" install --quiet -c "$here/requirements.txt" "$@" >> "$venv/setup.log" 2>&1; }
+
+# install_with uv|pip: everything but moonshine, by this installer from now on; uv is fetched where it is not there
+install_with() {
+  installer=("$venv/bin/python" -m pip)
+  if [ "$1" = uv ]; then
+    command -v uv > /dev/null || install "uv<1" || return 1
+    set_uv_as_pip
+  fi
+  install -r "$here/requirements.txt" -e "$here[check,demo,test]"
+}
+
+# uv as the installer, with pip's indices, certificates and the like; what the user has set for uv wins
+set_uv_as_pip() {
+  local settings pair value
+  settings=$("$venv/bin/python" -m pip config list 2>/dev/null) || settings=
+  installer=(env "VIRTUAL_ENV=$venv" "UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}") # of all indices, as pip
+  for pair in UV_DEFAULT_INDEX=index-url UV_EXTRA_INDEX_URL=extra-index-url UV_FIND_LINKS=find-links \
+              UV_NO_INDEX=no-index UV_INSECURE_HOST=trusted-host UV_HTTP_TIMEOUT=default-timeout SSL_CERT_FILE=cert; do
+    value=$(sed -n "s/^[^.]*\.${pair#*=}='\(.*\)'$/\1/p" <<< "$settings" | head -n 1)
+    [ -z "$value" ] || [ -n "$(printenv "${pair%%=*}")" ] || installer+=("${pair%%=*}=$value")
+  done
+  installer+=("$(command -v uv || echo "$venv/bin/uv")" pip)
+}
+
 setup() {
   local python=${PYTHON:-python3} stamp
   stamp=$(cat "$here/setup.py" "$here/requirements.txt" "$here/s3prl_dd/__init__.py" | sha256sum | cut -d' ' -f1)
@@ -24,12 +50,10 @@ setup() {
     echo "run.sh: Python 3.11 or newer is needed, $("$python" --version) was found. Set PYTHON=/path/to/python3.11." >&2
     exit 2
   }
-  echo "[set-up] $venv (some minutes the first time)"
+  echo "[set-up] $venv (a minute the first time, some where uv cannot be had)"
   "$python" -m venv "$venv"
-  # torch is constrained in every call: an unpinned one may pull gigabytes
-  install() { "$venv/bin/python" -m pip install --quiet -c "$here/requirements.txt" "$@" >> "$venv/setup.log" 2>&1; }
   : > "$venv/setup.log"
-  install -r "$here/requirements.txt" && install -e "$here[check,demo,test]" || {
+  install_with uv || install_with pip || {
     tail -n 20 "$venv/setup.log" >&2
     echo "run.sh: pip could not install the dependencies (above: the end of $venv/setup.log)." \
          "Run it again when that is mended." >&2

@@ -7,6 +7,7 @@ Both are made of the store in one pass, when a distillation of that many utteran
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -131,17 +132,26 @@ class StoredFrames:
     def _open(self, path: Path) -> None:
         tail = np.fromfile(path, np.float32, offset=self.rows * self.dim * 2).reshape(2, self.dim)
         self.statistics = Statistics(*torch.from_numpy(tail))
-        self._framed = np.memmap(path, np.float16, "r", shape=(len(self.utterances), self.frames, self.dim)
-                                 ) if self.reframe is not None else None
+        self._framed = open(path, "rb", buffering=0) if self.reframe is not None else None
 
     def read(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
         """Frames [B, T, D] in half precision of these utterances [B]; starts: [B] in [0, 1), where a crop begins."""
         if self._framed is not None:
-            return torch.from_numpy(self._framed[indices.numpy()])
+            return self._read_framed(self._framed, indices.tolist())
         store, positions = self.utterances.store, self.utterances.positions[indices.numpy()]
         first = crop_starts(torch.from_numpy(self.lengths)[indices], starts, self.frames).numpy()
         rows = (store.offsets[positions] + first)[:, None] + np.arange(self.frames)
-        return torch.from_numpy(store.frames[rows])
+        frames = torch.from_numpy(store.frames[rows])
+        store.release()
+        return frames
+
+    def _read_framed(self, file: io.FileIO, indices: list[int]) -> torch.Tensor:
+        """Frames [B, T, D] of these utterances; read, not mapped: pages of a map would pile up as memory of ours."""
+        frames = np.empty((len(indices), self.frames, self.dim), np.float16)
+        for place, index in enumerate(indices):
+            file.seek(index * frames[place].nbytes)
+            file.readinto(frames[place])
+        return torch.from_numpy(frames)
 
 
 def crop_starts(lengths: torch.Tensor, starts: torch.Tensor, frames: int) -> torch.Tensor:

@@ -14,6 +14,9 @@ RIDGE = 0.02
 """Added to the diagonal of each covariance, in units of its mean variance: directions that hardly anything fills are
 left nearly as they are."""
 
+BLOCK = 1 << 14
+"""Points that a covariance takes at a time: copies of all would be twice a large corpus' means in memory."""
+
 
 class Calibration(NamedTuple):
     """What moves utterance means, see calibrate()."""
@@ -37,8 +40,8 @@ def fit_calibration(real: torch.Tensor, real_labels: torch.Tensor, generated: to
     classes = int(real_labels.max()) + 1
     generated_centers = _class_means(generated, generated_labels, classes)
     real_centers = _class_means(real, real_labels, classes)
-    generated_covariance = covariance(generated - generated_centers[generated_labels])
-    real_covariance = covariance(real - real_centers[real_labels])
+    generated_covariance = _within_class_covariance(generated, generated_labels, generated_centers)
+    real_covariance = _within_class_covariance(real, real_labels, real_centers)
     whiten = power(generated_covariance, -0.5, RIDGE * generated_covariance.diagonal().mean())
     colour = power(real_covariance, 0.5, RIDGE * real_covariance.diagonal().mean())
     return Calibration(whiten @ colour, generated_centers, real_centers)
@@ -55,6 +58,13 @@ def calibrate(frames: torch.Tensor, labels: torch.Tensor, calibration: Calibrati
 def covariance(centered: torch.Tensor) -> torch.Tensor:
     """Of N points around zero, divided by N. [N, D] -> [D, D]"""
     return centered.T @ centered / len(centered)
+
+
+def _within_class_covariance(points: torch.Tensor, labels: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    """Of points [N, D] around the centres [C, D] of their classes -> [D, D]"""
+    parts = zip(points.split(BLOCK), labels.split(BLOCK), strict=True)
+    return sum((covariance(part - centers[its]) * (len(part) / len(points)) for part, its in parts),
+               start=points.new_zeros(()))
 
 
 def power(matrix: torch.Tensor, exponent: float, ridge: float | torch.Tensor) -> torch.Tensor:
