@@ -52,7 +52,7 @@ class FirstOutput(NamedTuple):
 
 def _mixed(values: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
     real, fake = values.chunk(2)
-    return fake.lerp(real, mix.view(-1, *[1] * (values.dim() - 1)))
+    return fake.lerp(real, mix.view(-1, *[1] * (values.dim() - 1)).to(values.dtype))
 
 
 class Critic(nn.Module):
@@ -104,7 +104,7 @@ class Critic(nn.Module):
         return CriticOutput(score[:, 0], self.classify(x), maps)
 
     def gradient(self, first: FirstOutput) -> torch.Tensor:
-        """The gradient [B, T, D] of each sample's score by its frames, with a graph of its own."""
+        """The gradient [B, T, D] of each sample's score by its frames, with a graph of its own, in full precision."""
         points = [values.requires_grad_() for values in first if values is not None]
         of_maps, *of_mean = torch.autograd.grad(self.rest(first).score.sum(), points, create_graph=True)
         conv = _beginning(self.layers)
@@ -118,7 +118,7 @@ class Critic(nn.Module):
             assert isinstance(linear, nn.Linear)
             of_means = of_mean[0] @ linear.weight * UTTERANCE_SCALE  # [B, D]
             of_frames = of_frames + of_means[:, None] / self.frames
-        return of_frames
+        return of_frames.float() if of_frames.dtype == torch.bfloat16 else of_frames
 
 
 def _beginning(layers: nn.ModuleList) -> nn.Conv2d | TapTimeConv | nn.Linear:

@@ -20,8 +20,14 @@ aten = torch.ops.aten
 
 
 def _left_to_torch(x: torch.Tensor) -> bool:
-    """Whether torch's own layers are wanted: autocast chooses their precision, and shapes alone are counted in them."""
-    return x.device.type == "meta" or torch.is_autocast_enabled(x.device.type)
+    """Whether torch's own layers are wanted, where shapes alone are counted."""
+    return x.device.type == "meta"
+
+
+def working_dtype(x: torch.Tensor) -> torch.dtype:
+    """What a convolution computes x in: autocast's choice where it is on, else x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def activation() -> nn.Module:
@@ -39,12 +45,20 @@ class CriticConv2d(nn.Conv2d):
         """[B, inputs, T, D] -> [B, outputs, T', D']"""
         if _left_to_torch(x):
             return super().forward(x)
-        return _Convolve.apply(x, self.weight, self.bias, self.stride[0], self.padding[0])
+        x, weight, bias = self._cast(x)
+        return _Convolve.apply(x, weight, bias, self.stride[0], self.padding[0])
 
     def of_inputs(self, gradient: torch.Tensor, time: int, dim: int) -> torch.Tensor:
         """The gradient of inputs [B, inputs, time, dim] from that of outputs [B, outputs, T', D']."""
+        gradient, weight, _ = self._cast(gradient)
         inputs = gradient.new_empty(len(gradient), time, dim, self.in_channels).permute(0, 3, 1, 2)  # for its shape
-        return _ConvolveBack.apply(gradient, self.weight, inputs, self.stride[0], self.padding[0])
+        return _ConvolveBack.apply(gradient, weight, inputs, self.stride[0], self.padding[0])
+
+    def _cast(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x, weight and bias in one precision."""
+        assert self.bias is not None
+        dtype = working_dtype(x)
+        return x.to(dtype), self.weight.to(dtype), self.bias.to(dtype)
 
 
 def _convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int,
@@ -200,13 +214,21 @@ class TimeSampleNorm(SampleNorm):
         return super().forward(maps).permute(0, 2, 3, 1)[:, 0]
 
 
-def _normalise_backward(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                        weight: torch.Tensor | None, wanted: list[bool]) -> list[torch.Tensor]:
-    """Gradients of x, weight and bias, those that are wanted. mean, scale: [B, 1] of each sample"""
-    batch, channels = x.shape[:2]
-    positions = x[0, 0].numel()
-    gradient = gradient.contiguous(memory_format=_layout(x))
-    return aten.native_group_norm_backward(gradient, x, mean, scale, weight, batch, channels, positions, 1, wanted)
+OVER_SAMPLE, OVER_POSITIONS = (1, 2, 3), (2, 3)
+"""Axes of maps [B, channels, T, D]."""
+
+LARGE = 1 << 16
+"""Numbers of a sample's maps from which on a GPU's own norm, one block of threads a sample, leaves most of it idle."""
+
+
+def _in_parts(x: torch.Tensor) -> bool:
+    """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, and those in half precision,
+    whose statistics stay in float32."""
+    return x.dtype == torch.bfloat16 or (x.is_cuda and x[0].numel() >= LARGE)
+
+
+def _statistics_dtype(x: torch.Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
 
 
 def _layout(x: torch.Tensor) -> torch.memory_format:
@@ -215,14 +237,62 @@ def _layout(x: torch.Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
+def _normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """weight * (x - mean) * scale + bias, and mean and scale [B, 1] of each sample. x: in `_layout`, or in parts"""
+    batch, channels = x.shape[:2]
+    if not _in_parts(x):
+        return aten.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), 1, eps)
+    dtype, size = _statistics_dtype(x), x[0].numel()
+    mean = x.mean(dim=OVER_SAMPLE, dtype=dtype)[:, None]  # [B, 1]
+    squares = torch.linalg.vector_norm(x, dim=OVER_SAMPLE, dtype=dtype).square()[:, None] / size
+    scale = (squares - mean.square()).clamp(min=0).add(eps).rsqrt()
+    slope = scale * weight  # [B, channels]
+    y = torch.addcmul(_by_channel(bias - mean * slope), x, _by_channel(slope), out=torch.empty_like(x))
+    return y, mean, scale
+
+
+def _normalise_backward(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                        weight: torch.Tensor | None, wanted: list[bool]) -> list[torch.Tensor]:
+    """Gradients of x, weight and bias, those that are wanted. mean, scale: [B, 1] of each sample"""
+    if _in_parts(x):
+        return _normalise_backward_in_parts(gradient, x, mean, scale, weight)
+    batch, channels = x.shape[:2]
+    positions = x[0, 0].numel()
+    gradient = gradient.contiguous(memory_format=_layout(x))
+    return aten.native_group_norm_backward(gradient, x, mean, scale, weight, batch, channels, positions, 1, wanted)
+
+
+def _normalise_backward_in_parts(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                                 weight: torch.Tensor | None) -> list[torch.Tensor]:
+    total, with_x = _channel_sums(gradient), _channel_sums(gradient * x)  # [B, channels]
+    weight = torch.ones_like(total[0]) if weight is None else weight
+    mean_d, d_x = ((values * weight).sum(dim=1, keepdim=True) / x[0].numel() for values in (total, with_x))  # [B, 1]
+    d_n = scale * (d_x - mean * mean_d)
+    # scale * (d - <d> - n <d n>), where d = weight * gradient, n = scale * x - scale * mean
+    constant = scale * (scale * mean * d_n - mean_d)
+    of_x = torch.addcmul(_by_channel(constant), x, _by_channel(-scale.square() * d_n), out=torch.empty_like(x))
+    of_x.addcmul_(gradient, _by_channel(scale * weight))
+    return [of_x, (scale * (with_x - mean * total)).sum(dim=0), total.sum(dim=0)]
+
+
+def _channel_sums(maps: torch.Tensor) -> torch.Tensor:
+    """[B, channels, T, D] -> [B, channels]"""
+    return maps.sum(dim=OVER_POSITIONS, dtype=_statistics_dtype(maps))
+
+
+def _by_channel(values: torch.Tensor) -> torch.Tensor:
+    """[B, channels] or [B, 1], to be spread over maps."""
+    return values[:, :, None, None]
+
+
 class _Normalise(Function):
     """y = weight * (x - mean) * scale + bias, mean and scale of each sample"""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-        batch, channels = x.shape[:2]
-        x = x.contiguous(memory_format=_layout(x))
-        y, mean, scale = aten.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), 1, eps)
+        x = x if _in_parts(x) else x.contiguous(memory_format=_layout(x))
+        y, mean, scale = _normalise(x, weight, bias, eps)
         context.save_for_backward(x, mean, scale, weight)
         return y
 
@@ -253,15 +323,16 @@ class _NormaliseBack(Function):
         gradient, x, mean, scale, weight = context.saved_tensors
         projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
         mean, scale, size = mean[:, 0], scale[:, 0], x[0].numel()
-        of_channels = [values.sum(dim=(2, 3)) for values in (gradient, gradient * x, gradient * v)]  # [B, channels]
-        mean_d, d_x, v_d = (values @ weight / size for values in of_channels)  # of d = weight * gradient, [B]
-        mean_v, v_x = v.mean(dim=(1, 2, 3)), (v * x).mean(dim=(1, 2, 3))
+        of_channels = [_channel_sums(values) for values in (gradient, gradient * x, gradient * v)]  # [B, channels]
+        mean_d, d_x, v_d = ((values * weight).sum(dim=1) / size for values in of_channels)  # d = weight * gradient, [B]
+        mean_v, v_x = (values.mean(dim=OVER_SAMPLE, dtype=mean.dtype) for values in (v, v * x))
         v_n, d_n = scale * (v_x - mean * mean_v), scale * (d_x - mean * mean_d)
         along_n = v_d - mean_v * mean_d - 3 * v_n * d_n
         # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>), where n = scale * x - scale * mean
         constant = along_n * scale * mean + d_n * mean_v + v_n * mean_d
         minus = -scale.square()
-        of_x = torch.addcmul(_by_sample(-minus * constant), v, _by_sample(minus * d_n))
+        out = torch.empty_like(x)
+        of_x = torch.addcmul(_by_sample(-minus * constant), v, _by_sample(minus * d_n), out=out)
         of_x.addcmul_(gradient, (minus * v_n)[:, None, None, None] * weight.view(-1, 1, 1))
         of_x.addcmul_(x, _by_sample(minus * along_n * scale))
         total, with_x, with_v = of_channels
@@ -292,7 +363,8 @@ class LastBatchNorm(BatchNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, channels, T, D] -> the same shape"""
-        if not self.training or x.device.type != "cpu" or _left_to_torch(x) or dist.is_initialized():
+        half = x.dtype == torch.bfloat16
+        if not self.training or x.device.type != "cpu" or half or dist.is_initialized():
             return super().forward(x)
         over = (0, 2, 3)
         with torch.no_grad():

@@ -155,13 +155,15 @@ class Trainer:
         real = self.batches.real("critic-real", *key)
         with torch.no_grad(), self.autocast():
             fake = _full(self.generator(self.batches.noise("critic-noise", *key), labels))
-        first = self.critic.first(torch.cat([real, fake]))  # it judges each sample by itself, so one pass serves both
         with self.autocast():
+            first = self.critic.first(torch.cat([real, fake]))  # it judges each sample by itself: one pass serves both
             on_real, on_fake = self.critic.rest(first).split()
         terms = {"critic_score": losses.critic_score(_full(on_real.score), _full(on_fake.score))}
         if lambdas.gradient_penalty and self._penalises(step, number):
             between = first.between(self.batches.mix("mix", *key))
-            terms["gradient_penalty"] = losses.gradient_penalty(self.critic.gradient(between))
+            with self.autocast():
+                gradient = self.critic.gradient(between)
+            terms["gradient_penalty"] = losses.gradient_penalty(gradient)
         if lambdas.critic_class:
             terms["critic_class"] = F.cross_entropy(_full(on_real.logits), labels)
         if lambdas.critic_class_fake:
