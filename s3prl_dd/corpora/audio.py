@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,7 +16,6 @@ import soundfile
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..files import file_digest
 from .text import shown
 
 SHORTEST = 0.1
@@ -276,20 +275,6 @@ def audio_info(path: str | Path, start: float | None = None, end: float | None =
         excerpt.check(samples)
     _check_finite(path, np.array([peak], dtype=np.float32))
     return AudioInfo(excerpt.rate, channels, samples / excerpt.rate, Path(path).stat().st_size, peak)
-
-
-def duplicates(paths: Iterable[Path]) -> list[list[Path]]:
-    """Groups of byte-identical files among `paths`, in their order."""
-    by_size: dict[int, list[Path]] = {}
-    for path in paths:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    by_digest: dict[str, list[Path]] = {}
-    for same_size in by_size.values():
-        if len(same_size) < 2:
-            continue  # no need to read a file whose size is its own
-        for path in same_size:
-            by_digest.setdefault(file_digest(path), []).append(path)
-    return [group for group in by_digest.values() if len(group) > 1]
 
 
 def _cut_short(path: Path) -> bool:

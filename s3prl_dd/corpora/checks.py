@@ -1,6 +1,5 @@
 """The audio of a listing: every file is decoded once, and what cannot be used or is too long is told."""
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,8 +7,9 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from .ahead import ahead
-from .audio import AudioError, AudioInfo, audio_info, duplicates
+from .audio import AudioError, AudioInfo, audio_info
 from .base import Corpus, Listing, some
+from .inventory import Inventory, twins
 from .metadata import Utterance
 from .options import CorpusOptions
 from .text import is_text, shown
@@ -29,11 +29,13 @@ class Checked:
     """What decoding every file gave, by id of the utterance, in the list's order.
 
     infos: of the usable ones; errors: of those that are not; too_long: why others were left out
+    files: the files of what is kept
     """
 
     infos: dict[str, AudioInfo] = field(default_factory=dict)
     errors: dict[str, AudioError] = field(default_factory=dict)
     too_long: dict[str, str] = field(default_factory=dict)
+    files: Inventory = field(default_factory=dict)
 
     @property
     def excluded(self) -> dict[str, str]:
@@ -120,7 +122,7 @@ def limit(listing: Listing, checked: Checked, options: CorpusOptions) -> Listing
     return replace(listing, utterances=kept, given=given, notes=notes)
 
 
-def tell(root: Path, listing: Listing, checked: Checked) -> Listing:
+def tell(listing: Listing, checked: Checked) -> Listing:
     """The listing with sentences about unusable, silent, repeated and long files, and about segments."""
     warnings, notes = [*listing.warnings], [*listing.notes]
     if checked.errors:
@@ -129,9 +131,8 @@ def tell(root: Path, listing: Listing, checked: Checked) -> Listing:
     silent = [key for key, info in checked.infos.items() if info.silent]
     if silent:
         warnings.append(f"{len(silent)} silent files are kept: {some(silent)}")
-    for group in duplicates(root / path for path in dict.fromkeys(item.path for item in listing.utterances)):
-        same = " = ".join(shown(os.path.relpath(path, root)) for path in group)
-        warnings.append(f"byte-identical files are kept: {same}")
+    for group in twins(checked.files):
+        warnings.append(f"byte-identical files are kept: {' = '.join(map(shown, group))}")
     long = sorted((key for key, info in checked.infos.items() if info.seconds > LONG),
                   key=lambda key: -checked.infos[key].seconds)
     if long:

@@ -1,6 +1,7 @@
 """S3PRL's emotion metadata: JSON of labels and utterances, one folder a fold.
 
     <metadata>/corpus.json                          what the corpus is and where (ours; S3PRL ignores it)
+    <metadata>/files.json                           its files by size and digest (ours, see inventory.py)
     <metadata>/Session<k>/train_meta_data.json      fold<k>: everything but the test speakers
     <metadata>/Session<k>/test_meta_data.json
     <metadata>/Session<k>/dev_meta_data.json        only where the corpus has a dev list of its own (ours, too): train

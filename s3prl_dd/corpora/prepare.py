@@ -18,6 +18,7 @@ from ..errors import UserError
 from . import crema_d, demo, emobox, emodb, esd, iemocap, meld, msp_podcast, nemo, ravdess, savee, table, tess
 from .base import Corpus, Listing, check_root, some
 from .checks import Checked, check_audio, check_missing, limit, tell
+from .inventory import Inventory, take_inventory, write_inventory
 from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, CorpusSummary, Metadata, Utterance, session
 from .options import EVERY, CorpusOptions
 from .text import shown
@@ -60,11 +61,13 @@ def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any)
     _folds(root, listing, asked.allow_shared_speakers)  # refuses before the audio is read
     checked = check_audio(corpus, root, listing)
     check_missing(corpus, root, checked, asked.allow_missing)
-    listing = tell(root, limit(listing, checked, asked), checked)
+    listing = limit(listing, checked, asked)
+    checked.files = take_inventory(root, (utterance.path for utterance in listing.utterances))
+    listing = tell(listing, checked)
     folds = _folds(root, listing, asked.allow_shared_speakers)
     listing.warnings += [told for name, parts in folds.items() if (told := _tell_shared(name, parts))]
     summary = _summary(corpus, root, listing, checked, folds)
-    _write(out, folds, summary)
+    _write(out, folds, summary, checked.files)
     print(describe(summary, folds, out))
     return summary
 
@@ -223,7 +226,7 @@ def _check_classes(root: Path, part: Metadata, what: str) -> None:
 # the folder
 
 
-def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary) -> None:
+def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary, files: Inventory) -> None:
     """All of the folder's files are written beside it first, then take their places; corpus.json comes last."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -242,6 +245,7 @@ def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary) -> None:
         for file in out.glob(f"Session*/{TEST_FILE}"):
             if file.parent.name not in current:
                 shutil.rmtree(file.parent)  # a fold of an earlier corpus in the same folder
+        write_inventory(out, files)
         summary.write(out)
     except OSError as error:
         raise UserError(f"{shown(out)}: the metadata could not be written ({error}). "

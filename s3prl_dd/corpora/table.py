@@ -67,6 +67,13 @@ def find(
     return listing
 
 
+def folder_of(root: str | Path) -> Path:
+    """The folder that a root stands for: a table stands for its own."""
+    root = Path(root)
+    is_table = root.suffix.lower() in (*DELIMITED, *JSON_LINES, ".json") and not root.is_dir()
+    return root.parent if is_table else root
+
+
 def _check_table(root: Path, table: str | Path | None) -> Path:
     """The table's absolute path; none, or one that does not exist, is a UserError."""
     if table is None:

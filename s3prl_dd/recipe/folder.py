@@ -8,16 +8,20 @@
     <out>/pool.safetensors          SER heads along their training            pool
     <out>/gan/                      the distiller's checkpoint and logs       distill
     <out>/generator.safetensors     the generator file                        distill
-    <out>/samples/                  sets drawn from it                        train
+    <out>/rivals/                   generator files of rivals                 train
+    <out>/samples/                  sets drawn from generator files           train
     <out>/results.json, .png        what was measured                         report
 """
 
-from dataclasses import field
+import os
+from dataclasses import field, replace
 from pathlib import Path
 
-from ..arms import Arm
-from ..config import Count, Positive, Weight, Whole, build, settings
-from ..corpora.metadata import CorpusSummary, Fold, read_corpus, read_fold
+from ..arms import Arm, Source
+from ..config import Positive, Weight, Whole, build, settings
+from ..corpora.inventory import check_same
+from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
+from ..corpora.table import folder_of
 from ..errors import UserError
 from ..files import read_json, write_json
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
@@ -25,20 +29,23 @@ from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_pres
 
 @settings
 class Score:
-    """What one S3PRL run was worth at its best step on dev: <expdir>/run.json. Shares are in [0, 1]."""
+    """What one S3PRL run was worth at its best step on dev: <expdir>/run.json. Shares are in [0, 1].
+
+    (Or the teacher alone, which no run trains.)
+    """
 
     arm: str
     """Name of the arm (Arm.parse)."""
     seed: Whole
     """Of head and order."""
-    lr: Positive
-    """Adam's learning rate."""
+    lr: Positive | None
+    """Adam's learning rate; None of the teacher alone."""
     expdir: str
     """Name of the expdir."""
     seconds: Weight
     """Wall time of the whole run."""
-    step: Count
-    """The best step on dev."""
+    step: Whole
+    """The best step on dev; 0 of the teacher alone."""
     dev_uar: Weight
     """UAR on dev there."""
     uar: Weight
@@ -60,8 +67,9 @@ class Run:
         self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
         self.pool = data / "pool.safetensors"
         self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
-        self.samples = gan / "samples"
+        self.samples, self.rivals = gan / "samples", self.out / "rivals"
         self.results = self.out / "results.json"
+        self.moved_to: Path | None = None  # where the corpus lies now, until `keep` writes it down
 
     # open, start
 
@@ -95,18 +103,24 @@ class Run:
         """
         wanted = wanted.check().resolved()
         path = Path(out) / "run.json"
-        if path.is_file():
-            before = cls.open(out).settings
-            for key, (asked, kept) in differences(wanted, before, MAY_CHANGE).items():
+        before = cls.open(out).settings if path.is_file() else None
+        if before:
+            for key, (asked, kept) in differences(wanted, before, (*MAY_CHANGE, "root")).items():
                 raise UserError(f"{path}: this run's {key} is {_shown(kept)}, now {_shown(asked)} is asked for. "
                                 "Take another --out, or delete the folder to start anew.")
         base = cls.open(wanted.base) if wanted.base else None
         if base:
             _check_fits_base(wanted, base)
-        return cls(out, wanted, base)
+            before = before or base.settings
+        run = cls(out, wanted, base)
+        if before:
+            run.moved_to = _moved(run, before.corpus.root)
+        return run
 
     def keep(self) -> None:
-        """Write the settings, so that the next call goes on with them."""
+        """Write the settings, and where the corpus lies now, so that the next call goes on with them."""
+        if self.moved_to:
+            self.corpus.write(self.metadata)
         values = self.settings.flat()
         path = self.out / "run.json"
         if not path.is_file() or read_json(path) != values:
@@ -125,23 +139,28 @@ class Run:
         return self.base.owner(*keys) if all(mine[key] == theirs[key] for key in keys) else self.out
 
     def exp(self, arm: Arm) -> Path:
-        """The folder of an arm's expdirs: heads on real data may be the base's."""
-        return (self.out if arm.generated else self.owner("head")) / "exp"
+        """The folder of an arm's expdirs: heads on real data and on rivals may be the base's."""
+        return (self.out if arm.generated else self.owner("head", *OF_AN_ARM.get(arm.source, OF_RIVALS))) / "exp"
 
     def expdir(self, arm: Arm, seed: int, lr: float) -> Path:
-        """S3PRL's expdir of a head. The first learning rate of a run is not in its name."""
+        """S3PRL's expdir of a head. The first learning rate of a run is not in its name.
+
+        Of a head that the base has it is there, of any other here.
+        """
         others = "" if lr == self.settings.heads.head_lrs[0] else f"_lr{lr:g}"
-        return self.exp(arm) / f"{arm.name}_seed{seed}{others}"
+        name = f"{arm.name}_seed{seed}{others}"
+        there = self.exp(arm) / name
+        return there if (there / "run.json").is_file() else self.out / "exp" / name
 
     def scores(self) -> list[Score]:
         """The score of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
-        folders = dict.fromkeys([self.owner("head") / "exp", self.out / "exp"])
-        paths = [path for folder in folders for path in sorted(folder.glob("*_seed*/run.json"))]
+        folders = dict.fromkeys([*self._above(), self.out])
+        paths = [path for folder in folders for path in sorted(folder.glob("exp/*_seed*/run.json"))]
         best: dict[tuple[Arm, int], Score] = {}
         for path in paths:
             score = build(Score, read_json(path, "score of an S3PRL run"), path)
             arm = Arm.parse(score.arm)
-            if self.exp(arm) != path.parent.parent:
+            if path.parent.parent not in (self.exp(arm), self.out / "exp"):
                 continue  # a head on samples belongs to the run that made it
             before = best.get((arm, score.seed))
             if before is None or score.dev_uar > before.dev_uar:
@@ -153,8 +172,12 @@ class Run:
         expdir = self.expdir(arm, seed, self.settings.heads.head_lrs[0])
         for score in self.scores():
             if (score.arm, score.seed) == (arm.name, seed):
-                expdir = self.exp(arm) / score.expdir
+                expdir = self.expdir(arm, seed, score.lr or self.settings.heads.head_lrs[0])
         return need(expdir / "dev-best.ckpt", "train" if arm.generated else "real")
+
+    def _above(self) -> list[Path]:
+        """The folders of its base, its base's base, ..., the last first."""
+        return [*self.base._above(), self.base.out] if self.base else []
 
     @property
     def fold(self) -> Fold:
@@ -163,8 +186,14 @@ class Run:
 
     @property
     def corpus(self) -> CorpusSummary:
-        """What the metadata says of the corpus."""
-        return read_corpus(self.metadata)
+        """What the metadata says of the corpus, and where it lies."""
+        described = read_corpus(self.metadata)
+        return replace(described, root=str(self.moved_to)) if self.moved_to else described
+
+
+OF_AN_ARM: dict[Source, tuple[str, ...]] = {Source.REAL: (), Source.TEACHER: (), Source.RANDOM_REAL: ()}
+OF_RIVALS = ("labels", "center", "resample", "lengths", "rival_frames")
+"""Settings beside the head on which an arm's heads depend, of those that a variant may change: of rivals, these."""
 
 
 def need(path: str | Path, stage: str) -> Path:
@@ -174,9 +203,30 @@ def need(path: str | Path, stage: str) -> Path:
     return Path(path)
 
 
+def _moved(run: Run, before: str | None) -> Path | None:
+    """Where the paths of a corpus start from that --root says has moved; None where nothing has changed.
+
+    before: the root until now. UserError where the files are not the same there.
+    """
+    root = run.settings.corpus.root
+    if root == before or root is None or not (run.metadata / CORPUS_FILE).is_file():
+        return None
+    if not Path(root).exists():
+        raise UserError(f"{root}: no such folder. Give the one to which the corpus has moved as --root.")
+    starts = Path(run.corpus.root)
+    if before is None:
+        now = Path(root)
+    else:  # lists, say, may lie below the folder that their paths start from
+        now = Path(os.path.normpath(folder_of(root) / os.path.relpath(starts, folder_of(before))))
+    if now == starts:
+        return None
+    check_same(run.metadata, now)
+    return now
+
+
 def _check_fits_base(wanted: Settings, base: Run) -> None:
     may_change = ("base", *OF_A_VARIANT, *MAY_CHANGE)
-    for key, (asked, theirs) in differences(wanted, base.settings, may_change).items():
+    for key, (asked, theirs) in differences(wanted, base.settings, (*may_change, "root")).items():
         flag = f"--{key.replace('_', '-')}"
         raise UserError(f"{flag} {_shown(asked)}: --base {base.out} was made with {_shown(theirs)}, and what is taken "
                         f"from there would not fit. A run on a base may change {', '.join(may_change)}.")

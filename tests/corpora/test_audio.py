@@ -8,7 +8,7 @@ import soundfile
 from support.iemocap_tree import cut_in_half, tone, written
 
 from s3prl_dd.corpora import audio
-from s3prl_dd.corpora.audio import audio_info, audio_length, duplicates, load_audio, read_audio
+from s3prl_dd.corpora.audio import audio_info, audio_length, load_audio, read_audio
 from s3prl_dd.errors import UserError
 
 
@@ -57,11 +57,6 @@ def test_wav_written_to_a_pipe_is_whole(tmp_path):
     data[place: place + 4] = data[4:8] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     assert len(load_audio(path)) == 3200
-
-
-def test_duplicates_are_bywritten(tmp_path):
-    a, b, c = (tone(tmp_path / f"{name}.wav", pitch=pitch) for name, pitch in (("a", 200), ("b", 200), ("c", 300)))
-    assert duplicates([a, b, c]) == [[a, b]]
 
 
 @pytest.mark.parametrize("rate, ending", [(8000, "wav"), (44100, "flac"), (16000, "wav")])

@@ -112,7 +112,7 @@ def test_folds_of_an_earlier_corpus_are_removed(ravdess, tmp_path):
     out = tmp_path / "out"
     prepare("iemocap", iemocap_tree(tmp_path / "tree", sessions=3), out)
     assert prepare("ravdess", ravdess, out).folds == ("fold1", "fold2")
-    assert sorted(path.name for path in out.iterdir()) == ["Session1", "Session2", "corpus.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["Session1", "Session2", "corpus.json", "files.json"]
 
 
 @pytest.mark.skipif("S3PRL_DD_DATA" not in os.environ, reason="S3PRL_DD_DATA is not set")

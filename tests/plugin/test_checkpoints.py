@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from support.disks import limit_files, small_disk
+from support.disks import limit_files, resize, small_disk
 from support.gauss import forked
 from support.runs import data_options, override, run_launcher, run_python
 
@@ -146,8 +146,6 @@ def test_runs_on_a_disk_that_is_full_at_every_level(corpus, tmp_path):
                 start_s3prl(disk / "run", "emotion", flags, changes, 0)
             except DiskError as error:
                 assert "\n" not in str(error) and f"{disk}" in str(error)
-            from support.disks import resize
-
             resize(disk, 20_000)
             start_s3prl(disk / "run", "emotion", flags, changes, 0)
             assert (disk / "run/states-8.ckpt").is_file() and (disk / "run/dev-best.ckpt").is_file()
