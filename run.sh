@@ -6,6 +6,7 @@
 #   bash run.sh setup            the set-up alone (a virtual environment in .venv, or $VENV)
 #   bash run.sh test --fast      the unit tests alone (90 seconds); further words go to pytest
 #   bash run.sh check            ruff, mypy and the layers of the package
+#   bash run.sh docs             the pages of docs/ as a site in site/, every link checked
 #   bash run.sh faults           puts in faults on purpose, one by one, and tells which the tests catch
 #   bash run.sh --corpus iemocap --root IEMOCAP_full_release --upstream hubert --out result/iemocap
 #   bash run.sh --stage 5 --stop-stage 7      stages: prepare real extract pool distill train report
@@ -24,7 +25,7 @@ install_with() {
     command -v uv > /dev/null || install "uv<1" || return 1
     set_uv_as_pip
   fi
-  install -r "$here/requirements.txt" -e "$here[check,demo,test]"
+  install -r "$here/requirements.txt" -e "$here[check,demo,docs,test]"
 }
 
 # uv as the installer, with pip's indices, certificates and the like; what the user has set for uv wins
@@ -117,6 +118,10 @@ case "$command" in
     "$venv/bin/python" -m ruff check .
     "$venv/bin/python" -m mypy
     "$venv/bin/python" -m pytest -q tests/test_layers.py
+    ;;
+  docs)
+    cd "$here"
+    "$venv/bin/python" docs/build.py
     ;;
   faults)
     shift

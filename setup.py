@@ -13,6 +13,7 @@ extras = {
         "ruff==0.17.6", "mypy==2.4.1", "pre-commit>=4",
         "types-PyYAML", "types-tqdm", "types-tabulate", "scipy-stubs", "pandas-stubs",
     ],
+    "docs": ["mkdocs>=1.6"],  # run.sh docs
     "demo": ["espeakng-loader==0.2.4"],  # the demo corpus: eSpeak NG without a system package
     "moonshine": ["moonshine-voice==0.0.49", "onnxruntime>=1.20", "flatbuffers>=24"],  # pretrained states without a hub
     "test": [
@@ -30,7 +31,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["s3prl_dd", "s3prl_dd.*"]),
-    package_data={"s3prl_dd": ["py.typed", "downstream_configs/*.yaml", "plugin/downstream/*/*.yaml"]},
+    package_data={"s3prl_dd": ["py.typed", "downstream_configs/*.yaml", "plugin/downstream/*/*.yaml", "publish/templates/*"]},
     install_requires=[
         "s3prl==0.4.18", "torch>=2.4", "torchaudio>=2.4", "numpy>=1.26", "pyyaml>=6", "editdistance>=0.8",
         "tensorboard>=2.16",
@@ -39,6 +40,7 @@ setup(
         "safetensors>=0.5", "scikit-learn>=1.4", "scipy>=1.11", "matplotlib>=3.8", "soundfile>=0.12", "tqdm>=4.66",
         "pydantic>=2.9", "omegaconf>=2.3", "tyro>=0.9.20",  # configuration: types with ranges, YAML, flags with help
         "statsmodels>=0.14", "tabulate>=0.9", "torchinfo>=1.8",  # McNemar's test, tables, layers of a network
+        "jinja2>=3.1",  # the report's page, the card; torch brings it along
     ],
     extras_require={**extras, "all": sorted({item for items in extras.values() for item in items})},
     entry_points={"console_scripts": ["s3prl-dd=s3prl_dd.cli:main"]},
