@@ -18,6 +18,12 @@ import torch
 
 from ..errors import UserError
 
+SUPPORTED = "0.4.18"
+"""The version of S3PRL that this package is tested with."""
+
+INSTALL = f"Install it with `pip install s3prl=={SUPPORTED}`, or the fork espnet-s3prl."
+"""How to get S3PRL."""
+
 mended: list[str] = []
 """What mend() had to mend in this process, one short text each; empty where nothing is broken."""
 
@@ -175,10 +181,23 @@ def _unavailable(what: str) -> Callable[..., NoReturn]:
 
 
 def s3prl_version() -> str:
-    """The version of S3PRL; of espnet-s3prl, a fork with the same import name, with its name before it."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("s3prl")
-    try:
-        return f"espnet-s3prl {importlib.metadata.version('espnet-s3prl')}"
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError("s3prl: not installed. Install it with `pip install s3prl==0.4.18`.") from None
+    """The version of the S3PRL that is imported; of espnet-s3prl, a fork with the same name, with its own before it.
+
+    Of a clone on Python's path it is the clone's own, whatever is installed beside it.
+    """
+    spec = importlib.util.find_spec("s3prl")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"s3prl: not installed. {INSTALL}")
+    folder = Path(spec.submodule_search_locations[0])
+    for name, before in (("s3prl", ""), ("espnet-s3prl", "espnet-s3prl ")):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed = importlib.metadata.distribution(name)
+            if Path(str(installed.locate_file("s3prl"))).resolve() == folder.resolve():
+                return before + installed.version
+    return version_of(folder)
+
+
+def version_of(folder: Path) -> str:
+    """The version that a tree of S3PRL's package says of itself."""
+    file = folder / "version.txt"
+    return file.read_text().strip() if file.is_file() else "unknown"

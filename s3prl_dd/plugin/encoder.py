@@ -4,8 +4,7 @@
     frames = encoder.encode([wav, wav])     # [T, 768] each, T = round(len(wav) / 320) or a frame or two less
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from ..features.spec import FeatureSpec
 from ..files import file_digest, text_digest
 from ..generator import Provenance
 from .compat import s3prl_version
-from .featurizer import first_line, to_logits
+from .featurizer import to_logits
 from .placeholder import PROBE_SAMPLES
-from .registration import check_upstream, register
+from .upstreams import check_states, check_upstream, code_of, make_upstream, public_name
 
 
 class Encoder:
@@ -35,7 +34,9 @@ class Encoder:
         check_upstream(spec.upstream, spec.upstream_ckpt, spec.upstream_model_config)
         self.spec, self.device = spec, device
         with torch.random.fork_rng(devices=[]):  # models start from random weights, Featurizer tries them on noise
-            self.upstream = _load_upstream(spec).to(device).eval().requires_grad_(False)
+            made = make_upstream(spec.upstream, spec.upstream_ckpt, spec.upstream_model_config)
+            self.upstream = made.to(device).eval().requires_grad_(False)
+            check_states(self.upstream, spec.upstream, device)
             if spec.layer is not None:
                 check_layer(self.upstream, spec, device)
             self.featurizer = _make_featurizer(self.upstream, spec, device)
@@ -96,12 +97,6 @@ class Encoder:
         return [torch.as_tensor(wav, dtype=torch.float32, device=self.device) for wav in wavs]
 
 
-def _load_upstream(spec: FeatureSpec) -> nn.Module:
-    make = getattr(register(), spec.upstream)
-    with explaining_load_errors(spec.upstream, spec.upstream_ckpt):
-        return make(ckpt=spec.upstream_ckpt, model_config=spec.upstream_model_config, refresh=False)
-
-
 def _make_featurizer(upstream: nn.Module, spec: FeatureSpec, device: str) -> Any:
     """S3PRL's Featurizer of these features, frozen."""
     from s3prl.upstream.interfaces import Featurizer
@@ -115,23 +110,6 @@ def _make_featurizer(upstream: nn.Module, spec: FeatureSpec, device: str) -> Any
         raise UserError(f"{nothing_such}, and S3PRL would take {featurizer.feature_selection} without an error. "
                         "Choose -s hidden_states; with -l N for one layer.")
     return featurizer.to(device).requires_grad_(False)
-
-
-@contextlib.contextmanager
-def explaining_load_errors(upstream: str, ckpt: str | None) -> Iterator[None]:
-    """Turn what an upstream raises when it is made into a UserError: no network, or a -k that is none of its files."""
-    try:
-        yield
-    except UserError:
-        raise
-    except OSError as error:  # no file, no network
-        raise UserError(f"upstream {upstream}: could not be loaded ({first_line(error)}). Check -k {ckpt} and the "
-                        "network.") from error
-    except Exception as error:  # upstreams raise all kinds for a foreign file
-        if not ckpt:
-            raise
-        raise UserError(f"upstream {upstream}: {ckpt} is not a checkpoint of its kind "
-                        f"({type(error).__name__}: {first_line(error)}). Check -k.") from error
 
 
 def count_states(upstream: nn.Module, selection: str, device: str) -> int:
@@ -157,8 +135,8 @@ def check_layer(upstream: nn.Module, spec: FeatureSpec, device: str) -> None:
 def provenance_of(spec: FeatureSpec, digest: str | None, layer_weights: list[float] | None, dim: int,
                   rate: int) -> Provenance:
     """The provenance of features. digest: checkpoint_digest of spec; layer_weights, dim, rate: as the Encoder's."""
-    return Provenance(upstream=spec.upstream, upstream_ckpt_digest=digest, selection=spec.selection, layer=spec.layer,
-                      normalize=spec.normalize, layer_weights=layer_weights, dim=dim, rate=rate,
+    return Provenance(upstream=public_name(spec.upstream), upstream_ckpt_digest=digest, selection=spec.selection,
+                      layer=spec.layer, normalize=spec.normalize, layer_weights=layer_weights, dim=dim, rate=rate,
                       s3prl=s3prl_version())
 
 
@@ -173,14 +151,16 @@ def spec_of(arguments: Mapping[str, Any]) -> FeatureSpec:
 def checkpoint_digest(spec: FeatureSpec) -> str | None:
     """What tells one checkpoint from another under the same -u name: hex SHA-256, or None where the name says it all.
 
-    A file by its bytes, a folder by its files' names and bytes, a URL or a hub's model id by its text.
+    A file by its bytes, a folder by its files' names and bytes, a URL or a hub's model id by its text. The file with
+    the code of an upstream of the user's own counts too.
     """
     ckpt: str | Path | None = spec.upstream_ckpt
     if spec.upstream == "moonshine" and ckpt is None:
         from .upstream.moonshine import encoder_file
 
         ckpt = encoder_file()
-    digests = [_digest(Path(source), str(source)) for source in (ckpt, spec.upstream_model_config) if source]
+    sources = (code_of(spec.upstream), ckpt, spec.upstream_model_config)
+    digests = [_digest(Path(source), str(source)) for source in sources if source]
     if not digests:
         return None
     return text_digest(digests) if len(digests) > 1 else digests[0]

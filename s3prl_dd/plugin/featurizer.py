@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, load_failure
 from ..files import atomic_path
 from .compat import mend
 
@@ -37,7 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign or cut-off file
-        raise UserError(f"{path}: not a checkpoint of S3PRL, or cut off ({first_line(error)}).") from None
+        raise UserError(f"{path}: not a checkpoint of S3PRL, or cut off ({load_failure(error)}).") from None
     if type(checkpoint) is not dict:
         raise UserError(f"{path}: expected a checkpoint of S3PRL (a dict), found {type(checkpoint).__name__}.")
     return checkpoint

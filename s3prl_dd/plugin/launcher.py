@@ -11,12 +11,17 @@ All of S3PRL's flags mean what they mean there. Added:
                         those beside this one; a recording that has changed is computed anew
     --no_feature_cache  decode and compute everything at every step, as S3PRL does
     -m, -n              may be left away: train, and <downstream>_<upstream>
+    -u                  also names a function of yours, FILE.py:FUNCTION or MODULE:FUNCTION, see plugin/upstreams.py
+    -o                  takes values in quotes too, so that any path can be named: "KEY='a=b,,c'"
+    -u, -k, -g          beside -e say where the upstream of that run is now
     -c                  may be left away for distilled_emotion, emotion and voxceleb1, or name a shipped configuration
     --device            may be left away: cuda where there is a GPU, else cpu
-    --local_rank        is also read as --local-rank and from LOCAL_RANK, as torchrun sets it
+    --local_rank        is also read as --local-rank and from LOCAL_RANK, as torchrun sets it; without a GPU the
+                        processes talk through gloo
 """
 
 import argparse
+import io
 import os
 import sys
 from argparse import Namespace
@@ -24,14 +29,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import torch
+
 from ..config import CONFIGS, config_path, read_yaml
 from ..devices import device_name
 from ..errors import DiskError, UserError
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
-from .registration import check_downstream, check_upstream, register
-from .runner import FeatureCache, make_runner
+from .overrides import override, set_options, write_overrides
+from .registration import check_downstream, register
+from .runner import LITERAL_GLOB, FeatureCache, make_runner
+from .upstreams import absolute_name, check_upstream, own_upstream
 
 OF_S3PRL = {
     "-c": "config", "-d": "downstream", "-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
@@ -46,6 +55,9 @@ class Launch(NamedTuple):
     argv: list[str]
     cache: FeatureCache
 
+    joins_on_cpu: bool = False
+    """Whether it is one of torchrun's processes without a GPU: S3PRL's own way to join them needs one."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -54,6 +66,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run S3PRL with `argv` (default: the command line's). A UserError ends as one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
         launch(sys.argv[1:] if argv is None else list(argv))
     except DiskError as error:
@@ -65,16 +80,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def launch(argv: Sequence[str]) -> None:
     """As main, raising the UserError. It changes sys.argv, and S3PRL's modules, for this process."""
-    completed, cache = complete(argv)
+    completed, cache, joins_on_cpu = complete(argv)
     given = _parser().parse_known_args(completed)[0]
     check_data(given)
     register()
     import s3prl.run_downstream
 
     s3prl.run_downstream.Runner = make_runner(cache)
+    s3prl.run_downstream.override = override
+    s3prl.run_downstream.glob = LITERAL_GLOB
     sys.argv = [sys.argv[0], *completed]
+    if joins_on_cpu:
+        torch.distributed.init_process_group("gloo")
     with telling_of_the_disk(given.past_exp or _expdir(given)):
         s3prl.run_downstream.main()
+    if joins_on_cpu:
+        torch.distributed.destroy_process_group()
 
 
 def complete(argv: Sequence[str]) -> Launch:
@@ -86,18 +107,16 @@ def complete(argv: Sequence[str]) -> Launch:
         return Launch([*rest, "--help"], cache)
     _fill_in(given)
     device = _choose_device(given.device)
+    joins = _check_rank(given, device)
     resumed = _find_resumed(given)
-    words = [*rest, *_words(given), "--device", device]
-    if given.local_rank is not None:
-        if device == "cpu":
-            raise UserError("distributed training (LOCAL_RANK or --local_rank is set): S3PRL's needs a GPU for each "
-                            "process and there is none. Run without torchrun.")
-        words += ["--local_rank", str(given.local_rank)]
     if resumed:
-        read_checkpoint(resumed)
-        return Launch(words, cache)
-    _check_new_run(given)
-    return Launch([*words, "--config", str(_find_config(given))], cache)
+        _check_resumed(given, resumed)
+        config = []
+    else:
+        _check_new_run(given)
+        config = ["--config", str(_find_config(given))]
+    rank = [f"--local_rank={given.local_rank}"] if joins and device != "cpu" else []
+    return Launch([*rest, *_words(given), *rank, "--device", device, *config], cache, joins and device == "cpu")
 
 
 def _parser() -> _Parser:
@@ -121,6 +140,7 @@ def _fill_in(given: Namespace) -> None:
     given.mode = given.mode or "train"
     if not (given.past_exp or given.expname or given.expdir) and given.downstream and given.upstream:
         given.expname = f"{given.downstream}_{Path(given.upstream).name}"
+    given.upstream = given.upstream and absolute_name(given.upstream)
 
 
 def check_data(given: Namespace) -> None:
@@ -133,9 +153,7 @@ def check_data(given: Namespace) -> None:
         return
     config = read_yaml(given.config)
     if given.override:
-        from s3prl.utility.helper import override
-
-        override(given.override, Namespace(), config)
+        set_options(given.override, Namespace(), config)
     data = read_datarc(kind, config["downstream_expert"]["datarc"], None)
     needed = {key: place for key, place in PLACES.items() if hasattr(data, key)}
     lacking = [key for key in needed if not getattr(data, key)]
@@ -181,7 +199,7 @@ def _read_cache(given: Namespace) -> FeatureCache:
 def _words(given: Namespace) -> list[str]:
     """S3PRL's flags among the parsed ones, as words; --config comes last, once it is found."""
     names = [name for name in OF_S3PRL.values() if name != "config" and getattr(given, name) is not None]
-    words = [word for name in names for word in (f"--{name}", getattr(given, name))]
+    words = [f"--{name}={getattr(given, name)}" for name in names]  # also where a value begins with a dash
     return [*words, "--hub", given.hub, *(["--auto_resume"] if given.auto_resume else [])]
 
 
@@ -222,6 +240,42 @@ def _expdir(given: Namespace) -> str:
     return given.expdir or f"result/downstream/{given.expname}"
 
 
+def _check_rank(given: Namespace, device: str) -> bool:
+    """Whether this is one process of several. UserError where nothing tells it how to join the others."""
+    if given.local_rank is None:
+        return False
+    lacking = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if lacking:
+        raise UserError(f"distributed training (LOCAL_RANK or --local_rank is set): {', '.join(lacking)} not set. "
+                        "Start it with `torchrun --nproc_per_node N -m s3prl_dd.run_downstream ...`, which sets them.")
+    if device != "cpu" and given.local_rank >= torch.cuda.device_count():
+        raise UserError(f"distributed training: process {given.local_rank} of this machine has no GPU of its own, "
+                        f"there are {torch.cuda.device_count()}. Give torchrun --nproc_per_node so many, or "
+                        "--device cpu.")
+    return True
+
+
+def _check_resumed(given: Namespace, path: str | Path) -> None:
+    """Refuse what S3PRL could not go on from. What -e's -u, -k and -g change is told S3PRL by -o."""
+    saved = read_checkpoint(path).get("Args")
+    if not isinstance(saved, Namespace) or not hasattr(saved, "upstream_model_config"):
+        raise UserError(f"{path}: holds no run's arguments (Args). Give states-*.ckpt or dev-best.ckpt of S3PRL; what "
+                        "has weights alone goes with -i.")
+    changes = {}
+    for name in ("upstream", "upstream_ckpt", "upstream_model_config"):
+        value = getattr(given, name)
+        if given.past_exp and value not in (None, getattr(saved, name, None)):
+            changes[f"args.{name}"] = value
+            setattr(saved, name, value)
+    if own_upstream(saved.upstream) and given.upstream != saved.upstream:
+        raise UserError(f"{path}: its upstream is code, {saved.upstream}, which is not run because a file says so. "
+                        f"If you trust it, name it: -u {saved.upstream}.")
+    if getattr(saved, "hub", "torch") == "torch":
+        check_upstream(saved.upstream, saved.upstream_ckpt, saved.upstream_model_config)
+    if changes:
+        given.override = ",,".join(filter(None, [write_overrides(changes), given.override]))
+
+
 def _check_new_run(given: Namespace) -> None:
     if given.init_ckpt:
         read_checkpoint(given.init_ckpt)
@@ -236,7 +290,7 @@ def _check_new_run(given: Namespace) -> None:
 def _find_config(given: Namespace) -> Path:
     if given.config:
         return config_path(given.config).resolve()
-    for path in (CONFIGS / f"{given.downstream}.yaml", Path("downstream") / given.downstream / "config.yaml"):
+    for path in (Path("downstream") / given.downstream / "config.yaml", CONFIGS / f"{given.downstream}.yaml"):
         if path.is_file():
             return path.resolve()
     raise UserError(f"downstream {given.downstream}: the package of S3PRL carries no configuration for it. Give -c "

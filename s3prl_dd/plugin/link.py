@@ -1,16 +1,18 @@
 """Our downstreams inside a clone of S3PRL, so that its own `python run_downstream.py -d distilled_emotion` finds them.
 
 Each becomes a folder of links, s3prl/downstream/<name>/{__init__,expert}.py and config.yaml. Beside run_downstream.py
-comes a link named torchaudio.py, through which S3PRL runs on new libraries (plugin/torchaudio.py). s3prl_dd stays
-installed beside S3PRL. Our upstreams are on the hub only under our launcher.
+comes a link named torchaudio.py (plugin/torchaudio.py): Python imports it first, and through it the clone's command is
+our launcher over the clone's S3PRL. s3prl_dd stays installed where it is.
 """
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from ..config import CONFIGS
 from ..errors import UserError
+from .compat import SUPPORTED, version_of
 from .registration import DOWNSTREAM, downstreams
 
 
@@ -46,6 +48,19 @@ def link(clone: str | Path) -> list[Path]:
     return [folder / name for name in downstreams()]
 
 
+def describe(clone: str | Path) -> str:
+    """What is linked into a clone, and the commands that work there now."""
+    folder = _downstream_folder(clone)
+    lines = [f"linked into {folder.parent}:", *(f"  downstream/{name}" for name in downstreams()),
+             "  torchaudio.py (makes run_downstream.py our launcher, over this clone's S3PRL)"]
+    version = version_of(folder.parent)
+    if version != SUPPORTED:
+        lines.append(f"this clone is S3PRL {version}; s3prl_dd is tested with {SUPPORTED}")
+    quoted = shlex.quote(str(clone))
+    return "\n".join([*lines, "run there:", f"  cd {shlex.quote(str(folder.parent))}",
+                      "  python run_downstream.py -d distilled_emotion -u hubert", f"undo: s3prl-dd unlink {quoted}"])
+
+
 def unlink(clone: str | Path) -> list[Path]:
     """Remove what link made, and nothing else. returns: the folders that are gone"""
     folder = _downstream_folder(clone)
@@ -70,7 +85,8 @@ def _remove(folder: Path, name: str) -> bool:
 
 
 def _downstream_folder(clone: str | Path) -> Path:
-    for folder in (Path(clone) / "s3prl" / "downstream", Path(clone) / "downstream"):
+    clone = Path(clone).resolve()
+    for folder in (clone / "s3prl" / "downstream", clone / "downstream"):
         if (folder / "runner.py").is_file():
             return folder
     raise UserError(f"{clone}: no clone of S3PRL (no s3prl/downstream/runner.py in it). Give the folder that `git "

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import UserError
-from .compat import mend
+from .compat import INSTALL, mend
 
 DOWNSTREAM = Path(__file__).parent / "downstream"
 """One folder for each downstream of ours, as S3PRL's own are."""
@@ -30,36 +30,13 @@ def register() -> ModuleType:
         import s3prl.downstream
         import s3prl.hub
     except ImportError as error:
-        raise UserError(f"s3prl cannot be imported ({error}). Install it with `pip install s3prl==0.4.18`.") from None
+        raise UserError(f"s3prl cannot be imported ({error}). {INSTALL}") from None
     if str(DOWNSTREAM) not in s3prl.downstream.__path__:
         s3prl.downstream.__path__.append(str(DOWNSTREAM))
     for name, entry in UPSTREAMS.items():
         if not hasattr(s3prl.hub, name):
             setattr(s3prl.hub, name, _entry(entry))
     return s3prl.hub
-
-
-def check_upstream(name: str, ckpt: str | None = None, model_config: str | None = None) -> None:
-    """Raise UserError unless -u `name` is on S3PRL's hub, and -k `ckpt` and -g `model_config`, where paths, are there.
-
-    A -k that the upstream has no use for must be there too: it counts as part of where features come from.
-    """
-    options = register().options()
-    if name not in options:
-        raise UserError(f"upstream {name!r}: not on S3PRL's hub." + _close(name, options) +
-                        f" Upstreams of s3prl_dd: {', '.join(UPSTREAMS)}.")
-    if not ckpt and name.endswith(("_local", "_custom", "_url")) and name != "baseline_local":
-        raise UserError(f"upstream {name}: needs a checkpoint. Give -k FILE.")
-    for flag, what, source in (("-k", "checkpoint", ckpt), ("-g", "model configuration", model_config)):
-        if source and looks_like_path(source) and not Path(source).exists():
-            raise UserError(f"upstream {name}: {source}: no such {what}. Check {flag}.")
-
-
-def looks_like_path(source: str) -> bool:
-    """Whether a -k or -g is meant as a path on this machine: no URL, and no model id such as facebook/hubert-base."""
-    suffix = Path(source).suffix[1:]
-    is_file_name = bool(suffix) and not suffix.isdigit()  # some model ids end in a version, 1.5
-    return "://" not in source and (is_file_name or source.startswith(("/", ".", "~")))
 
 
 def check_downstream(name: str) -> None:
@@ -69,7 +46,7 @@ def check_downstream(name: str) -> None:
 
     options = {path.parent.name for folder in s3prl.downstream.__path__ for path in Path(folder).glob("*/expert.py")}
     if name not in options:
-        raise UserError(f"downstream {name!r}: neither in S3PRL nor in s3prl_dd." + _close(name, options) +
+        raise UserError(f"downstream {name!r}: neither in S3PRL nor in s3prl_dd." + close_to(name, options) +
                         f" Downstreams of s3prl_dd: {', '.join(downstreams())}; it also runs S3PRL's own.")
 
 
@@ -78,7 +55,8 @@ def downstreams() -> list[str]:
     return sorted(path.parent.name for path in DOWNSTREAM.glob("*/expert.py"))
 
 
-def _close(name: str, options: Iterable[str]) -> str:
+def close_to(name: str, options: Iterable[str]) -> str:
+    """A sentence with the names that come close, a space before it; empty where none does."""
     close = difflib.get_close_matches(name, list(options), n=3)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

@@ -1,21 +1,28 @@
 """What we add to S3PRL's Runner: a frozen upstream that caches, layer weights of the generator, refusals."""
 
 import difflib
+import glob
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
 from ..errors import UserError
 from ..generator import read_header
 from .cache import FrozenUpstream
+from .checkpoints import whole_checkpoints
 from .checks import Launched
-from .encoder import check_layer, explaining_load_errors, spec_of
+from .encoder import check_layer, spec_of
 from .featurizer import layer_weights, to_logits
 from .placeholder import Recordings
 from .registration import downstreams
 from .speakers import own_file_list
 from .states import Kind, Listener, describe, reads_means
 from .store import StateStore
+from .upstreams import check_states, explaining_load_errors
 
 if TYPE_CHECKING:
     from s3prl.downstream.runner import Runner
@@ -37,6 +44,19 @@ TICKETED = ("emotion", "distilled_emotion", "voxceleb1")
 CACHE_GB = 4.0
 
 
+class LiteralGlob:
+    """Stands for the module glob where S3PRL looks for an expdir's states: a folder's name is no pattern."""
+
+    @staticmethod
+    def glob(pattern: str) -> list[str]:
+        """The paths that match; the pattern's last part alone counts as one."""
+        folder, name = os.path.split(pattern)
+        return glob.glob(os.path.join(glob.escape(folder), name))
+
+
+LITERAL_GLOB = LiteralGlob()
+
+
 class FeatureCache(NamedTuple):
     """What is kept of a frozen upstream's states of real audio."""
 
@@ -54,6 +74,7 @@ def make_runner(cache: FeatureCache) -> type:
     """S3PRL's Runner with what we add."""
     import s3prl.downstream.runner
 
+    s3prl.downstream.runner.glob = LITERAL_GLOB
     return type("BridgedRunner", (Bridge, s3prl.downstream.runner.Runner), {"cache": cache})
 
 
@@ -67,6 +88,8 @@ class Bridge(Runner):
     def __init__(self, args: Namespace, config: dict[str, Any]) -> None:
         if args.downstream in ("emotion", *downstreams()):
             check_blocks(config)
+        if torch.distributed.is_initialized() and args.local_rank is None:  # on CPU, where S3PRL is not told
+            args.local_rank = int(os.environ["LOCAL_RANK"])
         if args.downstream == "voxceleb1":
             own_file_list(config, args.expdir)
         if self.cache.asked and self.cache.gigabytes and args.upstream_trainable:
@@ -94,9 +117,18 @@ class Bridge(Runner):
         learns_weights = args.mode == "train" and not self.distilled and hasattr(featurizer, "weights")
         return "states" if learns_weights else "frames"
 
+    def train(self) -> None:
+        """S3PRL's training, whose checkpoints are written whole or not at all."""
+        with whole_checkpoints(self.args.expdir):
+            super().train()
+
     def _get_upstream(self) -> Any:
-        with explaining_load_errors(self.args.upstream, self.args.upstream_ckpt):
-            return super()._get_upstream()
+        """S3PRL's, refused in the words of upstreams.py where it would fail."""
+        name = self.args.upstream
+        with explaining_load_errors(name, self.args.upstream_ckpt):
+            entry = super()._get_upstream()
+        check_states(getattr(entry.model, "module", entry.model), name, self.args.device)
+        return entry
 
     def _get_featurizer(self) -> Any:
         """S3PRL's, and after it the frozen upstream: Featurizer tries the plain one on noise, not worth keeping."""
@@ -127,7 +159,15 @@ class Bridge(Runner):
         if name == "Featurizer" and self.distilled and self.args.mode == "train":
             adopt_layer_weights(model, self.config)
             model.requires_grad_(False)  # generated features give it no gradient, and DDP would wait for one
-        return super()._init_model(model, name, trainable, interfaces)  # a checkpoint's own weights come last
+        if not torch.distributed.is_initialized() or self.args.device != "cpu":
+            return super()._init_model(model, name, trainable, interfaces)  # a checkpoint's own weights come last
+        entry = super()._init_model(model, name, False, interfaces)  # S3PRL's DDP asks for a GPU
+        entry.trainable = trainable
+        if trainable and any(parameter.requires_grad for parameter in model.parameters()):
+            entry.model = DistributedDataParallel(model, find_unused_parameters=True)
+            for interface in interfaces or []:
+                setattr(entry.model, interface, getattr(model, interface))
+        return entry
 
     def _get_downstream(self) -> Any:
         """As S3PRL makes an expert; ours are told besides what our launcher alone knows."""

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DiskError, UserError
 from . import workers
 from .checkpoints import NO_ROOM
+from .overrides import write_overrides
 
 SHOWN_LINES = 15
 """Lines of a failed run's stdout.log that its error shows."""
@@ -47,8 +48,9 @@ def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: 
     threads: of torch, in the run
     returns: the command line. Raises UserError, with the end of the run's stdout.log, where it fails.
     """
-    changes = ",,".join(f"{key}={value!r}" for key, value in overrides.items())
-    arguments = ["-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", str(expdir), "-a", "-o", changes]
+    folder = f"./{expdir}" if str(expdir).startswith("-") else str(expdir)
+    arguments = ["-m", "train", "-d", downstream, *flags, "--seed", str(seed), "-p", folder, "-a",
+                 "-o", write_overrides(overrides)]
     expdir.mkdir(parents=True, exist_ok=True)
     log = expdir / "stdout.log"
     code = workers.run_downstream(arguments, log, threads)

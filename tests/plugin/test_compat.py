@@ -1,5 +1,7 @@
 """Remedies only where something is broken; names that are not there."""
 
+from pathlib import Path
+
 import pytest
 from support.runs import run_python
 
@@ -50,7 +52,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def test_unknown_names_are_told_with_what_comes_close():
-    from s3prl_dd.plugin.registration import check_downstream, check_upstream
+    from s3prl_dd.plugin.registration import check_downstream
+    from s3prl_dd.plugin.upstreams import check_upstream
 
     with pytest.raises(UserError, match="Did you mean hubert .*s3prl_dd: moonshine"):
         check_upstream("hubret")
@@ -84,23 +87,27 @@ def test_registering_adds_ours_and_hides_nothing():
     assert "moonshine" in hub.options() and "fbank" in hub.options()
 
 
-def test_the_forks_version(monkeypatch):
-    """espnet-s3prl has the same import name."""
+def test_the_version_of_what_is_imported(monkeypatch, tmp_path):
+    """s3prl, espnet-s3prl with the same import name, or a clone on the path, whatever is installed beside it."""
     import importlib.metadata
+    import importlib.util
+    from argparse import Namespace
 
-    from s3prl_dd.errors import UserError
     from s3prl_dd.plugin.compat import s3prl_version
 
     assert s3prl_version() == importlib.metadata.version("s3prl")
-    installed = {"espnet-s3prl": "0.1"}
+    folder = Path(importlib.util.find_spec("s3prl").submodule_search_locations[0])
 
-    def version(name):
-        if name not in installed:
+    def distribution(name):
+        if name != "espnet-s3prl":
             raise importlib.metadata.PackageNotFoundError(name)
-        return installed[name]
+        return Namespace(version="0.1", locate_file=lambda file: folder.parent / file)
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     assert s3prl_version() == "espnet-s3prl 0.1"
-    installed.clear()
-    with pytest.raises(UserError, match="s3prl: not installed"):
+    (tmp_path / "version.txt").write_text("0.5.0\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: Namespace(submodule_search_locations=[tmp_path]))
+    assert s3prl_version() == "0.5.0"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="s3prl: not installed. Install it with .*, or the fork espnet-s3prl"):
         s3prl_version()

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from support.runs import write_head
 
 from s3prl_dd.config import CONFIGS
 from s3prl_dd.errors import UserError
@@ -71,15 +72,26 @@ def test_an_error_is_one_line_and_code_2(capsys):
     assert capsys.readouterr().err == "error: --feature_cache nan: expected gigabytes, 0 or more.\n"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU")
-def test_distributed_needs_a_gpu(monkeypatch):
-    with pytest.raises(UserError, match="distributed training .* needs a GPU"):
+def test_distributed_training_is_started_by_torchrun(monkeypatch):
+    with pytest.raises(UserError, match="distributed training .* RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set. "
+                                        "Start it with `torchrun"):
         complete([*EMOTION, "--local-rank=1"])
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    on_cpu = complete([*EMOTION, "--device", "cpu"])
+    assert on_cpu.joins_on_cpu and not any("local_rank" in word for word in on_cpu.argv)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    on_gpu = complete([*EMOTION, "--device", "cuda"])
+    assert not on_gpu.joins_on_cpu and "--local_rank=0" in on_gpu.argv
+    with pytest.raises(UserError, match="process 1 of this machine has no GPU of its own, there are 1"):
+        complete([*EMOTION, "--device", "cuda", "--local_rank", "1"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU")
+def test_a_gpu_that_is_not_there():
     with pytest.raises(UserError, match="--device cuda: .* sees no GPU"):
         complete([*EMOTION, "--device", "cuda"])
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(UserError, match="distributed training .* needs a GPU"):
-        complete(EMOTION)
 
 
 def seen_by_s3prl(argv, monkeypatch, tmp_path):
@@ -130,12 +142,47 @@ def test_the_configuration(monkeypatch, tmp_path):
         assert arguments["config"] == str(wanted.resolve())
     fresh = complete([*EMOTION, "-a", "-p", str(tmp_path / "new")])  # nothing to resume there yet
     assert fresh.argv[-2:] == ["--config", str((CONFIGS / "emotion.yaml").resolve())]
-    for step in (4, 12):
-        torch.save({"Step": step}, tmp_path / f"states-{step}.ckpt")
+    write_head(tmp_path / "states-4.ckpt")
     assert "--config" not in complete(["-m", "train", "-a", "-p", str(tmp_path)]).argv
-    (tmp_path / "states-12.ckpt").write_text("cut off")
-    with pytest.raises(UserError, match="states-12.ckpt: not a checkpoint"):
-        complete(["-m", "train", "-e", str(tmp_path)])  # the newest is checked
+
+
+def resumed(path, *words):
+    """What S3PRL is told to set where -e names this checkpoint."""
+    argv = complete(["-m", "evaluate", "-e", str(path), *words]).argv
+    return [word.removeprefix("--override=") for word in argv if word.startswith("--override=")]
+
+
+def test_a_checkpoint_without_a_runs_arguments(tmp_path):
+    torch.save({"Featurizer": {}}, tmp_path / "weights.ckpt")
+    with pytest.raises(UserError, match="weights.ckpt: holds no run's arguments .* goes with -i"):
+        resumed(tmp_path / "weights.ckpt")
+
+
+def test_the_upstream_of_a_checkpoint_that_lies_elsewhere_now(tmp_path):
+    path, _ = write_head(tmp_path / "x.ckpt", "hubert_local", "gone/hubert.pt")
+    with pytest.raises(UserError, match="upstream hubert_local: gone/hubert.pt: no such checkpoint. Check -k"):
+        resumed(path)
+    (tmp_path / "new.pt").touch()
+    assert resumed(path, "-k", str(tmp_path / "new.pt")) == [f"args.upstream_ckpt='{tmp_path}/new.pt'"]
+    assert resumed(path, "-k", str(tmp_path / "new.pt"), "-o", "args.seed=1") == [
+        f"args.upstream_ckpt='{tmp_path}/new.pt',,args.seed=1"]
+    unknown, _ = write_head(tmp_path / "y.ckpt", "fbnak")
+    with pytest.raises(UserError, match="upstream 'fbnak': not on S3PRL's hub. Did you mean fbank"):
+        resumed(unknown)
+
+
+def test_code_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(tmp_path):
+    """As in predict and in ser_projector."""
+    code = tmp_path / "mine.py"
+    code.write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()\ndef small(**settings): pass\n")
+    for downstream in ("emotion", "distilled_emotion", "voxceleb1"):
+        path, _ = write_head(tmp_path / f"{downstream}.ckpt", f"{code}:small", downstream=downstream)
+        with pytest.raises(UserError, match="its upstream is code, .*mine.py:small, which is not run .* name it: -u"):
+            resumed(path)
+        with pytest.raises(UserError, match="its upstream is code"):
+            resumed(path, "-k", str(code))
+    assert not (tmp_path / "marker").exists()
+    assert resumed(path, "-u", f"{code}:small") == [] and (tmp_path / "marker").exists()
 
 
 def test_help_shows_ours_and_s3prls(capsys, monkeypatch, tmp_path):

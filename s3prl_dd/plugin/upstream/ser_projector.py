@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...config import read_yaml
 from ...errors import UserError
-from ..head import RUNS, HeadFeatures, features_of, make_encoder, read_ser_checkpoint
+from ..head import RUNS, HeadFeatures, check_trust, features_of, make_encoder, read_ser_checkpoint
 
 ELSEWHERE = "Give the right place in a YAML file with -g: `{key}: PATH`."
 
@@ -42,6 +42,7 @@ def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -
                             f"{', '.join(item.name for item in dataclasses.fields(HeadFeatures))}.")
         changes = read_yaml(model_config)
     features = features_of(checkpoint, ckpt, changes, model_config)
+    check_trust(features, ckpt, changes, f"name it in a YAML file with -g: `upstream: {features.upstream}`")
     tuned = checkpoint.get("Upstream") if features.upstream == checkpoint["Args"].upstream else None
     head = checkpoint["Downstream"]
     return SerHead(features, head["projector.weight"], head["projector.bias"], tuned)
