@@ -166,9 +166,31 @@ class Train(StageVerb):
 
 @settings
 class Report(StageVerb):
-    """Stage 7: the table of results, results.json and a plot."""
+    """Stage 7: the table of results, results.json and a plot; with --html a page on finished runs."""
 
     stage = "report"
+
+    runs: Words = ()
+    """With --html: folders of finished runs (folds, configurations, corpora), which are read alone; else --out."""
+
+    html: bool = False
+    """Write one page that holds everything, and a Markdown twin beside it, instead of the stage's own files."""
+
+    to: To = "report.html"
+    """With --html: the page."""
+
+    def __call__(self) -> None:
+        """Report on a run, or write the page."""
+        if self.html:
+            from .publish.page import write_page
+
+            page, twin = write_page(self.runs or (self.out,), self.to)
+            print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB) and {twin}")
+            return
+        if self.runs:
+            raise UserError(f"report {self.runs[0]}: give --html for a page on these runs, or --out {self.runs[0]} for "
+                            "the results of one.")
+        super().__call__()
 
 
 def run_stage(run: Any, name: str) -> None:
@@ -473,11 +495,10 @@ class Link:
 
     def __call__(self) -> None:
         """Link them, and say what there is now."""
-        from .plugin.link import link
+        from .plugin.link import describe, link
 
-        folders = link(self.clone)
-        print("linked:", *folders, sep="\n  ")
-        print("run there: python run_downstream.py -m train -d distilled_emotion -u UPSTREAM -n NAME -o ...")
+        link(self.clone)
+        print(describe(self.clone))
 
 
 @settings

@@ -13,18 +13,22 @@ from .networks import Network
 
 def inspect(path: str | Path, as_json: bool = False) -> None:
     """Print what a generator file is and was made from; its tensors are not read. Errors: see read_header."""
-    size = Path(path).stat().st_size if Path(path).is_file() else 0
     if as_json:
-        header = read_header(path)
+        header, size = read_header(path), Path(path).stat().st_size
         shown = dataclasses.replace(header, corpus=header.corpus.hiding_names())
         print(json.dumps({**dataclasses.asdict(shown), "bytes": size}, indent=2))
         return
+    for key, value in described(path).items():
+        print(f"{key:<12} {value}")
+
+
+def described(path: str | Path) -> dict[str, str]:
+    """What a generator file is and was made from, key -> text of one line. Errors: see read_header."""
     layout = read_layout(path)
-    header = layout.header
+    header, size = layout.header, Path(path).stat().st_size
     lines = {"file": f"{path}, {size / 1e6:.2f} MB, format {header.format_version}, {header.precision}",
              **_network(header.network), **_source(header), **_beside(layout), **_trained(header)}
-    for key, value in lines.items():
-        print(f"{key:<12} {_printable(value)}")
+    return {key: _printable(value) for key, value in lines.items()}
 
 
 def _network(network: Network) -> dict[str, str]:

@@ -1,0 +1,139 @@
+"""What a page says in sentences: the result, what was distilled from what, what is missing, how far it carries."""
+
+from collections.abc import Sequence
+
+from ..evaluation.text import percent
+from ..recipe.settings import Settings
+from .study import Line, Member, Study
+from .tables import interval
+
+
+def result(study: Study) -> str:
+    """The result in one sentence."""
+    line, real = study.generated, study.real
+    if line is None:
+        return f"Heads on all real data of {study.comparison.corpus} only; nothing was distilled yet."
+    what = f"Heads trained on {_plain(line)} reach {percent(line.row.mean)} % UAR on held-out speakers"
+    if real is None:
+        return f"{what}; there are no heads on all real data to hold this against."
+    text = f"{what}, {percent(line.row.of_real)} % of the {percent(real.row.mean)} % of all real data"
+    less = line.row.minus_real
+    if less is not None:
+        text += f" (difference {_signed(less.value)} points, 95 % interval {interval(less)})"
+    return text + "."
+
+
+def budget(study: Study) -> str:
+    """The same with few points, beside a random real subset; empty where there is no such pair."""
+    line = study.generated
+    subset = study.beside(line) if line else None
+    if line is None or subset is None:
+        return ""
+    small = next(other for other in study.lines
+                 if other.series == line.series and other.row.arm.budget == subset.row.arm.budget)
+    return (f"With {subset.row.arm.budget} points a class, {small.kind} give {percent(small.row.mean)} % and random "
+            f"real subsets {percent(subset.row.mean)} %.")
+
+
+def source(study: Study) -> str:
+    """What was distilled from what."""
+    comparison = study.comparison
+    folds, seeds = len(comparison.folds), study.seeds
+    speech = "synthetic utterances" if study.members[0].results.synthetic else "utterances"
+    tested = sum({member.results.fold: member.results.test_utterances for member in study.members}.values())
+    text = (f"{comparison.corpus}, features of {comparison.upstream}; {folds} fold{'s' * (folds > 1)} "
+            f"({', '.join(comparison.folds)}), {seeds} seed{'s' * (seeds > 1)}, tested on {tested} {speech} of "
+            "speakers whom no head and no generator heard.")
+    if study.real:
+        text += f" All real data are {study.real.points:.0f} training utterances a fold."
+    return text
+
+
+def _plain(line: Line) -> str:
+    size = line.size if line.size != "full size" else f"full size ({line.points:.0f} points)"
+    return f"{line.kind}, {size},"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+# commands
+
+
+def command(member: Member) -> str:
+    """The command line that makes a run: what of its settings is not the default, or not its base's."""
+    if member.run is None:
+        return ""
+    settings = member.run.settings
+    before = member.run.base.settings if member.run.base else Settings()
+    flags = ["s3prl-dd run"]
+    for key, value in settings.flat().items():
+        if key not in ("base", "device", "jobs") and value != before.flat()[key]:
+            flags.append(_flag(key, value))
+    if settings.base:
+        flags.insert(1, f"--base {settings.base}")
+    return " ".join([*flags, f"--out {member.folder}"])
+
+
+def _flag(key: str, value: object) -> str:
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, tuple | list):
+        return f"--{name} {' '.join(map(str, value))}"
+    return f"--{name} {value}"
+
+
+# what is missing, how far it carries
+
+
+def missing(study: Study) -> list[str]:
+    """What these runs lack, and the verb that would add it."""
+    said = []
+    for member in study.members:
+        said += [f"{member.name}: {text}" for text in _lacks(member)]
+    if study.real is None:
+        said.append("No heads on all real data, so nothing is held against them: `s3prl-dd real`.")
+    if any(line.uar is None for line in study.lines):
+        said.append("Predictions of some heads were not kept: their rows have no interval and no confusion.")
+    return said
+
+
+def _lacks(member: Member) -> list[str]:
+    if member.run is None:
+        return ["no run.json of this version; results alone are shown."]
+    lacks = []
+    if member.generator is None:
+        lacks.append("no generator file that can be read: `s3prl-dd distill`.")
+    if not (member.run.features / "header.json").is_file():
+        lacks.append("no feature store, so no picture of real utterances.")
+    return lacks
+
+
+def limits(study: Study, privacy: bool) -> list[str]:
+    """How far the figures carry."""
+    said = [
+        "Intervals are over test speakers and hold for the speakers of this corpus; another is another question.",
+        "The step, the learning rate and the generator were chosen on dev; no figure of a test split chose anything.",
+        "A generator file stands for features of one frozen upstream, not for audio; another upstream needs its own.",
+    ]
+    tests = len([line for line in study.lines if line.row.mcnemar is not None])
+    if tests > 1:
+        said.append(f"McNemar's p are {tests} tests on one test list; they are not corrected for that.")
+    if study.seeds == 1:
+        said.append("One seed: there is no spread, and a difference between rows may be the seed's.")
+    known = _folds_known(study.members)
+    if known > len(study.comparison.folds):
+        said.append(f"{len(study.comparison.folds)} of the corpus's {known} folds are here.")
+    if any(member.results.synthetic for member in study.members):
+        said.append("The speech is synthetic: these figures say nothing about people.")
+    if not privacy:
+        said.append("Privacy was not measured: nothing here says what the file tells about its speakers.")
+    return said
+
+
+def _folds_known(members: Sequence[Member]) -> int:
+    """Folds of the corpus; 0 where no run has its metadata any more."""
+    runs = [member.run for member in members if member.run is not None]
+    return max((len(run.corpus.folds) for run in runs if (run.metadata / "corpus.json").is_file()), default=0)

@@ -1,0 +1,155 @@
+"""The page: what stands in it, that it stands alone, what is told where parts are missing, that runs are only read."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.published import closed_form, contents, reported_run
+
+from s3prl_dd.cli import main
+from s3prl_dd.errors import UserError
+from s3prl_dd.publish.page import write_page
+from s3prl_dd.recipe.collect import collect
+
+OLD = Path(__file__).parent.parent / "evaluation/assets/results_2991ac6.json"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Outline(HTMLParser):
+    """Tags that are open, ids, figures and links of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.unlabelled = [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in named:
+            self.ids.append(named["id"])
+        if tag == "a":
+            self.links.append(named["href"])
+        self.unlabelled += tag == "svg" and not named.get("aria-label")
+
+    def handle_startendtag(self, tag, attributes):
+        if "id" in dict(attributes):
+            self.ids.append(dict(attributes)["id"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run, and one of the closed form on its base."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = reported_run(folder / "first")
+    return [first.out, closed_form(folder / "gaussian", first).out]
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    """Both files of the page on `runs`."""
+    return [path.read_text() for path in write_page(runs, tmp_path_factory.mktemp("page") / "report.html")]
+
+
+def test_it_is_whole_html_that_asks_no_network(page):
+    outline = Outline(page[0])
+    assert outline.open == []
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
+    assert outline.unlabelled == 0
+    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", page[0].replace("xlink:href", "href"))
+
+
+def test_figures_take_the_pages_colours(page):
+    assert not re.search(r"#0a0[bc]", page[0])
+    assert "var(--series-0)" in page[0] and "var(--ink)" in page[0]
+    assert "prefers-color-scheme: dark" in page[0] and "@media print" in page[0]
+
+
+@pytest.mark.parametrize("twin", [0, 1], ids=["html", "markdown"])
+@pytest.mark.parametrize("said", [
+    "reach 77.0 % UAR", "of the 82.0 % of all real data", "With 6 points a class", "GAN samples, 6 a class",
+    "Gaussian samples, full size", "random real subset, 100 a class", "123 s", "closed form", "--config gaussian",
+    "The speech is synthetic", "Privacy was not measured", "s3prl-dd run"])
+def test_both_say_the_result(page, twin, said):
+    assert said in page[twin].replace("&#39;", "'")
+
+
+def test_the_figures_are_those_of_the_results(page):
+    """The sentence's numbers stand in the table's rows, too, and the curve tells them in words."""
+    row = next(line for line in page[1].splitlines() if line.startswith("| GAN samples, full size"))
+    cells = [cell.strip() for cell in row.split("|")[2:]]
+    assert cells[1] == "77.0" and cells[4] == "93.9 %"
+    told = next(line for line in page[1].splitlines() if line.startswith("UAR over training points"))
+    assert "all real data 82.0 %; GAN samples 70.0 % with 6, " in told, told
+
+
+def test_runs_are_only_read(runs, tmp_path):
+    before = [contents(run) for run in runs]
+    write_page(runs, tmp_path / "page.html")
+    assert [contents(run) for run in runs] == before
+
+
+# what is missing
+
+
+def test_results_alone(tmp_path):
+    """An old results.json without any of the run's folder."""
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(OLD, tmp_path / "old/results.json")
+    page, twin = write_page([tmp_path / "old"], tmp_path / "page.html")
+    assert "no run.json of this version" in page.read_text()
+    assert "Real and generated" not in page.read_text()
+    assert "class 0" in twin.read_text()
+
+
+def test_no_gan_yet(tmp_path):
+    run = reported_run(tmp_path / "run")
+    run.generator.write_bytes(b"cut off")
+    shutil.rmtree(run.gan)
+    shutil.rmtree(run.features)
+    text = write_page([run.out], tmp_path / "page.html")[1].read_text()
+    assert "no generator file that can be read" in text and "no feature store" in text
+    assert "## Training" not in text
+
+
+def test_real_heads_alone(tmp_path):
+    run = reported_run(tmp_path / "run")
+    results = run.results.read_text()
+    for folder in (run.out / "exp").glob("[dr][ia]*"):
+        shutil.rmtree(folder)
+    collect(run).write(run.results)
+    assert run.results.read_text() != results
+    assert "nothing was distilled yet" in write_page([run.out], tmp_path / "page.html")[1].read_text()
+
+
+def test_runs_of_two_corpora_are_two_chapters(runs, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(OLD, other / "results.json")
+    page = write_page([*runs, other], tmp_path / "page.html")[0].read_text()
+    assert Outline(page).open == []
+    assert "gauss · made" in page and "ravdess · moonshine" in page
+
+
+# the verb
+
+
+def test_verb(runs, tmp_path, capsys):
+    assert main(["report", *map(str, runs), "--html", "--to", str(tmp_path / "page.html")]) == 0
+    assert "page.html" in capsys.readouterr().out and (tmp_path / "page.md").is_file()
+    assert main(["report", str(runs[0])]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nothing"), "--html", "--to", str(tmp_path / "no.html")]) == 2
+    assert "results.json: not there" in capsys.readouterr().err
+
+
+def test_refused(runs, tmp_path):
+    with pytest.raises(UserError, match=r"ends in \.html"):
+        write_page(runs, tmp_path / "page.pdf")
