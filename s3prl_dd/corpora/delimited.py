@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UserError
+from ..files import read_json
 from .base import some
 from .text import read_text
 
@@ -23,7 +24,7 @@ COLUMNS = {
 }
 """What a column says -> the names it may have, in the spelling of plain()."""
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 
 
 class Record(NamedTuple):
@@ -46,11 +47,13 @@ def plain(name: str) -> str:
 
 
 def read_delimited(path: Path, also: tuple[str, ...] = ()) -> Table:
-    """A CSV with comma, semicolon or tab between its fields and a header; UserError names the line that does not fit.
+    """A CSV with a header, and comma, semicolon, tab or bar between fields; UserError names a line that does not fit.
 
     also: encodings to try beside UTF-8 and UTF-16
     """
     text = read_text(path, also)
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # old Macs', and Excel's for them
     delimiter, first = _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -82,7 +85,7 @@ def _delimiter(text: str) -> tuple[str, int]:
         return told[1], 2
 
     def columns_by(delimiter: str) -> tuple[int, int]:
-        names = next(csv.reader([head], delimiter=delimiter), [])
+        names = next(csv.reader([head.rstrip("\r")], delimiter=delimiter), [])
         known = {name for names_of_field in COLUMNS.values() for name in names_of_field}
         return len(known & {plain(name) for name in names}), len(names)
 
@@ -98,22 +101,35 @@ def _check_width(where: str, header: list[str], fields: list[str]) -> None:
 
 
 def read_json_lines(path: Path) -> Table:
-    """One JSON object a line, as EmoBox has them."""
+    """One JSON object a line, as EmoBox has them, or a list of them: line is then the place in it."""
     columns: dict[str, None] = {}
     records = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number}: expected one JSON object a line, "
-                            f"found text that does not parse ({error}).") from None
+    for number, value in _json_values(path):
         if not isinstance(value, dict):
             raise UserError(f"{path}: line {number}: expected a JSON object with wav and emo, found {value!r:.60}.")
         columns |= dict.fromkeys(value)
         records.append(Record(number, {name: _as_text(item) for name, item in value.items()}))
     return Table(list(columns), records)
+
+
+def is_records(path: Path) -> bool:
+    """Whether a JSON file is a list, as pandas writes records, and not one object."""
+    return read_text(path).lstrip().startswith("[")
+
+
+def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line or place, value) of each line that is not empty, or of each item of a list."""
+    if is_records(path):
+        yield from enumerate(read_json(path, "table"), 1)
+        return
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number}: expected one JSON object a line, "
+                            f"found text that does not parse ({error}).") from None
 
 
 def _as_text(value: Any) -> str:

@@ -96,7 +96,7 @@ def listing_of_folds(
     rows = _renamed(folder, rows)
     every = [row for parts in rows.values() for part in parts.values() for row in part]
     classes = classes_of(folder, Counter(row.emotion for row in every), emotions)
-    listing = Listing([], {}, classes.labels, notes=list(classes.notes), root=root, name=f"emobox {shown(folder.name)}")
+    listing = Listing([], {}, classes.labels, notes=list(classes.notes), root=root, name=shown(folder.name))
     utterances: dict[str, Utterance] = {}
     for number, parts in rows.items():
         listing.given[number] = _fold(root, folder, parts, classes, utterances)

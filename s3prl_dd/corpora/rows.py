@@ -3,16 +3,18 @@
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from .base import Listing, some, tally
+from .base import EXTENSIONS, Listing, some, tally
 from .delimited import COLUMNS, Record, Table
 from .labels import Classes
 from .metadata import Utterance
 from .splits import part_named
+from .text import shown
 
 EMOBOX_SPEAKERS = {
     "iemocap": r"(Ses\d\d)[FM]_[^/]*_([FM])[^_/]*$",
@@ -24,6 +26,10 @@ EMOBOX_SPEAKERS = {
     "tess": r"\b(O|Y)AF?_\w+\.\w+$",
 }
 """EmoBox' name of a corpus -> where its file names have the speaker: the groups, joined."""
+
+
+NOTHING = ("", "nan", "<na>")
+"""A table's empty field, in small letters; pandas writes some."""
 
 
 class Row(NamedTuple):
@@ -51,9 +57,12 @@ def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | 
 def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None, needed: bool) -> Row:
     values = {field: record.values.get(chosen[field], "") if field in chosen else "" for field in COLUMNS}
     for field in ("file", "emotion"):
+        if field in chosen and values[field].casefold() in NOTHING:
+            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out.")
         if not values[field]:
-            raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, "
-                            f"found {some(record.values)}. Add it, or say which it is: --columns {field}=NAME.")
+            header = " Is its first line a header?" if not chosen else ""
+            raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, found "
+                            f"{some(record.values)}.{header} Add it, or say which it is: --columns {field}=NAME.")
     file, speaker = values["file"], values["speaker"]
     known = EMOBOX_SPEAKERS.get(record.values.get("dataset", ""))
     if pattern:
@@ -99,6 +108,41 @@ def _seconds(text: str, where: str) -> float | None:
     return total
 
 
+class Found(NamedTuple):
+    """rows: with their files as they are on the disk, each once; notes: sentences about what was mended."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def find_files(root: Path, rows: list[Row]) -> Found:
+    """The rows' files under `root`, where a table may spell them otherwise, and lines that say the same only once."""
+    notes = []
+    spelt = [row._replace(file=on_disk(row.file, root)) for row in rows]
+    others = [(row.file, now.file) for row, now in zip(rows, spelt, strict=True) if now.file != row.file]
+    if others:
+        notes.append(f"{len(others)} files are spelt otherwise on the disk: {shown(others[0][0])} is "
+                     f"{shown(others[0][1])}")
+    once = {row._replace(file=relative(row.file, root), line=0): row for row in reversed(spelt)}
+    if len(once) < len(rows):
+        notes.append(f"{len(rows) - len(once)} lines say what a line before says and count once")
+    return Found(list(reversed(once.values())), notes)
+
+
+def on_disk(file: str, root: Path) -> str:
+    """A file as the disk has it: with / for Windows' backslashes, in Unicode's other form, with the ending it lacks.
+
+    What is there as it is written, and what is not there at all, stays.
+    """
+    if os.path.exists(root / file):
+        return file
+    slashed = file.replace("\\", "/")
+    spellings = [unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")]
+    endings = [f"{spelling}.{ending}" for spelling in dict.fromkeys(spellings) for ending in EXTENSIONS]
+    there = [name for name in dict.fromkeys([slashed, *spellings, *endings]) if os.path.isfile(root / name)]
+    return there[0] if len(there) == 1 else file
+
+
 def listing_of(root: Path, table: Path, rows: list[Row], classes: Classes) -> Listing:
     """The utterances of the rows whose emotion is kept, in their order; no folds yet.
 
@@ -130,12 +174,13 @@ def check_paths(table: Path, root: Path, utterances: list[Utterance]) -> None:
     """Refuse repeated utterances, and a root under which no file lies."""
     repeated = [key for key, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
     if repeated:
-        raise UserError(f"{table}: {repeated[0]} is listed more than once ({len(repeated)} such files). "
-                        "Keep one line of each.")
+        said = [f"{item.label} of {item.speaker}" for item in utterances if item.id == repeated[0]]
+        raise UserError(f"{table}: {repeated[0]} is listed more than once, as {' and as '.join(said)} "
+                        f"({len(repeated)} such files). Keep one line of each.")
     paths = {utterance.path: None for utterance in utterances}
-    if paths and not any((root / path).exists() for path in paths):
+    if paths and not any(os.path.exists(root / path) for path in paths):
         first = next(iter(paths))
         remedy = "Give the folder that its paths start from as --root."
         if "\\" in first:
-            remedy = "Write its paths with / between folders."
+            remedy = "Write its paths from --root on, with / between folders."
         raise UserError(f"{table}: none of its {len(paths)} files exists under {root}, not even {first}. {remedy}")

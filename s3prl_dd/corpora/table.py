@@ -8,27 +8,34 @@ folder.
     EmoBox JSONL  one object a line with wav and emo, and speaker (or spk) where there is one; EmoBox' own lists have
                   none: it is read from the file name for corpora we know, else with speaker=REGEX
     EmoBox folder fold_<k> with train, test and perhaps valid lists (emobox.py)
+    JSON          a list of such objects, as pandas writes it
     S3PRL JSON    labels and meta_data, as metadata.py writes; or the folder of Session<k>/test_meta_data.json, whose
                   folds are kept
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
 from . import emobox
-from .base import Corpus, Listing, Part, spread
-from .delimited import choose, read_delimited, read_json_lines
+from .base import Corpus, Listing, Part, some, spread
+from .delimited import choose, is_records, plain, read_delimited, read_json_lines
 from .labels import classes_of
 from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, Metadata
-from .rows import Row, listing_of, parse_rows, relative
+from .rows import Row, find_files, listing_of, parse_rows, relative
 from .splits import given_parts
+from .text import shown
 
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
+
+SAY_NOTHING = ("metadata", "labels", "label", "table", "list", "lists", "files", "index", "data", "all", "audio",
+               "train", "test", "trainmetadata", "testmetadata", "session1")
+"""Names of tables and folders, in the spelling of plain(), that say nothing of which corpus it is."""
 
 
 def find(
@@ -42,16 +49,20 @@ def find(
 ) -> Listing:
     """The utterances that a table lists; the options are those of CorpusOptions."""
     table = _check_table(root, table)
+    notes: list[str] = []
     if table.is_dir() and emobox.fold_folders(table):
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
-    if table.is_dir() or table.suffix.lower() == ".json":
+    if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
         rows, order, given = _s3prl(root, table)
     else:
-        rows, order, given = _rows(table, columns, speaker), {}, {}
+        (rows, notes), order, given = find_files(root, _rows(table, columns, speaker)), {}, {}
     if not rows:
         raise UserError(f"{table}: lists no files; expected one a line.")
     classes = classes_of(table, Counter(row.emotion for row in rows), emotions, order)
     listing = listing_of(root, table, rows, classes)
+    listing.name = _name(table)
+    listing.notes += notes
+    listing.warnings += _alike(utterance.speaker for utterance in listing.utterances)
     kept = [row for row in rows if classes.class_of[row.emotion]]
     if given:
         ids = {utterance.id for utterance in listing.utterances}
@@ -93,11 +104,18 @@ def _check_table(root: Path, table: str | Path | None) -> Path:
 def _rows(table: Path, columns: str | None, speaker: str | None) -> list[Row]:
     """The lines of a CSV, TSV or JSONL file. columns, speaker: as in CorpusOptions."""
     kind = table.suffix.lower()
-    if kind not in (*DELIMITED, *JSON_LINES):
-        raise UserError(f"{table}: unknown kind of table {table.suffix!r}; "
-                        "expected .csv, .tsv, .jsonl (EmoBox) or .json (S3PRL).")
+    if kind not in (*DELIMITED, *JSON_LINES, ".json"):
+        raise UserError(f"{table}: unknown kind of table {table.suffix!r}; expected .csv, .tsv, .jsonl (EmoBox) or "
+                        ".json (S3PRL). Export it as CSV.")
     read = read_delimited(table) if kind in DELIMITED else read_json_lines(table)
     return parse_rows(table, read, choose(table, read, columns), speaker)
+
+
+def _name(table: Path) -> str:
+    """What the corpus is called: as its table, or as the folder of one that is called like every other."""
+    while plain(table.stem) in SAY_NOTHING and table.parent != table:
+        table = table.parent
+    return shown(table.stem if table.is_file() else table.name) or CORPUS.name
 
 
 class OwnLists(NamedTuple):
@@ -164,6 +182,18 @@ def _same_labels(table: Path, folds: dict[str, dict[Part, Metadata]]) -> dict[st
 
 
 # folds
+
+
+def _alike(speakers: Iterable[str]) -> list[str]:
+    """A warning about names of speakers that could be one person's: apart in case, spaces or leading zeros alone."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(speakers):
+        spellings.setdefault(re.sub(r"^(\D*)0+(?=\d)|\.0$", r"\1", plain(name)), []).append(name)
+    twice = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    if not twice:
+        return []
+    return [f"speakers whose names hardly differ count as different people: {some(twice, most=3)}. If they are not, a "
+            "head is tested on who it has heard: write each name in one way"]
 
 
 def _deal(listing: Listing, folds: int) -> None:

@@ -21,6 +21,8 @@ def read_text(path: str | Path, also: tuple[str, ...] = ()) -> str:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{shown(path)}: cannot be read ({error.strerror}). Check the path.") from None
+    if data.startswith(b"PK\x03\x04"):
+        raise UserError(f"{shown(path)}: a spreadsheet or another ZIP file; expected text. Export it as CSV.")
     encodings = _encodings(data, also)
     for encoding in encodings:
         try:

@@ -48,7 +48,7 @@ def test_each_fold_folder_is_a_fold_and_the_audio_is_found_above(tmp_path):
     folder = iemocap(tmp_path / "EmoBox")
     summary = prepare("emobox", folder, tmp_path / "out")
     assert summary.folds == ("fold1", "fold2", "fold3") and summary.root == str(tmp_path / "EmoBox")
-    assert summary.labels == {"neu": 0, "hap": 1, "ang": 2} and summary.name == "emobox iemocap"
+    assert summary.labels == {"neu": 0, "hap": 1, "ang": 2} and summary.name == "iemocap"
     fold = read_fold(tmp_path / "out", "fold2")
     assert fold.test.speakers == ["Ses02F", "Ses02M"]  # the turn's letter, not the dialog's
     assert fold.test.class_counts == [2, 4, 2] and given_dev(tmp_path / "out/Session2") is None
