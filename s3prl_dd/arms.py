@@ -5,45 +5,109 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import total_ordering
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .errors import UserError
 from .generator.budget import class_counts
+from .generator.sampling import Labels
+from .rivals.make import Name
 
 SetSize = int | Literal["balanced", "original"]
 """Points per class, or as many points as the real set: balanced over the classes, or in its own class mix."""
 
 
 class Source(StrEnum):
-    """Where an arm's training points come from."""
+    """Where an arm's training points come from; in the order in which tables show them."""
 
     REAL = "real"
     """all real training utterances"""
+    TEACHER = "teacher"
+    """none: the pool's teacher by itself"""
     GENERATED = "distilled"
     """samples of a generator file"""
+    GAUSSIAN = "gaussian"
+    """drawn from a Gaussian of each class's utterance means"""
+    GAUSSIAN_FRAMES = "gaussian_frames"
+    """the same with frames in closed form"""
+    GRADIENT_MATCHING = "gradient_matching"
+    """learnt by gradients of random linear heads"""
+    CLOSED_FORM = "closed_form"
+    """learnt by the head that they make in closed form"""
+    HERDING = "herding"
+    """real utterances whose mean is the class's"""
+    HERDING_CENTRED = "herding_centred"
+    """the same, centred"""
+    RANDOM_REAL_CENTRED = "random_real_centred"
+    """a random real subset with the teacher's labels, centred"""
+    RANDOM_REAL_SOFT = "random_real_soft"
+    """a random real subset with the teacher's labels"""
     RANDOM_REAL = "random_real"
     """a random subset of the real training utterances, drawn anew for each seed"""
+
+
+class Kind(NamedTuple):
+    """What is particular to a source."""
+
+    title: str
+    """As tables show it."""
+
+    whole: tuple[Literal["balanced", "original"], ...] = ()
+    """Whole sets that it comes in: always the first of them, others where budgets ask for them."""
+
+    drawn: bool = False
+    """Whether there are as many points as asked for; else no more of a class than real utterances."""
+
+    file: Name | None = None
+    """The rival whose generator file it is (rivals.make)."""
+
+    labels: Labels | None = None
+    """Labels of its points; None: as the run says."""
+
+    center: bool | None = None
+    """Whether its classes are shifted to the class's mean; None: as the run says."""
+
+
+KINDS: dict[Source, Kind] = {
+    Source.REAL: Kind("all real data"),
+    Source.TEACHER: Kind("teacher alone, no samples"),
+    Source.GENERATED: Kind("GAN samples", ("balanced", "original"), drawn=True),
+    Source.GAUSSIAN: Kind("Gaussian of means", ("balanced", "original"), drawn=True, file="gaussian"),
+    Source.GAUSSIAN_FRAMES: Kind("Gaussian with frames", ("balanced", "original"), drawn=True, file="gaussian_frames"),
+    Source.GRADIENT_MATCHING: Kind("gradient matching", file="gradient_matching", center=False),
+    Source.CLOSED_FORM: Kind("closed-form head", file="closed_form", center=False),
+    Source.HERDING: Kind("herded real", file="herding", center=False),
+    Source.HERDING_CENTRED: Kind("herded real, centred", file="herding", center=True),
+    Source.RANDOM_REAL_CENTRED: Kind("random real, soft, centred", file="random_real", labels="soft", center=True),
+    Source.RANDOM_REAL_SOFT: Kind("random real, soft", ("original",), file="random_real", labels="soft", center=False),
+    Source.RANDOM_REAL: Kind("random real subset"),
+}
+"""What each source is. Soft: the labels are the teacher's."""
+
+RIVALS = tuple(source for source in Source if source not in (Source.REAL, Source.GENERATED))
+"""What the samples of a distilled generator are measured against."""
 
 
 @total_ordering
 @dataclass(frozen=True)
 class Arm:
-    """A source of training points and a budget of them (None: all real data).
+    """A source of training points and a budget of them (None: all real data, or none at all).
 
-    Arms are ordered as tables show them: real data, samples from many to few, random real subsets. `name` stands in
-    folder names and result files, and `Arm.parse` reads it back.
+    Arms are ordered as tables show them, so that equal budgets stand together: all real data, whole sets, then from
+    many points per class to few; within a budget by their source. `name` stands in folder names and result files, and
+    `Arm.parse` reads it back.
     """
 
     source: Source
     budget: SetSize | None = None
 
     def __post_init__(self) -> None:
-        if (self.source is Source.REAL) != (self.budget is None):
-            raise ValueError(f"{self.source}: all real data has no budget, all else has one; found {self.budget!r}")
+        if (self.source in WITHOUT_BUDGET) != (self.budget is None):
+            raise ValueError(f"{self.source}: all real data and the teacher have no budget, all else has one; found "
+                             f"{self.budget!r}")
 
     @property
     def name(self) -> str:
-        """real, distilled_full, distilled_original, distilled_12ppc, random_real_12ppc, ..."""
+        """real, distilled_full, distilled_original, distilled_12ppc, random_real_12ppc, herding_6ppc, ..."""
         if self.budget is None:
             return self.source.value
         if isinstance(self.budget, int):
@@ -53,34 +117,48 @@ class Arm:
     @classmethod
     def parse(cls, name: str) -> "Arm":
         """The arm of a name; UserError for a name of none."""
-        if name == Source.REAL:
-            return REAL
-        match = re.fullmatch(r"(distilled|random_real)_(?:([1-9]\d*)ppc|full|(original))", name)
-        if not match:
-            raise UserError(f"arm {name!r}: expected real, distilled_full, distilled_original, distilled_12ppc or "
-                            "random_real_12ppc.")
-        whole: SetSize = "original" if match[3] else "balanced"
-        return cls(Source(match[1]), int(match[2]) if match[2] else whole)
+        match = re.fullmatch(r"(\w+?)(?:_(?:([1-9]\d*)ppc|(full)|(original)))?", name)
+        if match and match[1] in list(Source):
+            whole: SetSize | None = "balanced" if match[3] else "original" if match[4] else None
+            source, budget = Source(match[1]), int(match[2]) if match[2] else whole
+            if (source in WITHOUT_BUDGET) == (budget is None) and (whole is None or whole in KINDS[source].whole):
+                return cls(source, budget)
+        raise UserError(f"arm {name!r}: expected real, distilled_full, distilled_original, distilled_12ppc, "
+                        f"random_real_12ppc, teacher, or another rival ({', '.join(RIVALS)}) and its budget.")
+
+    @property
+    def kind(self) -> Kind:
+        """What is particular to its source."""
+        return KINDS[self.source]
 
     @property
     def generated(self) -> bool:
-        """Whether its points are samples of a generator file."""
+        """Whether its points are samples of the run's generator file."""
         return self.source is Source.GENERATED
+
+    @property
+    def from_file(self) -> bool:
+        """Whether its points come from a generator file, the run's or a rival's."""
+        return self.generated or self.kind.file is not None
 
     def points(self, counts: list[int]) -> int:
         """How many training points it has, of a real training set with these class counts [C]."""
+        return sum(self.points_of_class(counts))
+
+    def points_of_class(self, counts: list[int]) -> list[int]:
+        """The same of each class [C]."""
+        if self.source is Source.TEACHER:
+            return [0] * len(counts)
         if self.budget is None:
-            return sum(counts)
+            return counts
         wanted = class_counts(self.budget, counts)
-        return sum(wanted) if self.generated else sum(map(min, wanted, counts))
+        return wanted if self.kind.drawn else [min(pair) for pair in zip(wanted, counts, strict=True)]
 
     def title(self, gaussian: bool = False) -> str:
         """The arm as a table shows it. gaussian: its samples are those of the closed form, not of a GAN."""
+        what = "Gaussian samples" if self.generated and gaussian else self.kind.title
         if self.budget is None:
-            return "all real data"
-        what = "random real subset"
-        if self.generated:
-            what = "Gaussian samples" if gaussian else "GAN samples"
+            return what
         size = f"{self.budget} a class" if isinstance(self.budget, int) else TITLES[self.budget]
         return f"{what}, {size}"
 
@@ -88,21 +166,26 @@ class Arm:
         return self._place() < other._place() if isinstance(other, Arm) else NotImplemented
 
     def _place(self) -> tuple[int, int, int]:
-        """Source, then whole sets before those in points per class, then from many to few."""
+        """All real data, whole sets, those in points per class from many to few; then the source."""
         source = list(Source).index(self.source)
         if isinstance(self.budget, int):
-            return source, 1, -self.budget
-        return source, 0, list(WORDS).index(self.budget) if self.budget else -1
+            return 2, -self.budget, source
+        return (1, list(WORDS).index(self.budget), source) if self.budget else (0, 0, source)
 
 
-REAL = Arm(Source.REAL)
+WITHOUT_BUDGET = (Source.REAL, Source.TEACHER)
+REAL, TEACHER = Arm(Source.REAL), Arm(Source.TEACHER)
 WORDS = {"balanced": "full", "original": "original"}
 TITLES = {"balanced": "full size", "original": "original mix"}
 
 
-def arms_of(source: Source, sizes: Sequence[SetSize]) -> list[Arm]:
-    """The arms of a source at these sizes; random real subsets have sizes in points per class alone."""
-    return [Arm(source, size) for size in sizes if source is Source.GENERATED or isinstance(size, int)]
+def arms_of(source: Source, budgets: Sequence[int | Literal["original"]]) -> list[Arm]:
+    """The arms of a source: its whole set, where it has one, and those of these budgets that it comes in."""
+    if source in WITHOUT_BUDGET:
+        return [Arm(source)]
+    whole = KINDS[source].whole
+    sizes: list[SetSize] = [*whole[:1], *(size for size in budgets if isinstance(size, int) or size in whole)]
+    return [Arm(source, size) for size in dict.fromkeys(sizes)]
 
 
 HEADS: dict[str, dict[str, str]] = {

@@ -9,11 +9,14 @@ from s3prl_dd.errors import UserError
 
 IN_ORDER = [
     "real",
+    "teacher",
     "distilled_full",
     "distilled_original",
+    "random_real_soft_original",
     "distilled_100ppc",
-    "distilled_6ppc",
     "random_real_100ppc",
+    "distilled_6ppc",
+    "gradient_matching_6ppc",
     "random_real_6ppc",
 ]
 
@@ -66,13 +69,15 @@ def test_arms_of_a_source():
 
 def test_titles():
     titles = [arm.title() for arm in map(Arm.parse, IN_ORDER)]
-    assert titles[:4] == [
+    assert titles[:6] == [
         "all real data",
+        "teacher alone, no samples",
         "GAN samples, full size",
         "GAN samples, original mix",
+        "random real, soft, original mix",
         "GAN samples, 100 a class",
     ]
-    assert titles[-1] == "random real subset, 6 a class"
+    assert titles[-2:] == ["gradient matching, 6 a class", "random real subset, 6 a class"]
     assert Arm.parse("distilled_6ppc").title(gaussian=True) == "Gaussian samples, 6 a class"
 
 

@@ -15,7 +15,7 @@ from ..arms import HEADS, REAL, Arm
 from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
 from ..recipe.results import ArmResult, Results, TestList
-from .report import COLORS
+from .report import color_of
 from .significance import Interval, Paired, mcnemar_of_heads, uar_difference
 from .text import aligned, percent
 
@@ -31,7 +31,7 @@ class Row:
     head: str
     """S3PRL's head, a key of arms.HEADS."""
     variant: str
-    """How the samples were made and drawn (Results.variant); empty for arms of real data."""
+    """How the samples were made and drawn (Results.variant_of); empty for arms of real data."""
     uar: dict[str, list[float]]
     """Fold -> UAR of each of its seeds."""
     mean: float
@@ -140,7 +140,7 @@ def gather(runs: Mapping[Path, Results]) -> dict[RowKey, Cells]:
     for folder, run in runs.items():
         for name, result in run.arms.items():
             arm = Arm.parse(name)
-            key = RowKey(run.head, arm, run.variant if arm.generated else "")
+            key = RowKey(run.head, arm, run.variant_of(arm))
             before = cells.setdefault(key, {}).setdefault(run.fold, Cell(result, run, folder))
             if before.result.uar_per_seed != result.uar_per_seed:
                 raise UserError(f"{folder} and {before.folder}: the row {arm.title(run.gaussian)!r} of {run.fold} "
@@ -219,7 +219,7 @@ def plot(comparison: Comparison, path: str | Path) -> None:
     figure = Figure(figsize=(9, 0.36 * len(upwards) + 1.4), layout="constrained")
     axis = figure.subplots()
     for place, row in enumerate(upwards):
-        axis.barh(place, 100 * row.mean, color=COLORS[row.arm.source])
+        axis.barh(place, 100 * row.mean, color=color_of(row.arm))
         axis.plot([100 * np.mean(values) for values in row.uar.values()], [place] * len(row.uar), "k.", markersize=4)
     names = [", ".join(filter(None, (row.trained_on, describe(row, comparison)))) for row in upwards]
     axis.set_yticks(range(len(upwards)), names, fontsize=7)

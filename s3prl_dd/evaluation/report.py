@@ -4,20 +4,20 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..arms import Arm, Source
+from ..arms import REAL, Arm, Source
 from ..files import atomic_path
 from ..recipe.results import ArmResult, Results, Sizes
 from .text import aligned, percent
 
-COLORS = {Source.REAL: "#4878a8", Source.GENERATED: "#d1762f", Source.RANDOM_REAL: "#9a9a9a"}
-"""Of the bars of each source."""
+COLORS = {Source.REAL: "#4878a8", Source.GENERATED: "#d1762f"}
+"""Of the bars of these sources; rivals are grey."""
 
-HEADERS = ("trained on", "points", "UAR %", "+-", "acc %", "seconds")
+HEADERS = ("trained on", "points", "UAR %", "+-", "of real", "acc %", "seconds")
 
 
 def table(results: Results) -> str:
     """The results as text: a row an arm, then the sizes of what stands for the training part."""
-    rows = [_row(Arm.parse(name), arm, results.gaussian) for name, arm in results.arms.items()]
+    rows = [_row(Arm.parse(name), arm, results) for name, arm in results.arms.items()]
     arms = aligned(HEADERS, rows)
     rule = arms[1]
     lines = ["", _heading(results), "", *arms, rule, *_sizes(results.bytes)]
@@ -36,9 +36,16 @@ def _heading(results: Results) -> str:
             f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds} seed{'s' * (seeds > 1)}")
 
 
-def _row(arm: Arm, result: ArmResult, gaussian: bool) -> list[str]:
-    return [arm.title(gaussian), str(result.points), percent(result.uar), percent(result.spread),
+def _row(arm: Arm, result: ArmResult, results: Results) -> list[str]:
+    real = results.arms.get(REAL.name)
+    share = f"{percent(result.uar / real.uar)}%" if real and real.uar else "-"
+    return [arm.title(results.gaussian), str(result.points), percent(result.uar), percent(result.spread), share,
             percent(result.accuracy), f"{result.train_seconds:.0f}"]
+
+
+def color_of(arm: Arm) -> str:
+    """Of an arm's bars."""
+    return COLORS.get(arm.source, "#9a9a9a")
 
 
 def _sizes(sizes: Sizes) -> list[str]:
@@ -61,7 +68,7 @@ def plot(results: Results, path: str | Path) -> None:
     figure = Figure(figsize=(7, 0.5 * len(upwards) + 1.4), layout="constrained")
     axis = figure.subplots()
     for place, (arm, result) in enumerate(upwards):
-        axis.barh(place, 100 * result.uar, color=COLORS[arm.source])
+        axis.barh(place, 100 * result.uar, color=color_of(arm))
         axis.plot([100 * uar for uar in result.uar_per_seed], [place] * result.seeds, "k.", markersize=4)
     axis.set_yticks(range(len(upwards)), [arm.title(results.gaussian) for arm, _ in upwards])
     axis.axvline(100 / results.classes, color="k", linestyle=":", linewidth=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arms import Arm
+from ..arms import Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
@@ -26,12 +26,12 @@ class ArmResult:
     """UAR on dev, mean over seeds: what chose step and learning rate."""
     accuracy: Weight
     """Accuracy on the test split, mean over seeds."""
-    points: Count
-    """Training points of a head."""
+    points: Whole
+    """Training points of a head; 0 of the teacher alone."""
     train_seconds: Weight
     """Wall time of one run of S3PRL's runner, mean over seeds."""
-    lr_per_seed: list[float]
-    """Adam's learning rate that dev chose, [S]."""
+    lr_per_seed: list[float | None]
+    """Adam's learning rate that dev chose, [S]; None of the teacher alone."""
     command: str
     """The command line of the first seed's run."""
     predicted: list[list[Whole] | None] = field(default_factory=list)
@@ -143,7 +143,15 @@ class Results:
     @property
     def variant(self) -> str:
         """How its samples were made and drawn, in a few words for a table's row."""
-        words = [Path(self.config).stem, *self.overrides, f"{self.labels} labels"]
-        words += ["uncentred"] * (not self.center) + ["resampled"] * bool(self.resample)
-        words += ["corpus lengths"] * (self.lengths == "corpus")
+        return self.variant_of(Arm(Source.GENERATED, "balanced"))
+
+    def variant_of(self, arm: Arm) -> str:
+        """The same for any arm; empty for real audio and the teacher, without a configuration for other rivals."""
+        if not arm.from_file:
+            return ""
+        kind = arm.kind
+        centred = self.center if kind.center is None else kind.center
+        words = [Path(self.config).stem, *self.overrides] if arm.generated else []
+        words += [f"{kind.labels or self.labels} labels"] + ["uncentred"] * (not centred)
+        words += ["resampled"] * (bool(self.resample) and kind.drawn) + ["corpus lengths"] * (self.lengths == "corpus")
         return " ".join(words)

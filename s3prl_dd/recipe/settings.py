@@ -7,17 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..config import Count, Positive, Weight, Whole, build, load_config, settings
+from ..arms import RIVALS, Source
+from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
 from ..devices import device_name
 from ..distill.config import DistillConfig
 from ..errors import UserError
-from ..features.spec import FeatureSpec
+from ..features.spec import FeatureSpec, absolute_name
 from ..generator.sampling import Sampling
 
 CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
                      "nemo", "emobox", "table"]
 HeadName = Literal["superb", "attentive", "cnn"]
+RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gradient_matching", "closed_form", "herding",
+                    "herding_centred", "random_real_centred", "random_real_soft", "random_real"]
 HeadBudget = Count | Literal["original"]
 """Points per class, or original: the corpus's own class mix."""
 
@@ -86,6 +89,21 @@ class HeadSettings:
 
 
 @settings
+class RivalSettings:
+    """Rivals: what else is trained on, with the same budgets, head, steps and learning rates, beside GAN samples."""
+
+    rivals: tuple[RivalName, ...] = ("random_real",)
+    """Which of them: all, or some by name (arms.Source says what each is)."""
+
+    rival_frames: Annotated[int, Field(ge=2, le=4096), Number] = 16
+    """Frames of a rival's points: as many as the generator's where heads hear frames."""
+
+    def sources(self) -> list[Source]:
+        """The rivals that are asked for, in the order of tables."""
+        return [source for source in RIVALS if "all" in self.rivals or source in self.rivals]
+
+
+@settings
 class MachineSettings:
     """Machine: where it runs. These may change from call to call."""
 
@@ -113,6 +131,8 @@ class Settings:
     """How sets are drawn from the generator file."""
     heads: HeadSettings = field(default_factory=HeadSettings)
     """The SER heads that S3PRL's runner trains, on real data and on samples alike."""
+    rivals: RivalSettings = field(default_factory=RivalSettings)
+    """What else is trained on, at equal budget."""
     machine: MachineSettings = field(default_factory=MachineSettings)
     """Where it runs. These may change from call to call."""
 
@@ -162,18 +182,20 @@ class Settings:
     def resolved(self) -> "Settings":
         """The same with absolute paths, so that a run can go on from another folder."""
         places = {key: value for key, value in self.flat().items() if key in PATHS and value and Path(value).exists()}
-        return self.changed(**{key: str(Path(value).resolve()) for key, value in places.items()})
+        resolved = {key: str(Path(value).resolve()) for key, value in places.items()}
+        return self.changed(**resolved, upstream=absolute_name(self.upstream.upstream))
 
 
 GROUPS: dict[str, type] = {"corpus": CorpusSettings, "upstream": FeatureSpec, "distiller": DistillerSettings,
-                           "sampling": Sampling, "heads": HeadSettings, "machine": MachineSettings}
+                           "sampling": Sampling, "heads": HeadSettings, "rivals": RivalSettings,
+                           "machine": MachineSettings}
 
 PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
 
-OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head")
+OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head", "rival_frames")
 """Settings in which a run may differ from its base, beside those that may always change."""
 
-MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "feature_cache")
+MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "rivals", "feature_cache")
 """Settings of a run that do not touch what is there."""
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -15,28 +15,31 @@ from typing import Any
 
 import torch
 
-from ..arms import HEADS, REAL, Source, arms_of
+from ..arms import HEADS, REAL, TEACHER, Arm, Source, arms_of
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig
 from ..distill.data import TrainingData
-from ..distill.gaussian import fit_gaussian
 from ..distill.parts import Parts
 from ..distill.trainer import Trainer
 from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
 from ..files import atomic_path, read_json, write_json
-from ..generator import CorpusInfo
+from ..generator import CorpusInfo, NetworkConfig
+from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
 from ..plugin.placeholder import Recording
 from ..plugin.states import fill
 from ..plugin.store import StateStore
 from ..pool.pool import Pool, train_pool
+from ..rivals.gaussian import fit_gaussian
+from ..rivals.make import Material
 from .collect import collect
 from .folder import Run, need
 from .results import Results
+from .rivals import lacking_files, make_files, score_teacher
 from .training import lacking, train_arms
 
 log = logging.getLogger("s3prl_dd")
@@ -120,7 +123,7 @@ def distill(run: Run, progress: bool = True) -> None:
         return
     config = run.settings.distiller.distill_config()
     data, parts, heads = distill_inputs(run, config)
-    if config.network.architecture == "gaussian":
+    if config.network.architecture not in GANS:
         fit_gaussian(config, data, parts, heads).save(run.generator, half=config.half_file)
         log.info("a Gaussian of each class: %s (%.2f MB)", run.generator, run.generator.stat().st_size / 1e6)
         return
@@ -156,10 +159,26 @@ def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts
 
 
 def train(run: Run) -> None:
-    """generator file -> SER heads on its samples and on random real subsets, by S3PRL's runner"""
+    """generator file -> SER heads on its samples and on rivals, by S3PRL's runner"""
     need(run.generator, "distill")
-    budgets = run.settings.heads.budgets
-    train_arms(run, [*arms_of(Source.GENERATED, ("balanced", *budgets)), *arms_of(Source.RANDOM_REAL, budgets)])
+    sources = [Source.GENERATED, *run.settings.rivals.sources()]
+    arms = [arm for source in sources for arm in arms_of(source, run.settings.heads.budgets)]
+    if TEACHER in arms:
+        arms.remove(TEACHER)
+        score_teacher(run)
+    _make_rivals(run, arms)
+    train_arms(run, arms)
+
+
+def _make_rivals(run: Run, arms: list[Arm]) -> None:
+    """The generator files of rivals that heads of these arms are still to be trained on."""
+    todo = lacking_files(run, [(job.arm, job.seed) for job in lacking(run, arms)])
+    if todo:
+        frames = run.settings.rivals.rival_frames
+        config = DistillConfig(network=NetworkConfig(architecture="gaussian_frames", frames=frames))
+        data, parts, heads = distill_inputs(run, config)
+        assert heads is not None
+        make_files(run, todo, Material(data, parts, heads))
 
 
 def report(run: Run) -> Results:

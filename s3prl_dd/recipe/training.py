@@ -13,6 +13,7 @@ from ..files import read_json, write_json
 from ..metrics import BEST_PREDICTIONS
 from ..plugin.runs import best_on_dev, share_cores, start_s3prl
 from .folder import Run, Score
+from .rivals import rival_file
 
 SCORES = {"dev_uar": "dev uar", "uar": "test uar", "accuracy": "test"}
 """What a head is worth, and its name in the log of S3PRL's emotion expert; the first chooses step and learning rate."""
@@ -60,7 +61,7 @@ def lacking(run: Run, arms: list[Arm]) -> list[Job]:
 def train_head(run: Run, job: Job, threads: int = 1) -> Score:
     """One run of S3PRL; its score is kept, with the command, in <expdir>/run.json."""
     expdir = run.expdir(*job)
-    downstream = as_downstream(run, job.arm, job.lr)
+    downstream = as_downstream(run, job)
     started = time.time()
     command = start_s3prl(expdir, downstream.name, runner_flags(run), downstream.overrides, job.seed, threads)
     seconds = time.time() - started
@@ -78,19 +79,27 @@ def runner_flags(run: Run) -> list[str]:
             "--feature_cache", str(machine.feature_cache), "--feature_folder", str(run.means)]
 
 
-def as_downstream(run: Run, arm: Arm, lr: float) -> Downstream:
-    """What S3PRL's runner is told for an arm: real arms are -d emotion, samples -d distilled_emotion."""
-    heads = run.settings.heads
-    data = _real_data(run) | (_samples(run) if arm.generated else {})
+def as_downstream(run: Run, job: Job) -> Downstream:
+    """What S3PRL's runner is told for a head: real audio is -d emotion, samples and rivals -d distilled_emotion."""
+    heads, arm = run.settings.heads, job.arm
+    data = _real_data(run) | (_samples(run, job) if arm.from_file else {})
     if arm.budget is not None:
-        data["budget"] = arm.budget
+        data["budget"] = _budget(run, arm)
     every = max(1, heads.head_steps // EVALUATIONS)
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
     overrides |= {f"config.downstream_expert.modelrc.{key}": value for key, value in HEADS[heads.head].items()}
     overrides |= {"config.runner.total_steps": heads.head_steps, "config.runner.gradient_accumulate_steps": 1,
                   "config.runner.eval_step": every, "config.runner.log_step": every,
-                  "config.runner.save_step": heads.head_steps, "config.optimizer.lr": lr}
-    return Downstream("distilled_emotion" if arm.generated else "emotion", overrides)
+                  "config.runner.save_step": heads.head_steps, "config.optimizer.lr": job.lr}
+    return Downstream("distilled_emotion" if arm.from_file else "emotion", overrides)
+
+
+def _budget(run: Run, arm: Arm) -> Any:
+    """An arm's budget; of a list that has fewer of a class, what it has."""
+    if arm.kind.drawn or not arm.from_file or not isinstance(arm.budget, int):
+        return arm.budget
+    counts = run.fold.train.class_counts
+    return arm.budget if arm.budget <= min(counts) else {"counts": arm.points_of_class(counts)}
 
 
 def _real_data(run: Run) -> dict[str, Any]:
@@ -103,11 +112,16 @@ def _real_data(run: Run) -> dict[str, Any]:
             "select_by": "uar"}
 
 
-def _samples(run: Run) -> dict[str, Any]:
-    """The datarc of samples."""
-    sampling = run.settings.sampling
-    return {"generator": str(run.generator.resolve()), "resample": sampling.resample, "labels": sampling.labels,
-            "center": sampling.center, "lengths": sampling.lengths, "sample_folder": str(run.samples.resolve())}
+def _samples(run: Run, job: Job) -> dict[str, Any]:
+    """The datarc of samples; what a rival's kind leaves open is as for the generator's."""
+    sampling, kind = run.settings.sampling, job.arm.kind
+    resample = sampling.resample if kind.drawn else False
+    generator = run.generator if job.arm.generated else rival_file(run, job.arm, job.seed)
+    samples = run.samples if job.arm.generated else run.rivals / "samples"
+    center = sampling.center if kind.center is None else kind.center
+    return {"generator": str(generator.resolve()), "resample": resample,
+            "labels": kind.labels or sampling.labels, "center": center, "lengths": sampling.lengths,
+            "sample_folder": str(samples.resolve())}
 
 
 def _predictions(expdir: Path, step: int) -> list[int] | None:

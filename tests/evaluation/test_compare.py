@@ -68,7 +68,7 @@ def test_rows_stand_by_head_arm_and_variant(tmp_path):
     assert [(row.arm.name, row.variant) for row in rows if row.head == "superb"] == [
         ("real", ""), ("distilled_full", "ablation hard labels uncentred"), ("distilled_full", "gan_1d soft labels"),
         ("distilled_original", "gan_1d soft labels"), ("distilled_12ppc", "gan_1d soft labels"),
-        ("distilled_6ppc", "gan_1d soft labels"), ("random_real_12ppc", ""), ("random_real_6ppc", "")]
+        ("random_real_12ppc", ""), ("distilled_6ppc", "gan_1d soft labels"), ("random_real_6ppc", "")]
     assert [row.head for row in rows] == ["superb"] * 8 + ["attentive"] * 2
     assert "gan_1d soft labels attentive head" in table(compare(folders))
 

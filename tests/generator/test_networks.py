@@ -216,7 +216,7 @@ def test_impossible_corpora_and_features_are_refused(classes, dim):
 def test_a_network_is_its_configuration_and_what_sized_it():
     config = NetworkConfig(frames=24, noise=7, utterance_branch=True)
     network = config.sized(3, 20)
-    assert dataclasses.asdict(network) == {**dataclasses.asdict(config), "classes": 3, "dim": 20}
+    assert dataclasses.asdict(network) == {**dataclasses.asdict(config), "classes": 3, "dim": 20, "points": None}
     assert isinstance(network, Network) and Network(**dataclasses.asdict(network)) == network
 
 

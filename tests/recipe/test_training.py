@@ -106,7 +106,7 @@ def test_every_sampling_option_reaches_s3prl(run):
         run.settings,
         sampling=replace(run.settings.sampling, labels="hard", center=False, resample=True, lengths="corpus"),
     )
-    told = datarc(as_downstream(Run(run.out, changed), SIX, 1e-3))
+    told = datarc(as_downstream(Run(run.out, changed), Job(SIX, 0, 1e-3)))
     assert {key: told[key] for key in ("labels", "center", "resample", "lengths", "budget")} == {
         "labels": "hard",
         "center": False,
@@ -118,11 +118,11 @@ def test_every_sampling_option_reaches_s3prl(run):
 
 
 def test_real_arms_are_plain_emotion(run):
-    few = as_downstream(run, Arm.parse("random_real_6ppc"), 1e-3)
+    few = as_downstream(run, Job(Arm.parse("random_real_6ppc"), 0, 1e-3))
     assert few.name == "emotion" and datarc(few)["budget"] == 6 and "generator" not in datarc(few)
-    real = as_downstream(run, REAL, 1e-2)
+    real = as_downstream(run, Job(REAL, 0, 1e-2))
     assert real.name == "emotion" and "budget" not in datarc(real) and real.overrides["config.optimizer.lr"] == 1e-2
-    samples = datarc(as_downstream(run, SIX, 1e-3))
+    samples = datarc(as_downstream(run, Job(SIX, 0, 1e-3)))
     shared = ("root", "meta_data", "test_fold", "train_batch_size", "eval_batch_size", "select_by")
     assert {key: samples[key] for key in shared} == {
         key: datarc(real)[key] for key in shared
@@ -132,9 +132,9 @@ def test_real_arms_are_plain_emotion(run):
 
 def test_heads_of_a_variant(run, tmp_path):
     attentive = variant(tmp_path / "attentive", run, head="attentive", lengths="corpus")
-    overrides = as_downstream(attentive, REAL, 1e-3).overrides
+    overrides = as_downstream(attentive, Job(REAL, 0, 1e-3)).overrides
     assert overrides["config.downstream_expert.modelrc.UtteranceLevel.pooling"] == "AttentivePooling"
     assert "config.downstream_expert.datarc.lengths" not in overrides
-    assert datarc(as_downstream(attentive, SIX, 1e-3))["lengths"] == "corpus"
+    assert datarc(as_downstream(attentive, Job(SIX, 0, 1e-3)))["lengths"] == "corpus"
     cnn = variant(tmp_path / "cnn", run, head="cnn")
-    assert as_downstream(cnn, REAL, 1e-3).overrides["config.downstream_expert.modelrc.select"] == "DeepModel"
+    assert as_downstream(cnn, Job(REAL, 0, 1e-3)).overrides["config.downstream_expert.modelrc.select"] == "DeepModel"

@@ -18,7 +18,7 @@ SCORES = {
     "random_real_100ppc": [0.8, 0.8],
 }
 
-IN_ORDER = ["real", "distilled_full", "distilled_100ppc", "distilled_6ppc", "random_real_100ppc", "random_real_6ppc"]
+IN_ORDER = ["real", "distilled_full", "distilled_100ppc", "random_real_100ppc", "distilled_6ppc", "random_real_6ppc"]
 """The arms of SCORES as tables show them."""
 
 

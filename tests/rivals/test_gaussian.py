@@ -9,10 +9,10 @@ from support.gauss import DIM, PARTS, tiny_data, tiny_pool
 from s3prl_dd.config import load_config
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.distill.data import TrainingData
-from s3prl_dd.distill.gaussian import fit_gaussian
 from s3prl_dd.distill.parts import Parts
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator
+from s3prl_dd.rivals.gaussian import fit_gaussian
 
 
 def test_samples_have_the_real_moments(tmp_path):
