@@ -139,8 +139,8 @@ class Run:
         return self.base.owner(*keys) if all(mine[key] == theirs[key] for key in keys) else self.out
 
     def exp(self, arm: Arm) -> Path:
-        """The folder of an arm's expdirs: heads on real data and on rivals may be the base's."""
-        return (self.out if arm.generated else self.owner("head", *OF_AN_ARM.get(arm.source, OF_RIVALS))) / "exp"
+        """The folder of an arm's expdirs: heads may be the base's, if they would be the same here."""
+        return self.owner("head", *OF_AN_ARM.get(arm.source, OF_RIVALS)) / "exp"
 
     def expdir(self, arm: Arm, seed: int, lr: float) -> Path:
         """S3PRL's expdir of a head. The first learning rate of a run is not in its name.
@@ -161,7 +161,7 @@ class Run:
             score = build(Score, read_json(path, "score of an S3PRL run"), path)
             arm = Arm.parse(score.arm)
             if path.parent.parent not in (self.exp(arm), self.out / "exp"):
-                continue  # a head on samples belongs to the run that made it
+                continue  # a head on samples of another file, or drawn otherwise
             before = best.get((arm, score.seed))
             if before is None or score.dev_uar > before.dev_uar:
                 best[arm, score.seed] = score
@@ -191,9 +191,11 @@ class Run:
         return replace(described, root=str(self.moved_to)) if self.moved_to else described
 
 
-OF_AN_ARM: dict[Source, tuple[str, ...]] = {Source.REAL: (), Source.TEACHER: (), Source.RANDOM_REAL: ()}
-OF_RIVALS = ("labels", "center", "resample", "lengths", "rival_frames")
-"""Settings beside the head on which an arm's heads depend, of those that a variant may change: of rivals, these."""
+DRAWING = ("labels", "center", "resample", "lengths")
+OF_RIVALS = (*DRAWING, "rival_frames")
+OF_AN_ARM: dict[Source, tuple[str, ...]] = {
+    Source.REAL: (), Source.TEACHER: (), Source.RANDOM_REAL: (), Source.GENERATED: ("config", "overrides", *DRAWING)}
+"""Settings beside the head on which an arm's heads depend, of those that a variant may change; of others OF_RIVALS."""
 
 
 def need(path: str | Path, stage: str) -> Path:
