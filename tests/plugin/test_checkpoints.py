@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.disks import limit_files, resize, small_disk
 from support.gauss import forked
-from support.runs import data_options, override, run_launcher, run_python
+from support.runs import data_options, override, run_launcher, run_python, write_head
 
 from s3prl_dd.errors import DiskError, UserError
 from s3prl_dd.plugin.checkpoints import NO_ROOM, newest_whole, telling_of_the_disk, whole_checkpoints
@@ -40,7 +40,8 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", fail)
     with whole_checkpoints(tmp_path), pytest.raises(RuntimeError, match="torch's"):
         torch.save({"a": 2}, str(tmp_path / "states-4.ckpt"))
-    assert torch.load(tmp_path / "states-4.ckpt", weights_only=True) == {"a": 1} and names(tmp_path) == ["states-4.ckpt"]
+    assert torch.load(tmp_path / "states-4.ckpt", weights_only=True) == {"a": 1}
+    assert names(tmp_path) == ["states-4.ckpt"]
 
 
 def save_with_little_room(folder, nbytes):
@@ -83,7 +84,7 @@ def test_a_kill_in_the_middle(tmp_path):
 @pytest.fixture
 def states(tmp_path):
     """An expdir of three states, of which the newest two are halves."""
-    torch.save({"Step": 4}, tmp_path / "states-4.ckpt")
+    write_head(tmp_path / "states-4.ckpt")
     for step in (8, 12):
         half(tmp_path / f"states-{step}.ckpt", tmp_path / "states-4.ckpt")
     return [tmp_path / f"states-{step}.ckpt" for step in (4, 8, 12)]
@@ -99,23 +100,24 @@ def test_the_newest_that_is_whole(states, capsys):
 def test_a_resume_names_it_to_s3prl(states):
     folder = str(states[0].parent)
     resumed = complete(["-m", "train", "-e", folder, "--device", "cpu"]).argv
-    assert resumed[resumed.index("--past_exp") + 1] == str(states[0])
+    assert f"--past_exp={states[0]}" in resumed
     resumed = complete([*TRAIN, "-p", folder, "-a"]).argv
-    assert resumed[resumed.index("--past_exp") + 1] == str(states[0]) and "--auto_resume" not in resumed
+    assert f"--past_exp={states[0]}" in resumed and "--auto_resume" not in resumed
     states[0].unlink()
     anew = complete([*TRAIN, "-p", folder, "-a"]).argv
-    assert "--past_exp" not in anew and "--auto_resume" not in anew
+    assert not any(word.startswith(("--past_exp", "--auto_resume")) for word in anew)
     with pytest.raises(UserError, match="none of its 2 states-.*.ckpt is whole"):
         complete(["-m", "train", "-e", folder])
 
 
 def test_what_the_disk_refuses_is_told_with_the_folder(tmp_path):
+    before = threading.excepthook
     with pytest.raises(DiskError, match=f"{tmp_path}: could not be written .No space left on device.. Make room"):
         with telling_of_the_disk(tmp_path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(FileNotFoundError), telling_of_the_disk(tmp_path):
         raise FileNotFoundError(errno.ENOENT, "no such file")
-    assert threading.excepthook is threading.__excepthook__ or "telling" not in threading.excepthook.__qualname__
+    assert threading.excepthook is before
 
 
 def test_a_thread_without_room_ends_the_process(tmp_path):
@@ -140,7 +142,7 @@ def test_runs_on_a_disk_that_is_full_at_every_level(corpus, tmp_path):
                "config.runner.eval_step": 4, "config.runner.log_step": 2, "config.runner.gradient_accumulate_steps": 1}
     changes = {key: value if isinstance(value, int) else str(value) for key, value in changes.items()}
     flags = ["-u", "fbank", "--device", "cpu", "--feature_folder", str(tmp_path / "disk/means")]
-    for kilobytes in (4, 12, 40, 300, 900, 1500, 2500):
+    for kilobytes in (12, 40, 900, 1500):
         with small_disk(tmp_path / "disk", kilobytes) as disk:
             try:
                 start_s3prl(disk / "run", "emotion", flags, changes, 0)
