@@ -1,6 +1,12 @@
-"""FeatureSpec: which features of speech are meant, in one place."""
+"""FeatureSpec: which features of speech are meant, in one place; and the names of upstreams."""
+
+from pathlib import Path
+from typing import NamedTuple
 
 from ..config import settings
+
+OWN_FORMS = "FILE.py:FUNCTION or MODULE:FUNCTION"
+"""How an upstream of the user's own is named."""
 
 
 @settings
@@ -11,7 +17,7 @@ class FeatureSpec:
     """
 
     upstream: str = "moonshine"
-    """The frozen upstream, S3PRL's -u: any name of its hub, or moonshine."""
+    """The frozen upstream, S3PRL's -u: a name of its hub, moonshine, or a function of yours, FILE.py:FUNCTION."""
 
     upstream_ckpt: str | None = None
     """Its checkpoint, S3PRL's -k: a file, a folder or a model's id, for upstreams that need one."""
@@ -38,3 +44,36 @@ class FeatureSpec:
         if self.normalize:
             flags.append("--upstream_feature_normalize")
         return flags
+
+
+class Own(NamedTuple):
+    """An upstream that is a function of the user's."""
+
+    place: str
+    """Where it is: a file, or a module's name."""
+
+    function: str
+    """What is called."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the place is a file."""
+        return self.place.endswith(".py")
+
+
+def own_upstream(name: str) -> Own | None:
+    """The parts of a -u FILE.py:FUNCTION or MODULE:FUNCTION; None for a name of the hub."""
+    place, colon, function = name.rpartition(":")
+    return Own(place, function) if colon else None
+
+
+def absolute_name(name: str) -> str:
+    """The same name with its file as an absolute path."""
+    own = own_upstream(name)
+    return f"{Path(own.place).resolve()}:{own.function}" if own and own.is_file else name
+
+
+def public_name(name: str) -> str:
+    """What a generator file says of an upstream: of a file its name alone, not where it is on this machine."""
+    own = own_upstream(name)
+    return f"{Path(own.place).name}:{own.function}" if own and own.is_file else name

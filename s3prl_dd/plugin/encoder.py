@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..features.spec import FeatureSpec
+from ..features.spec import FeatureSpec, public_name
 from ..files import file_digest, text_digest
 from ..generator import Provenance
 from .compat import s3prl_version
 from .featurizer import to_logits
 from .placeholder import PROBE_SAMPLES
-from .upstreams import check_states, check_upstream, code_of, make_upstream, public_name
+from .upstreams import check_states, check_upstream, code_of, make_upstream
 
 
 class Encoder:

@@ -26,6 +26,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -34,19 +35,24 @@ import torch
 from ..config import CONFIGS, config_path, read_yaml
 from ..devices import device_name
 from ..errors import DiskError, UserError
+from ..features.spec import absolute_name, own_upstream
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .overrides import override, set_options, write_overrides
 from .registration import check_downstream, register
 from .runner import LITERAL_GLOB, FeatureCache, make_runner
-from .upstreams import absolute_name, check_upstream, own_upstream
+from .upstreams import check_upstream
 
 OF_S3PRL = {
     "-c": "config", "-d": "downstream", "-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
     "-e": "past_exp", "-i": "init_ckpt", "-p": "expdir", "-n": "expname", "-m": "mode", "-o": "override",
 }
 """S3PRL's flags that we look at and hand on."""
+
+
+WAIT = timedelta(days=1)
+"""How long processes without a GPU wait for the first, which evaluates alone."""
 
 
 class Launch(NamedTuple):
@@ -91,7 +97,7 @@ def launch(argv: Sequence[str]) -> None:
     s3prl.run_downstream.glob = LITERAL_GLOB
     sys.argv = [sys.argv[0], *completed]
     if joins_on_cpu:
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", timeout=WAIT)
     with telling_of_the_disk(given.past_exp or _expdir(given)):
         s3prl.run_downstream.main()
     if joins_on_cpu:

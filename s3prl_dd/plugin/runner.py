@@ -1,10 +1,12 @@
 """What we add to S3PRL's Runner: a frozen upstream that caches, layer weights of the generator, refusals."""
 
+import contextlib
 import difflib
 import glob
+import itertools
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -119,7 +121,7 @@ class Bridge(Runner):
 
     def train(self) -> None:
         """S3PRL's training, whose checkpoints are written whole or not at all."""
-        with whole_checkpoints(self.args.expdir):
+        with whole_checkpoints(self.args.expdir), contextlib.suppress(TrainingEnds):
             super().train()
 
     def _get_upstream(self) -> Any:
@@ -159,15 +161,23 @@ class Bridge(Runner):
         if name == "Featurizer" and self.distilled and self.args.mode == "train":
             adopt_layer_weights(model, self.config)
             model.requires_grad_(False)  # generated features give it no gradient, and DDP would wait for one
-        if not torch.distributed.is_initialized() or self.args.device != "cpu":
+        if not torch.distributed.is_initialized():
             return super()._init_model(model, name, trainable, interfaces)  # a checkpoint's own weights come last
-        entry = super()._init_model(model, name, False, interfaces)  # S3PRL's DDP asks for a GPU
+        entry = super()._init_model(model, name, False, interfaces)
         entry.trainable = trainable
         if trainable and any(parameter.requires_grad for parameter in model.parameters()):
-            entry.model = DistributedDataParallel(model, find_unused_parameters=True)
+            entry.model = in_parallel(model, self.args)
             for interface in interfaces or []:
                 setattr(entry.model, interface, getattr(model, interface))
         return entry
+
+    def _get_optimizer(self, model_params: Any) -> Any:
+        """S3PRL's; in all processes but the first, which alone counts S3PRL's steps, it ends the training."""
+        optimizer = super()._get_optimizer(model_params)
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            steps = self.config["runner"]["total_steps"] - self.init_ckpt.get("Step", 0)
+            optimizer.zero_grad = end_after(steps, optimizer.zero_grad)
+        return optimizer
 
     def _get_downstream(self) -> Any:
         """As S3PRL makes an expert; ours are told besides what our launcher alone knows."""
@@ -190,6 +200,31 @@ class Bridge(Runner):
                        **vars(self.args))
         return self._init_model(model=model.to(self.args.device), name="Downstream", trainable=True,
                                 interfaces=["get_dataloader", "log_records"])
+
+
+class TrainingEnds(Exception):
+    """In a process that is not the first: all steps are done."""
+
+
+def end_after(steps: int, zero_grad: Callable[..., None]) -> Callable[..., None]:
+    """The optimizer's zero_grad, with which each step ends; raises TrainingEnds at the last."""
+    done = itertools.count(1)
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        zero_grad(*args, **kwargs)
+        if next(done) >= steps:
+            raise TrainingEnds
+
+    return counted
+
+
+def in_parallel(model: torch.nn.Module, args: Namespace) -> DistributedDataParallel:
+    """A model that shares its gradients among torchrun's processes; S3PRL's own way asks for GPUs.
+
+    Its buffers are not shared: the first process evaluates alone, and would wait for the others.
+    """
+    devices = None if args.device == "cpu" else [args.local_rank]
+    return DistributedDataParallel(model, devices, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def adopt_layer_weights(featurizer: Any, config: Mapping[str, Any]) -> None:

@@ -19,46 +19,12 @@ import torch
 from torch import nn
 
 from ..errors import UserError, load_failure
+from ..features.spec import OWN_FORMS, Own, own_upstream
 from ..files import text_digest
 from .registration import UPSTREAMS, close_to, register
 
-OWN_FORMS = "FILE.py:FUNCTION or MODULE:FUNCTION"
-
 SECOND = 16000
 """Samples."""
-
-
-class Own(NamedTuple):
-    """An upstream that is a function of the user's."""
-
-    place: str
-    """Where it is: a file, or a module's name."""
-
-    function: str
-    """What is called."""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the place is a file."""
-        return self.place.endswith(".py")
-
-
-def own_upstream(name: str) -> Own | None:
-    """The parts of a -u FILE.py:FUNCTION or MODULE:FUNCTION; None for a name of the hub."""
-    place, colon, function = name.rpartition(":")
-    return Own(place, function) if colon else None
-
-
-def absolute_name(name: str) -> str:
-    """The same name with its file as an absolute path."""
-    own = own_upstream(name)
-    return f"{Path(own.place).resolve()}:{own.function}" if own and own.is_file else name
-
-
-def public_name(name: str) -> str:
-    """What a generator file says of an upstream: of a file its name alone, not where it is on this machine."""
-    own = own_upstream(name)
-    return f"{Path(own.place).name}:{own.function}" if own and own.is_file else name
 
 
 def code_of(name: str) -> Path | None:

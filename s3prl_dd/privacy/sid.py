@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from tqdm import tqdm
 
 from ..config import build, settings
 from ..corpora.sid import FIRST, check_voxceleb1
 from ..errors import UserError
-from ..features.spec import FeatureSpec
-from ..files import read_json, text_digest, write_json
+from ..features.spec import FeatureSpec, own_upstream
+from ..files import atomic_path, read_json, text_digest, write_json
 from ..plugin import runs
 from .rows import Head, Row, Rows
 from .settings import Settings
@@ -161,14 +162,26 @@ def run_sid(setup: SidSetup, job: Job, threads: int = 1) -> SidScore:
                 raise UserError(f"{expdir}: was run with {key} {getattr(score, key)!r}, now {value!r} is asked for. "
                                 "Delete the folder to run it again.")
         return score
-    upstream = ["-u", "ser_projector", "-k", str(checkpoint)] if checkpoint else setup.spec.flags()
-    flags = [*upstream, "--device", setup.device, "--feature_cache", str(setup.settings.feature_cache),
-             "--feature_folder", str(setup.folder / "means")]
+    flags = [*_upstream_flags(setup, checkpoint), "--device", setup.device,
+             "--feature_cache", str(setup.settings.feature_cache), "--feature_folder", str(setup.folder / "means")]
     command = runs.start_s3prl(expdir, "voxceleb1", flags, sid_overrides(setup, job.lr), job.seed, threads)
     best = runs.best_on_dev(expdir, {"dev": "dev", "train": "train", "test": "test"})
     score = build(SidScore, {**wanted, "seed": job.seed, **best, "command": command}, expdir)
     write_json(kept, asdict(score))
     return score
+
+
+def _upstream_flags(setup: SidSetup, checkpoint: Path | None) -> list[str]:
+    """S3PRL's flags for what the attacker hears: a SER head, or the plain upstream. One of the user's own is named."""
+    if checkpoint is None:
+        return setup.spec.flags()
+    flags = ["-u", "ser_projector", "-k", str(checkpoint)]
+    if not own_upstream(setup.spec.upstream):
+        return flags
+    named = setup.folder / "upstream.yaml"
+    with atomic_path(named) as temporary:
+        temporary.write_text(yaml.safe_dump({"upstream": setup.spec.upstream}))
+    return [*flags, "-g", str(named)]
 
 
 def sid_overrides(setup: SidSetup, lr: float) -> dict[str, Any]:

@@ -38,3 +38,99 @@ def counting(weights=(0.0, 0.0, 0.0), selection="hidden_states", layer=None):
     if hasattr(featurizer, "weights"):
         featurizer.weights.data.copy_(torch.tensor(weights))
     return upstream, featurizer
+
+
+OWN = '''\
+"""Upstreams of a user's own: one that works, and what goes wrong."""
+
+import torch
+from beside_mine import RATE
+
+
+class Energy(torch.nn.Module):
+    """Three states of two numbers a frame."""
+
+    def get_downsample_rates(self, key):
+        return RATE
+
+    def states(self, wavs):
+        longest = max(map(len, wavs)) // RATE
+        frames = torch.stack([torch.nn.functional.pad(wav, (0, longest * RATE))[:longest * RATE] for wav in wavs])
+        energy = frames.view(len(wavs), longest, RATE).abs().mean(dim=2)
+        return torch.stack([energy, energy.square()], dim=2)
+
+    def forward(self, wavs):
+        state = self.states(wavs)
+        return {"hidden_states": (state, 2 * state, 3 * state)}
+
+
+class Mute(torch.nn.Module):
+    def get_downsample_rate(self):
+        return RATE
+
+
+class Flat(Energy):
+    def forward(self, wavs):
+        return {"hidden_states": (self.states(wavs)[..., 0],)}
+
+
+class Listed(Energy):
+    def forward(self, wavs):
+        return [self.states(wavs)]
+
+
+class Renamed(Energy):
+    def forward(self, wavs):
+        return {"states": self.states(wavs)}
+
+
+class Slow(Energy):
+    def get_downsample_rates(self, key):
+        return 2 * RATE
+
+
+class Deaf(Energy):
+    def forward(self):
+        pass
+
+
+def energy(ckpt=None, model_config=None, refresh=False):
+    return Energy()
+
+
+def number(**settings):
+    return 1
+
+
+def mute(**settings):
+    return Mute()
+
+
+def flat(**settings):
+    return Flat()
+
+
+def listed(**settings):
+    return Listed()
+
+
+def renamed(**settings):
+    return Renamed()
+
+
+def slow(**settings):
+    return Slow()
+
+
+def deaf(**settings):
+    return Deaf()
+
+
+def broken(**settings):
+    return 1 / 0
+
+
+def no_settings():
+    return Energy()
+'''
+"""A file mine.py; beside_mine.py beside it says RATE."""

@@ -28,6 +28,7 @@ class SerHead(NamedTuple):
     weight: torch.Tensor  # [256, D], of the first linear layer
     bias: torch.Tensor  # [256]
     upstream_state: dict[str, torch.Tensor] | None  # of a fine-tuned upstream
+    changes: dict[str, Any]  # what the user gave of HeadFeatures
 
 
 def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -> SerHead:
@@ -35,17 +36,16 @@ def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -
     if not ckpt:
         raise UserError(f"upstream ser_projector: needs a trained SER head. Give -k EXPDIR/dev-best.ckpt of {RUNS}.")
     checkpoint = read_ser_checkpoint(ckpt)
-    changes = {}
+    changes: dict[str, Any] = {}
     if model_config:
         if not Path(model_config).is_file():
             raise UserError(f"{model_config}: no such file. -g of ser_projector is a YAML file with some of: "
                             f"{', '.join(item.name for item in dataclasses.fields(HeadFeatures))}.")
         changes = read_yaml(model_config)
     features = features_of(checkpoint, ckpt, changes, model_config)
-    check_trust(features, ckpt, changes, f"name it in a YAML file with -g: `upstream: {features.upstream}`")
     tuned = checkpoint.get("Upstream") if features.upstream == checkpoint["Args"].upstream else None
     head = checkpoint["Downstream"]
-    return SerHead(features, head["projector.weight"], head["projector.bias"], tuned)
+    return SerHead(features, head["projector.weight"], head["projector.bias"], tuned, changes)
 
 
 class UpstreamExpert(nn.Module):
@@ -54,6 +54,8 @@ class UpstreamExpert(nn.Module):
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **ignored: Any) -> None:
         super().__init__()
         head = read_head(ckpt, model_config)
+        named = f"name it in a YAML file with -g: `upstream: {head.features.upstream}`"
+        check_trust(head.features, str(ckpt), head.changes, named)
         encoder = make_encoder(head.features, str(ckpt), ELSEWHERE)
         if encoder.dim != head.weight.shape[1]:
             raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions"
