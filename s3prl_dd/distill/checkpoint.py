@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, load_failure
 from ..files import atomic_path, text_digest
 from ..generator import Network
 from ..pool.pool import Pool
@@ -21,7 +21,8 @@ REMOVED: dict[str, Any] = {"schedule": "constant", "warm_steps": 0, "softmax_red
                            "diversity_of": "frames", "eval_soft": False, "patience": None, "compile": False}
 """Settings of the version before, with the values for which today's trainer does the same."""
 
-ADDED: dict[str, Any] = {"penalty_every": 1}
+ADDED: dict[str, Any] = {"penalty_every": 1, "softmax_kinds": ["superb"], "eval_kinds": ["superb"],
+                         "eval_labels": "hard", "selection": "dev"}
 """Settings that the version before lacks, with the values for which they change nothing."""
 
 
@@ -39,8 +40,7 @@ def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -
         state = torch.load(path, map_location=device, weights_only=True)
         missing = sorted(set(needed) - set(state))
     except Exception as error:  # torch raises of every kind
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a whole checkpoint ({said}). Delete it to start anew.") from None
+        raise UserError(f"{path}: not a whole checkpoint ({load_failure(error)}). Delete it to start anew.") from None
     if missing:
         raise UserError(f"{path}: not a checkpoint of a distillation, it has no {missing[0]}. Delete it to start anew.")
     return dict(state)

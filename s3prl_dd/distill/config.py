@@ -4,10 +4,16 @@
 """
 
 from dataclasses import asdict, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..config import Count, Fraction, Positive, Seed, Weight, settings
 from ..generator import NetworkConfig
+from ..pool.frame_heads import Kind
+
+Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
+"""Kinds of heads, at least one."""
 
 
 @settings
@@ -40,6 +46,17 @@ class Lambdas:
 
     mmd: Weight = 0
     """Beyond the paper: maximum mean discrepancy of utterance means within each class."""
+
+    frame_covariance: Weight = 0
+    """Beyond the paper: covariance of frames within utterances, at lags 0 and 1, class by class."""
+
+    modulation: Weight = 0
+    """Beyond the paper: power of frames in each octave of modulation, class by class and dimension by dimension."""
+
+    @property
+    def hear_frames(self) -> bool:
+        """Whether a term compares frames."""
+        return self.frame_covariance > 0 or self.modulation > 0
 
 
 @settings
@@ -90,7 +107,10 @@ class DistillConfig:
     assignment within the class on the pool's outputs."""
 
     softmax_heads: Count = 4
-    """Heads m of Eq. 6 that are drawn from the pool at each step. Chosen here."""
+    """Heads m of Eq. 6 that are drawn from the pool at each step, of each kind. Chosen here."""
+
+    softmax_kinds: Kinds = ("superb",)
+    """Kinds of heads that Eq. 6 draws from: superb hears the utterance mean, attentive and cnn hear frames."""
 
     tau: Positive = 10.0
     """Eq. 7: bound of the ratio of distances, in standardised features per unit of noise. Chosen here."""
@@ -110,6 +130,16 @@ class DistillConfig:
     eval_heads: Count = 3
     """Quick heads of an evaluation, each of its own seed."""
 
+    eval_kinds: Kinds = ("superb",)
+    """Kinds of quick heads; the generator that is kept has the best mean over them."""
+
+    eval_labels: Literal["hard", "soft"] = "hard"
+    """What quick heads learn: the class alone, or the teacher's soft labels of a centred set, as heads do in a run."""
+
+    selection: Literal["dev", "speakers"] = "dev"
+    """Whose speech chooses the generator: S3PRL's dev part, whose speakers are trained on too, or speakers that are
+    held out of the GAN's training (a fifth of them, with all their utterances)."""
+
     log_every: Count = 25
     """Steps between lines of the log."""
 
@@ -117,7 +147,8 @@ class DistillConfig:
     """Steps between checkpoints; every evaluation saves one too."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks' forward passes; bfloat16 is autocast, for GPUs. The gradient penalty stays in float32."""
+    """Of the networks' passes; bfloat16 is autocast, for GPUs. Weights, statistics, losses and what they average stay
+    in float32, the gradient penalty's norm too."""
 
     half_file: bool = False
     """Write the generator's weights as float16: half the file."""
@@ -132,3 +163,14 @@ class DistillConfig:
     def needs_pool(self) -> bool:
         """Whether heads trained on real data are needed, for Eq. 6 or as a teacher."""
         return self.teacher or self.lambdas.softmax_matching > 0
+
+    @property
+    def pool_kinds(self) -> tuple[Kind, ...]:
+        """Kinds of heads that the pool must have beside SUPERB's."""
+        wanted = self.softmax_kinds if self.lambdas.softmax_matching else ()
+        return tuple(kind for kind in dict.fromkeys(wanted) if kind != "superb")
+
+    def __post_init__(self) -> None:
+        if self.eval_labels == "soft" and not self.teacher:
+            raise ValueError("eval_labels: soft labels are the teacher's, and this configuration has none "
+                             "(teacher: false)")

@@ -14,6 +14,7 @@ from ..corpora.metadata import Fold, Metadata
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..pool.pool import Points
+from ..pool.training import Utterances
 from ..rng import keyed
 from .stored import StoredFrames, StoredUtterances, crop_starts
 
@@ -21,6 +22,8 @@ RESIDENT_BYTES = 1 << 30
 """Of float32 frames that are held in memory; more of them stay on the disk, in half precision."""
 
 Framing = Literal["resample", "crop"]
+
+Selection = Literal["dev", "speakers"]
 
 
 class Draw(NamedTuple):
@@ -66,6 +69,9 @@ class TrainingData:
     device: torch.device = torch.device("cpu")
     """Where the GAN's frames are wanted."""
 
+    dev_utterances: Sequence[torch.Tensor] | StoredUtterances | None = None
+    """The dev utterances' frames, for heads that hear them."""
+
     @classmethod
     def build(cls, utterances: Sequence[torch.Tensor] | StoredUtterances, labels: torch.Tensor | Sequence[int],
               dev: Points | None, framing: Framing = "resample", frames: int = 16) -> "TrainingData":
@@ -88,11 +94,17 @@ class TrainingData:
 
     @classmethod
     def from_store(cls, store: FeatureStore, fold: Fold, framing: Framing = "resample",
-                   frames: int = 16) -> "TrainingData":
-        """From a feature store that holds the fold's training and dev utterances."""
+                   frames: int = 16, selection: Selection = "dev") -> "TrainingData":
+        """From a feature store that holds the fold's training and dev utterances.
+
+        selection: whose speech serves as dev, the fold's dev part or speakers that are held out
+        """
+        if selection == "speakers":
+            fold = hold_out_speakers(fold)
         dev = store.means(store.select(fold.dev)), torch.tensor(_class_indices(fold.dev, fold.train.labels))
         utterances = StoredUtterances(store, store.select(fold.train))
-        return cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
+        data = cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
+        return dataclasses.replace(data, dev_utterances=StoredUtterances(store, store.select(fold.dev)))
 
     @property
     def dim(self) -> int:
@@ -105,6 +117,20 @@ class TrainingData:
         if isinstance(self.utterances, StoredUtterances):
             return self.utterances.means()
         return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
+
+    @cached_property
+    def dev_frames(self) -> Utterances:
+        """The dev utterances in memory, for heads that hear frames. UserError where the data have none."""
+        if self.dev_utterances is None:
+            raise UserError("these data have no frames of dev utterances, and heads that hear frames are scored on "
+                            "them. Give eval_kinds: [superb], or data of a feature store.")
+        return Utterances.of(self.dev_utterances)
+
+    def some_frames(self, most: int) -> torch.Tensor:
+        """Standardised frames [n, T, D] of `most` utterances or fewer, evenly spread over all; crops at the middle."""
+        number = min(most, len(self.labels))
+        indices = torch.arange(number) * len(self.labels) // number
+        return self.frames_of(indices, torch.full((number,), 0.5))
 
     @cached_property
     def lengths(self) -> torch.Tensor:
@@ -168,6 +194,23 @@ class TrainingData:
         """The same, with the frames that the GAN draws from on this device: no copy at each step."""
         resident = None if self.resident is None else self.resident.to(device)
         return dataclasses.replace(self, resident=resident, device=torch.device(device))
+
+
+def hold_out_speakers(fold: Fold, share: float = 0.2) -> Fold:
+    """The fold with other train and dev parts: dev is a share of the speakers, with all that they say in either.
+
+    UserError where there are too few speakers, or a class would have none left.
+    """
+    utterances = [*fold.train.utterances, *fold.dev.utterances]
+    speakers = sorted({utterance.speaker for utterance in utterances})
+    order = torch.randperm(len(speakers), generator=keyed("held-out speakers")).tolist()
+    held = {speakers[index] for index in order[:max(1, round(share * len(speakers)))]}
+    train, dev = (Metadata(fold.train.labels, tuple(item for item in utterances if (item.speaker in held) == chosen))
+                  for chosen in (False, True))
+    if any({item.label for item in part.utterances} != set(fold.train.labels) for part in (train, dev)):
+        raise UserError(f"selection: speakers: of {len(speakers)} speakers, {len(held)} held out leave a class without "
+                        "an utterance on one side. Give selection: dev.")
+    return dataclasses.replace(fold, train=train, dev=dev)
 
 
 def _lengths(utterances: Sequence[torch.Tensor] | StoredUtterances) -> torch.Tensor:

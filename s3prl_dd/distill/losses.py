@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from .frames import lagged_covariance, modulation_power
+
 Terms = dict[str, torch.Tensor]
 """Loss term by name -> its value, a scalar, not weighted yet."""
 
@@ -136,3 +138,36 @@ def maximum_mean_discrepancy(real: torch.Tensor, fake: torch.Tensor,
 
     same, count = kernel(fake, fake), len(fake)
     return (same.sum() - same.diagonal().sum()) / (count * (count - 1)) - 2 * kernel(fake, real).mean()
+
+
+LAGS = (0, 1)
+"""Of the covariances that frame_covariance compares."""
+
+
+def frame_covariance(real: torch.Tensor, fake: torch.Tensor, classes: int) -> torch.Tensor:
+    """Squared distance of the classes' covariances within utterances, of a frame with itself and with the next one.
+
+    In units of the real one's squared norm: 0 where they are equal, 1 for frames that stand still. It is a product of
+    two halves of the batch, so the noise of few samples adds nothing to it on average; it may be negative.
+
+    real, fake: [B, T, D], T >= 2, labels 0, 1, ..., C - 1, 0, 1, ...; at least two of each class
+    """
+    half = len(fake) // classes // 2
+    total, norm = fake.new_zeros(()), fake.new_zeros(())
+    for lag in LAGS:
+        sides = [[lagged_covariance(part, lag) for part in frames.unflatten(0, (-1, classes)).split(half)[:2]]
+                 for frames in (real.detach(), fake)]  # [C, D, D] each
+        (real_one, real_other), (fake_one, fake_other) = sides
+        total = total + ((real_one - fake_one) * (real_other - fake_other)).sum()
+        norm = norm + (real_one * real_other).sum()
+    return total / norm.clamp(min=1e-6)
+
+
+def modulation(real: torch.Tensor, fake: torch.Tensor, classes: int) -> torch.Tensor:
+    """Mean squared difference of log power by class, octave of modulation and dimension (frames.modulation_power).
+
+    real, fake: [B, T, D], labels 0, 1, ..., C - 1, 0, 1, ...
+    """
+    logs = [(modulation_power(frames).unflatten(0, (-1, classes)).mean(dim=0) + 1e-4).log()  # [C, bands, D]
+            for frames in (real.detach(), fake)]
+    return (logs[1] - logs[0]).square().mean()

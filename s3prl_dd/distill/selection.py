@@ -6,7 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from ..pool.pool import Points, score_heads, train_heads
+from ..pool.pool import LabelledFrames, Points, score_heads, train_heads
+from ..pool.training import Recipe, score_frames, train_frame_heads
 
 HEAD_LR = 3e-3
 """Adam's learning rate of the quick heads."""
@@ -33,6 +34,18 @@ class Evaluation(NamedTuple):
     distance_generated: float
     """The same of the samples: less says that they are less diverse."""
 
+    dev_by_kind: dict[str, float] = {}
+    """The UAR of each kind of quick heads; dev_uar is their mean."""
+
+    frames: dict[str, float] = {}
+    """FrameMeasures and lengths, each of real utterances and of samples (_real, _generated)."""
+
+    def numbers(self) -> dict[str, float]:
+        """All by name."""
+        values = {key: value for key, value in self._asdict().items() if isinstance(value, int | float)}
+        kinds = self.dev_by_kind if len(self.dev_by_kind) > 1 else {}
+        return {**values, **{f"dev_{kind}": score for kind, score in kinds.items()}, **self.frames}
+
 
 class Best(NamedTuple):
     """The best generator on dev so far."""
@@ -44,13 +57,26 @@ class Best(NamedTuple):
 def quick_uar(samples: Points, dev: Points, scale: torch.Tensor, heads: int, steps: int, classes: int) -> float:
     """Mean UAR in [0, 1] on real dev speech of SUPERB heads trained on samples, over `heads` seeds and four steps each.
 
-    samples, dev: utterance means [n, D], [N', D] and class indices; scale: their unit, a scalar
+    samples, dev: utterance means [n, D], [N', D] and class indices, of samples also soft labels [n, C]
+    scale: their unit, a scalar
     """
     means, labels = samples
     dev_means, dev_labels = dev
     snapshots = [steps * part // 6 for part in MEASURED_AT]
     kept = train_heads(means / scale, labels, range(heads), steps, lr=HEAD_LR, snapshots=snapshots, classes=classes)
     scores = [score for snapshot in kept for score in score_heads(snapshot.heads, dev_means / scale, dev_labels)]
+    return sum(scores) / len(scores)
+
+
+def quick_frame_uar(kind: str, samples: LabelledFrames, dev: LabelledFrames, heads: int, steps: int,
+                    classes: int) -> float:
+    """The same of heads that hear frames, of this kind; S3PRL's recipe on features as they are.
+
+    samples, dev: utterances, and class indices [n], of samples also soft labels [n, C]; all on one device
+    """
+    recipe = Recipe(steps, tuple(steps * part // 6 for part in MEASURED_AT))
+    kept = train_frame_heads(kind, *samples, range(heads), recipe, classes)
+    scores = [score for snapshot in kept for score in score_frames(snapshot.heads, *dev)]
     return sum(scores) / len(scores)
 
 

@@ -20,8 +20,12 @@ from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, Network, Teacher, build_generator
 from ..generator.calibrate import fit_calibration
-from ..generator.samples import index_labels
-from ..pool.pool import Points, Pool
+from ..generator.samples import Samples, index_labels
+from ..generator.sampling import Lengths
+from ..pool.frame_heads import KINDS, Kind
+from ..pool.heads import HeadStack
+from ..pool.pool import LabelledFrames, Points, Pool
+from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
 from .batches import Batches, balanced_size
@@ -30,11 +34,12 @@ from .config import DistillConfig
 from .critic import Critic, CriticOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
+from .frames import measure
 from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts
-from .selection import Best, Evaluation, project, quick_uar, within_class_distance
+from .selection import Best, Evaluation, project, quick_frame_uar, quick_uar, within_class_distance
 from .size import check_size
 
 STATISTICS_SAMPLES = 500
@@ -42,6 +47,12 @@ STATISTICS_SAMPLES = 500
 
 EVALUATION_SAMPLES = 2000
 """Samples of each class, at most, that an evaluation draws; fewer where the corpus has fewer."""
+
+FRAMES_MEASURED = 500
+"""Utterances and samples, at most, whose frames an evaluation measures."""
+
+FRAMES_HEARD = 150
+"""Samples of each class, at most, that quick heads of kinds which hear frames are trained on."""
 
 STATISTICS_SEED, EVALUATION_SEED = 2_000_000, 1_000_000
 """Added to the configuration's seed: samples that no training step has seen."""
@@ -97,6 +108,9 @@ class Trainer:
     head_steps = 600
     """Steps of the quick heads that an evaluation trains."""
 
+    frame_head_steps = 400
+    """The same of kinds that hear frames, which take S3PRL's learning rate but cost more."""
+
     def __init__(self, config: DistillConfig, data: TrainingData, out: str | Path, parts: Parts,
                  pool: Pool | None = None, device: str | torch.device = "cpu") -> None:
         """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
@@ -139,6 +153,8 @@ class Trainer:
         if self.pool is not None:
             self.pool.heads.to(self.device).requires_grad_(False)
             self.heads = self.pool.heads.linear()
+            for kind in self.config.pool_kinds:
+                self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
             if self.config.teacher:
                 self.teacher = Teacher(*(tensor.detach() for tensor in self.pool.teacher().linear()))
 
@@ -187,12 +203,17 @@ class Trainer:
             terms["feature_matching"] = self._feature_matching(real, on_fake)
         if lambdas.generator_class:
             terms["generator_class"] = F.cross_entropy(_full(on_fake.logits), labels)
-        if not (lambdas.softmax_matching or lambdas.diversity or lambdas.mmd):
+        if not (lambdas.softmax_matching or lambdas.diversity or lambdas.mmd or lambdas.hear_frames):
             return GeneratorTerms(terms, None)
         whole = self._whole_batch(fake)
         clamped = None
         if lambdas.softmax_matching:
             terms["softmax_matching"] = self._softmax_matching(whole, gather(real, self.world), step)
+        if lambdas.frame_covariance:
+            terms["frame_covariance"] = losses.frame_covariance(gather(real, self.world), whole.fake,
+                                                                self.network.classes)
+        if lambdas.modulation:
+            terms["modulation"] = losses.modulation(gather(real, self.world), whole.fake, self.network.classes)
         if lambdas.diversity:
             terms["diversity"], clamped = self._diversity(whole, gather(noise, self.world))
         if lambdas.mmd:
@@ -220,19 +241,41 @@ class Trainer:
         return frames.mean(dim=1) * self.std + self.mean
 
     def _softmax_matching(self, whole: WholeBatch, real: torch.Tensor, step: int) -> torch.Tensor:
-        """Eq. 6 with heads drawn for this step. real: [B, T, D], standardised, of the same labels.
-
-        The heads are linear in the utterance mean, and applied to it.
-        """
-        assert self.pool is not None
-        numbers = self.pool.draw_numbers(self.config.softmax_heads, keyed(self.config.seed, "heads", step))
-        heads = self.heads.pick(numbers.to(self.device, non_blocking=True))
-        real_logits = heads.of_means(self._means(real))  # [M, B, C]
-        fake_logits = heads.of_means(whole.means)
+        """Eq. 6 with heads drawn for this step. real: [B, T, D], standardised, of the same labels."""
+        logits = [self._logits(kind, real, whole, step) for kind in self.config.softmax_kinds]
+        real_logits, fake_logits = (torch.cat(side) for side in zip(*logits, strict=True))  # [M, B, C]
         if self.config.softmax_pairing == "assignment":
             order = losses.assign_within_class(_log_softmax(real_logits), _log_softmax(fake_logits), whole.labels)
             real_logits = real_logits[:, order]
         return losses.softmax_matching(real_logits, fake_logits)
+
+    def _logits(self, kind: Kind, real: torch.Tensor, whole: WholeBatch,
+                step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [M, B, C] of heads of this kind, of real frames and of generated ones.
+
+        SUPERB's are linear in the utterance mean, and applied to it.
+        """
+        assert self.pool is not None
+        key = ("heads",) if kind == "superb" else ("heads", kind)
+        pool = self.pool.of_kind(kind)
+        numbers = pool.draw_numbers(self.config.softmax_heads, keyed(self.config.seed, *key, step))
+        numbers = numbers.to(self.device, non_blocking=True)
+        if kind == "superb":
+            heads = self.heads.pick(numbers)
+            return heads.of_means(self._means(real)), heads.of_means(whole.means)
+        stack = pool.heads.pick(numbers).requires_grad_(False)
+        with torch.no_grad():
+            on_real = stack(self._heard(stack, real))
+        return on_real, stack(self._heard(stack, whole.fake))
+
+    def _heard(self, heads: HeadStack, frames: torch.Tensor) -> torch.Tensor:
+        """Standardised frames [B, T, D] as a head hears utterances: in the upstream's units, and where the number of
+        frames matters as long as real ones are on average."""
+        frames = frames * self.std + self.mean
+        if not heads.counts_frames:
+            return frames
+        length = round(self.data.lengths.float().mean().item())
+        return F.interpolate(frames.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
 
     def _diversity(self, whole: WholeBatch, noise: torch.Tensor) -> Diversity:
         """Eq. 7: each sample with the next one of its class. noise: [B, Z]"""
@@ -360,10 +403,12 @@ class Trainer:
         means, labels = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step)
         samples = means.cpu(), labels.cpu()
         distances = within_class_distance(*real), within_class_distance(*samples)
-        entry = Evaluation(self.step, self._dev_uar(samples), *distances)
+        scores: dict[str, float] = {kind: self._dev_uar(kind, generator, samples) for kind in self.config.eval_kinds}
+        entry = Evaluation(self.step, sum(scores.values()) / len(scores), *distances, scores, self._measured(generator))
         self.history.append(entry)
-        log.line("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry._asdict().items()))
-        log.scalars({"dev/uar": entry.dev_uar}, self.step)
+        log.line("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry.numbers().items()))
+        log.scalars({"dev/uar": entry.dev_uar, **{f"dev/{kind}": score for kind, score in scores.items()},
+                     **{f"frames/{key}": value for key, value in entry.frames.items()}}, self.step)
         within = {"real": entry.distance_real, "generated": entry.distance_generated}
         log.together("dev/within_class_distance", within, self.step)
         log.figure("dev/projection", project(real, samples, self.parts.labels), self.step)
@@ -374,11 +419,41 @@ class Trainer:
         history = [item._asdict() for item in self.history]
         write_json(self.out / "metrics.json", {"best": self.best._asdict(), "history": history})
 
-    def _dev_uar(self, samples: tuple[torch.Tensor, torch.Tensor]) -> float:
+    def _dev_uar(self, kind: Kind, generator: Generator, samples: Points) -> float:
+        """UAR on dev of quick heads of this kind. samples: utterance means [n, D] and class indices, not centred."""
         assert self.data.dev is not None
+        heads, classes, soft = self.config.eval_heads, self.network.classes, self.config.eval_labels == "soft"
+        if kind != "superb":
+            heard, targets = self._heard_samples(kind, generator)
+            dev = self.data.dev_frames.to(self.device), self.data.dev[1].to(self.device)
+            return quick_frame_uar(kind, (heard, targets), dev, heads, self.frame_head_steps, classes)
+        if soft:
+            counts = torch.bincount(samples[1]).tolist()
+            samples = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step, soft=True)
+            samples = samples[0].cpu(), samples[1].cpu()
         scale = self.data.means.std(dim=0).mean()
-        heads, classes = self.config.eval_heads, self.network.classes
         return quick_uar(samples, self.data.dev, scale, heads, self.head_steps, classes)
+
+    def _heard_samples(self, kind: Kind, generator: Generator) -> LabelledFrames:
+        """Samples as heads of this kind hear them in training, and their labels."""
+        soft = self.config.eval_labels == "soft"
+        budget = [min(count, FRAMES_HEARD) for count in generator.counts("balanced")]
+        lengths: Lengths = "corpus" if KINDS[kind].counts_frames else "generator"
+        parts = generator.draw_set(index_labels(budget), self.config.seed + EVALUATION_SEED, self.step, lengths,
+                                   center=soft)
+        drawn = Samples.join(list(parts))
+        targets = drawn.soft_labels if soft and drawn.soft_labels is not None else drawn.labels
+        return Utterances(drawn.features, drawn.lengths.to(self.device)), targets.to(self.device)
+
+    def _measured(self, generator: Generator) -> dict[str, float]:
+        """Frames and lengths of real utterances and of samples beside each other."""
+        real = self.data.some_frames(FRAMES_MEASURED)
+        labels = torch.arange(FRAMES_MEASURED) % self.network.classes
+        seed = self.config.seed + EVALUATION_SEED
+        made = torch.cat([part.frames for part in generator.raw_batches(labels, seed, self.step)])
+        lengths = {"length_real": self.data.lengths.float().mean().item(),
+                   "length_generated": sum(map(sum, generator.header.lengths)) / (101 * self.network.classes)}
+        return {**measure(real).named("real"), **measure((made - self.mean) / self.std).named("generated"), **lengths}
 
     def _keep(self, generator: Generator, entry: Evaluation) -> None:
         metrics = {**entry._asdict(), "measured": "quick heads on samples, UAR on real dev speech"}
@@ -458,11 +533,22 @@ def _full(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype == torch.bfloat16 else values
 
 
-def _draw_means(generator: Generator, counts: list[int], seed: int, epoch: int = 0) -> Points:
-    """Utterance means [n, D] and class indices [n] of a set of so many samples of each class, a batch at a time."""
-    parts = generator.draw_set(index_labels(counts), seed, epoch, center=False)
-    means, labels = zip(*((part.features.mean(dim=1), part.labels) for part in parts), strict=True)
+def _draw_means(generator: Generator, counts: list[int], seed: int, epoch: int = 0, soft: bool = False) -> Points:
+    """Utterance means [n, D] and class indices [n] of a set of so many samples of each class, a batch at a time.
+
+    soft: of a centred set, with soft labels [n, C]
+    """
+    parts = generator.draw_set(index_labels(counts), seed, epoch, center=soft)
+    means, labels = zip(*((part.features.mean(dim=1), _targets(part, soft)) for part in parts), strict=True)
     return torch.cat(means), torch.cat(labels)
+
+
+def _targets(part: Samples, soft: bool) -> torch.Tensor:
+    """Class indices [n], or soft labels [n, C]."""
+    if not soft:
+        return part.labels
+    assert part.soft_labels is not None
+    return part.soft_labels
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

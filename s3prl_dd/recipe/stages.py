@@ -151,7 +151,7 @@ def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
 def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts, Pool | None]:
     """What the distiller takes: real features, what the file says of them, and the pool where it needs one."""
     fold, corpus, store = run.fold, run.corpus, FeatureStore(run.features)
-    data = TrainingData.from_store(store, fold, config.framing, config.network.frames)
+    data = TrainingData.from_store(store, fold, config.framing, config.network.frames, config.selection)
     info = CorpusInfo(name=corpus.name, synthetic=corpus.synthetic, fold=fold.name, test_speakers=fold.test.speakers,
                       train_speakers=sorted({*fold.train.speakers, *fold.dev.speakers}), test_digest=fold.test.digest())
     heads = Pool.load(need(run.pool, "pool")) if config.needs_pool else None

@@ -372,7 +372,7 @@ def test_dev_score_is_that_of_heads_trained_on_the_samples(finished, data):
 def scripted_scores(monkeypatch, scores):
     """evaluate() finds these dev UARs, one after the other."""
     remaining = iter(scores)
-    monkeypatch.setattr(Trainer, "_dev_uar", lambda self, samples: next(remaining))
+    monkeypatch.setattr(Trainer, "_dev_uar", lambda self, *_: next(remaining))
 
 
 def test_the_best_generator_on_dev_is_kept(tmp_path, data, pool, monkeypatch):
