@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from support.gauss import DIM, PARTS, tiny_data, tiny_pool
@@ -12,7 +13,9 @@ from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.parts import Parts
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator
-from s3prl_dd.rivals.gaussian import fit_gaussian
+from s3prl_dd.generator.networks import autoregressive
+from s3prl_dd.rivals.gaussian import MEMORIES, centred_processes, fit_gaussian
+from s3prl_dd.rng import keyed
 
 
 def test_samples_have_the_real_moments(tmp_path):
@@ -46,3 +49,48 @@ def test_header_and_teacher():
     assert dataclasses.asdict(config) == before
     with pytest.raises(UserError, match="needs a pool"):
         fit_gaussian(config, data, PARTS)
+
+
+def test_frames_have_the_moments_of_real_ones(tmp_path):
+    """Drawn again from samples of a process that is known: covariance, memory and profile of each class come back."""
+    classes, frames, dim = 2, 12, 3
+    draw = keyed("moving")
+    labels = torch.arange(3000) % classes
+    memory = torch.tensor([[0.8, 0.2, -0.4], [0.0, 0.6, 0.9]])
+    spread = torch.tensor([[1.0, 2.0, 0.5], [0.3, 1.0, 2.0]])
+    profile = torch.randn(classes, frames, dim, generator=draw)
+    profile -= profile.mean(dim=1, keepdim=True)
+    process = autoregressive(torch.randn(3000, frames, dim, generator=draw), memory[labels]) * spread[labels][:, None]
+    real = 5 + profile[labels] + process - process.mean(dim=1, keepdim=True)
+    real = real + torch.randn(3000, 1, dim, generator=draw)
+    config = load_config(DistillConfig, "gaussian_frames", ["teacher=false", f"network.frames={frames}"])
+    data = TrainingData.build(list(real), labels, None, config.framing, frames)
+    parts = Parts({"a": 0, "b": 1}, dataclasses.replace(PARTS.features, dim=dim), PARTS.corpus)
+    fit_gaussian(config, data, parts).save(tmp_path / "file")
+    samples = Generator.load(tmp_path / "file").sample({"ppc": 1500}, seed=1, center=False)
+    for label in range(classes):
+        for found, wanted in zip(_moments(samples.features[samples.labels == label]),
+                                 _moments(real[labels == label]), strict=True):
+            torch.testing.assert_close(found, wanted, atol=0.12, rtol=0.1)
+
+
+def _moments(frames):
+    """Profile over time [T, D], covariance within [D, D] and between [D, D], correlation of neighbours [D]"""
+    means = frames.mean(dim=1, keepdim=True)
+    profile = (frames - means).mean(dim=0)
+    within = frames - means - profile
+    neighbours = (within[:, 1:] * within[:, :-1]).sum(dim=(0, 1)) / within.square().sum(dim=(0, 1))
+    return profile, torch.cov(within.flatten(0, 1).T), torch.cov(means[:, 0].T), neighbours
+
+
+def test_what_centring_takes_from_a_process():
+    """Against processes that were drawn: a long memory loses most of its variance, and its correlation falls."""
+    frames, place = 8, 300
+    memory = float(MEMORIES[place])
+    process = autoregressive(torch.randn(20000, frames, 1, generator=keyed("many")), torch.full((20000, 1), memory))
+    process = process - process.mean(dim=1, keepdim=True)
+    expected = centred_processes(frames)
+    assert expected.variances[place] == pytest.approx(process.square().mean().item(), rel=0.02)
+    products = (process[:, 1:] * process[:, :-1]).sum() / process.square().sum()
+    assert expected.correlations[place] == pytest.approx(products.item(), abs=0.01)
+    assert (np.diff(expected.correlations) > 0).all() and 0 < memory < 0.6
