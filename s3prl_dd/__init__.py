@@ -2,8 +2,10 @@
 
 import os
 
-if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):  # before torch; what the user sets wins
-    # threads that spin while they wait stall a shared machine; some microseconds of it pay on an idle one
-    os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="2000")
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
+"""Threads that spin while they wait stall a shared machine; some microseconds of it pay on an idle one."""
+
+if not set(WAITING) & set(os.environ):  # before torch; what the user sets wins
+    os.environ.update(WAITING)
 
 __version__ = "0.2.0"

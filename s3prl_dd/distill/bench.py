@@ -4,9 +4,8 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from ..config import build, load_config
 from ..corpora.metadata import Fold, Metadata
 from ..errors import UserError
-from ..features.bench import make_corpus, peak_memory
+from ..features.bench import peak_memory, report
 from ..features.store import FeatureStore
 from ..generator import CorpusInfo, Provenance
 from ..generator.networks import GANS
@@ -187,38 +186,12 @@ def _parts(dim: int, classes: int) -> Parts:
 # many utterances
 
 
-class ScaleTime(NamedTuple):
-    """What a stage takes of so many utterances, in a process of its own."""
-
-    name: str
-    utterances: int
-    seconds: float
-    """Of the stage, without the imports before it."""
-
-    peak: int
-    """Bytes of memory at most, imports included."""
-
-
 SCALE_POOL_STEPS, SCALE_STEPS = 20, 2
 
 
-def bench_scale(sizes: Sequence[int] = (10_000, 100_000), dim: int = 768) -> list[ScaleTime]:
-    """Each stage of SCALE_STAGES on a made-up store of each size; utterances have 1 to 5 frames of `dim` numbers."""
-    rows = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            make_corpus(Path(folder), size, dim)
-            for name in SCALE_STAGES:
-                seconds, peak = json.loads(in_own_process("print_scale", name, folder))
-                rows.append(ScaleTime(name, size, seconds, peak))
-    return rows
-
-
-def print_scale(name: str, folder: str) -> None:
-    """What `bench_scale` calls in a process of its own: do a stage, print [seconds, peak bytes] as JSON."""
-    started = time.perf_counter()
-    SCALE_STAGES[name](Path(folder))
-    print(json.dumps([time.perf_counter() - started, peak_memory()]))
+def run_step(name: str, folder: str) -> None:
+    """What features.bench.measure calls in a process of its own: a stage of SCALE_STAGES."""
+    report(SCALE_STAGES[name], folder)
 
 
 def _scale_data(folder: Path) -> TrainingData:
@@ -251,9 +224,3 @@ SCALE_STAGES: dict[str, Callable[[Path], object]] = {
     f"distil, {SCALE_STEPS} steps": _scale_steps,
 }
 """Name -> what is done in a folder of features.bench.make_corpus; the first leaves its file beside the store."""
-
-
-def scale_table(rows: Sequence[ScaleTime]) -> str:
-    """The rows as text."""
-    cells = [[row.name, row.utterances, row.seconds, row.peak / 1e6] for row in rows]
-    return tabulate(cells, headers=("stage", "utterances", "seconds", "peak MB"), floatfmt=("", "", ".2f", ".0f"))

@@ -72,11 +72,11 @@ def bench_extract(
     with tempfile.TemporaryDirectory() as folder:
         utterances = write_audio(Path(folder), draw_lengths(files, lengths))
         paths = [Path(folder, utterance.path) for utterance in utterances]
-        alone = _run_stock(stock, paths[:1], 1, 0) + _run_stock(stock, paths[1:], 1, 0)  # warms up, too
+        alone = run_stock(stock, paths[:1], 1, 0) + run_stock(stock, paths[1:], 1, 0)  # warms up, too
         stock_seconds, our_seconds = [], []
         for number in range(rounds):
             started = time.perf_counter()
-            padded = _run_stock(stock, paths, STOCK_BATCH, stock_workers)
+            padded = run_stock(stock, paths, STOCK_BATCH, stock_workers)
             stock_seconds.append(time.perf_counter() - started)
             started = time.perf_counter()
             store = extract(encoder, folder, utterances, Path(folder, f"store{number}"), "float32", batch_seconds)
@@ -121,7 +121,7 @@ class _Waves(Dataset[torch.Tensor]):
         return torch.from_numpy(load_audio(self.paths[index], RATE))
 
 
-def _run_stock(stock: Stock, paths: list[Path], batch: int, workers: int) -> list[torch.Tensor]:
+def run_stock(stock: Stock, paths: list[Path], batch: int, workers: int) -> list[torch.Tensor]:
     """S3PRL's loop over files in their order: features [T, D] of each."""
     loader = DataLoader(_Waves(paths), batch_size=batch, num_workers=workers, collate_fn=list)
     features = []
@@ -166,21 +166,6 @@ class ScaleTime(NamedTuple):
 
     peak: int
     """Bytes of memory at most, imports included."""
-
-
-def bench_scale(
-    sizes: Sequence[int] = (10_000, 100_000), dim: int = 768, steps: Sequence[str] | None = None
-) -> list[ScaleTime]:
-    """Each of the steps (all of STEPS) on a made-up corpus and store of each size, in a process of its own.
-
-    Utterances have 1 to 5 frames of `dim` numbers.
-    """
-    rows = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            make_corpus(Path(folder), size, dim)
-            rows += [_measure(name, Path(folder), size) for name in steps or STEPS]
-    return rows
 
 
 def make_corpus(folder: Path, size: int, dim: int) -> None:
@@ -228,9 +213,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
 
 def run_step(name: str, folder: str) -> None:
     """Do a step of STEPS in this process and print [seconds, peak bytes] as JSON."""
-    started = time.perf_counter()
-    STEPS[name](Path(folder))
-    print(json.dumps([time.perf_counter() - started, peak_memory()]))
+    report(STEPS[name], folder)
 
 
 def peak_memory() -> int:
@@ -247,14 +230,25 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _measure(name: str, folder: Path, size: int) -> ScaleTime:
-    code = f"import sys; from {__name__} import run_step; run_step(*sys.argv[1:])"
+def measure(module: str, name: str, folder: Path, size: int) -> ScaleTime:
+    """A stage of a module that has a function `run_step`, in a process of its own.
+
+    name, folder: what run_step is given; size: utterances there
+    """
+    code = f"import sys; from {module} import run_step; run_step(*sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, name, folder], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{name} with {size} utterances: the process ended with {done.returncode} "
                         f"({done.stderr.strip()[-200:]}). Is there memory and disk enough?")
     seconds, peak = json.loads(done.stdout.splitlines()[-1])
     return ScaleTime(name, size, seconds, peak)
+
+
+def report(work: Callable[[Path], object], folder: str) -> None:
+    """Work in this process, and print [seconds, peak bytes] as JSON."""
+    started = time.perf_counter()
+    work(Path(folder))
+    print(json.dumps([time.perf_counter() - started, peak_memory()]))
 
 
 def scale_table(rows: Sequence[ScaleTime]) -> str:

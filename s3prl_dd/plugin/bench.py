@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import statistics
 import tempfile
 import time
@@ -16,7 +17,8 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from ..config import CONFIGS, config_path, load_config
+from .. import WAITING
+from ..config import CONFIGS, load_config
 from ..corpora.base import EMOTIONS
 from ..corpora.metadata import Metadata, Utterance, session
 from ..distill.config import DistillConfig
@@ -47,6 +49,9 @@ BATCH, ACCUMULATED, FRAMES = 4, 8, 64
 AT_ONCE = 10
 """Steps of all but S3PRL's own in a round."""
 
+SPINS = "300000"
+"""GOMP_SPINCOUNT, as OpenMP has it where nobody says anything: for S3PRL's own run."""
+
 STOCK, CACHED, DISTILLED, BARE = "S3PRL -d emotion", "cached real", "distilled", "bare head"
 
 
@@ -70,24 +75,34 @@ class HeadTime(NamedTuple):
 def bench_heads(base: bool = False, rounds: int = 5, seconds: float = 4.5, device: str = "cpu") -> list[HeadTime]:
     """Steps of four ways to train SUPERB's emotion head, turn about; S3PRL's own comes first.
 
-    S3PRL -d emotion   its own Runner and expert, its own flags, audio in memory
+    S3PRL -d emotion   its own Runner and expert, its own flags, audio in memory, threads that wait as torch has them
     cached real        -d emotion under our launcher, every recording heard before
     distilled          -d distilled_emotion on a generator file (GAN-1D, random weights), a fixed set of 64 frames each
     bare head          forward, backward and update on tensors of 64 frames that are ready, in this process
 
     base: HuBERT Base's shapes with random weights, in the place of a tiny HuBERT. seconds: of each utterance, noise
-    All use the threads that torch has in this process.
     """
     if rounds < 1 or seconds < 0.5:
         raise UserError(f"rounds {rounds}, seconds {seconds}: expected 1 or more, and 0.5 or more.")
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        runs = _commands(Path(folder), base, seconds, device)
+    sizes = BASE if base else TINY
+    with tempfile.TemporaryDirectory() as folder:
+        return compare_heads(commands(Path(folder), sizes, [seconds], device), dim_of(sizes), rounds, device)
+
+
+def compare_heads(runs: Mapping[str, Sequence[str]], dim: int, rounds: int, device: str = "cpu") -> list[HeadTime]:
+    """Steps of these S3PRL runs (see `commands`) and of the bare head on `dim` dimensions, turn about."""
+    with contextlib.ExitStack() as stack:
         steppers = {name: stack.enter_context(_start(name, words)) for name, words in runs.items()}
         for stepper in steppers.values():
             stepper.wait()
         steps: dict[str, Callable[[], float]] = {name: stepper.step for name, stepper in steppers.items()}
-        steps[BARE] = BareHead(768 if base else TINY["encoder_embed_dim"], device).step
+        steps[BARE] = BareHead(dim, device).step
         return _compare(steps, rounds)
+
+
+def dim_of(sizes: Mapping[str, Any]) -> int:
+    """D, of a HuBERT of these sizes."""
+    return int(sizes.get("encoder_embed_dim", 768))
 
 
 def _compare(steps: Mapping[str, Callable[[], float]], rounds: int) -> list[HeadTime]:
@@ -138,16 +153,25 @@ class BareHead:
 
 
 def _start(name: str, words: Sequence[str]) -> Stepper:
-    return Stepper("stock" if name == STOCK else "ours", words, torch.get_num_threads())
+    environment = dict(os.environ)
+    if name == STOCK and WAITING.items() <= environment.items():
+        del environment["OMP_WAIT_POLICY"]
+        environment["GOMP_SPINCOUNT"] = SPINS
+    return Stepper("stock" if name == STOCK else "ours", words, environment)
 
 
-def _commands(folder: Path, base: bool, seconds: float, device: str) -> dict[str, list[str]]:
-    """S3PRL's flags of each run, once all that they need is in `folder`."""
+def commands(folder: Path, sizes: Mapping[str, Any], seconds: Sequence[float], device: str = "cpu"
+             ) -> dict[str, list[str]]:
+    """S3PRL's flags of each run, once all that they need is in `folder`.
+
+    sizes: BASE or TINY; seconds: of the made-up utterances, in turn
+    """
+    folder.mkdir(exist_ok=True)
     spec = FeatureSpec("hubert_local", str(folder / "hubert.pt"))
-    write_hubert(folder / "hubert.pt", BASE if base else TINY)
+    write_hubert(folder / "hubert.pt", sizes)
     recordings = _write_corpus(folder, seconds)
     fill(spec, recordings, StateStore(folder / "states", 1e9), device)
-    _write_generator(folder / "generator.safetensors", Encoder(spec, device))
+    write_generator(folder / "generator.safetensors", Encoder(spec, device), "gan_1d", FRAMES)
     data = {"root": folder / "audio", "meta_data": folder / "metadata", "test_fold": "fold1"}
     real = [f"{DATARC}.{key}={value}" for key, value in data.items()]
     samples = [*real, f"{DATARC}.generator={folder / 'generator.safetensors'}"]
@@ -175,8 +199,8 @@ def write_hubert(path: Path, sizes: Mapping[str, Any], seed: int = 0) -> None:
                 "model_weight": model.state_dict(), "dictionaries_symbols": symbols}, path)
 
 
-def _write_corpus(folder: Path, seconds: float) -> list[Recording]:
-    """Noise as a corpus of two speakers, in audio/ and metadata/. returns: all of it"""
+def _write_corpus(folder: Path, seconds: Sequence[float]) -> list[Recording]:
+    """Noise as a corpus of two speakers, in audio/ and metadata/. seconds: of utterances, in turn. returns: all"""
     rng = np.random.default_rng(0)
     (folder / "audio").mkdir()
     lists = {"train": TRAIN, "test": TEST}
@@ -185,7 +209,8 @@ def _write_corpus(folder: Path, seconds: float) -> list[Recording]:
         utterances = []
         for number in range(count):
             path = f"{part}{number:03}.wav"
-            soundfile.write(folder / "audio" / path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
+            length = int(seconds[number % len(seconds)] * 16000)
+            soundfile.write(folder / "audio" / path, 0.1 * rng.standard_normal(length), 16000)
             utterances.append(Utterance(path, list(EMOTIONS)[number % 4], part))
             recordings.append(Recording.of(folder / "audio", {"path": path}))
         Metadata(EMOTIONS, tuple(utterances)).write(
@@ -193,10 +218,10 @@ def _write_corpus(folder: Path, seconds: float) -> list[Recording]:
     return recordings
 
 
-def _write_generator(path: Path, encoder: Encoder) -> None:
-    """GAN-1D with random weights and FRAMES frames, for the corpus of _write_corpus."""
-    config = load_config(DistillConfig, str(config_path("gan_1d")), ())
-    network = dataclasses.replace(config.network, frames=FRAMES).sized(len(EMOTIONS), encoder.dim)
+def write_generator(path: Path, encoder: Encoder, name: str, frames: int | None = None) -> None:
+    """A generator of this configuration with random weights, for the corpus of _write_corpus. frames: other than its"""
+    network = load_config(DistillConfig, name).network
+    network = dataclasses.replace(network, frames=frames or network.frames).sized(len(EMOTIONS), encoder.dim)
     corpus = CorpusInfo(name="noise", fold="fold1", synthetic=True, train_speakers=["train"], test_speakers=["test"],
                         test_digest="")
     header = Header(network=network, labels=EMOTIONS, class_counts=[TRAIN] * len(EMOTIONS),

@@ -8,39 +8,45 @@ us after each step of an optimiser.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, TextIO
 
 from ..errors import UserError
 
 Which = Literal["stock", "ours"]
 
 
-class Stepper:
-    """Such a run, seen from outside. Use it as a context manager: it ends the run."""
+class Answering:
+    """A process that does its work once for each line that it is sent, and answers with a line.
 
-    def __init__(self, which: Which, arguments: Sequence[str], threads: int) -> None:
-        """Start it, up to the end of its first step. threads: of torch, in the run."""
+    Use it as a context manager: it ends the process.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it."""
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, which, *arguments], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=self.errors, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.errors, env=environment, process_group=0)
 
     def wait(self) -> None:
-        """Until a step has ended. UserError where the run ends instead."""
+        """Until it has answered. UserError where it ends instead."""
         assert self.process.stdout
         if not self.process.stdout.readline():
             self.process.wait()
             self.errors.seek(0)
             end = self.errors.read().strip().splitlines()[-3:]
-            raise UserError(f"S3PRL's run ended with code {self.process.returncode}: {' | '.join(end)}")
+            raise UserError(f"{self}: ended with code {self.process.returncode}: {' | '.join(end)}")
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.process.args))[:200] if isinstance(self.process.args, list) else "the process"
 
     def step(self) -> float:
-        """Take a step. returns: seconds"""
+        """Let it do its work once. returns: seconds"""
         assert self.process.stdin
         started = time.perf_counter()
         self.process.stdin.write("\n")
@@ -48,31 +54,59 @@ class Stepper:
         self.wait()
         return time.perf_counter() - started
 
-    def __enter__(self) -> "Stepper":
+    def pause(self) -> None:
+        """Stop it, its threads that spin among them."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def __enter__(self) -> "Answering":
         return self
 
     def __exit__(self, *error: object) -> None:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
+        if self.process.poll() is None:
+            self.go_on()
         self.process.wait()
         self.process.stdout.close()
         self.errors.close()
+
+
+class Stepper(Answering):
+    """A run of S3PRL, seen from outside; it begins with a step."""
+
+    def __init__(self, which: Which, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """arguments: of run_downstream.py"""
+        super().__init__([sys.executable, "-m", __name__, which, *arguments], environment)
+
+    def __str__(self) -> str:
+        return "S3PRL's run"
+
+
+def open_answers() -> TextIO:
+    """Where a process of Answering writes its lines; what else is printed goes to its errors from now on."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def answer(answers: TextIO) -> None:
+    """Say that the work is done, and wait until more is asked for; the process ends where nothing is."""
+    answers.write("done\n")
+    answers.flush()
+    if not sys.stdin.readline():
+        os._exit(0)
 
 
 def main(which: Which, arguments: Sequence[str]) -> None:
     """Run S3PRL in this process, step by step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # S3PRL prints
-
-    def wait(*step: object) -> None:
-        answers.write("step\n")
-        answers.flush()
-        if not sys.stdin.readline():
-            os._exit(0)
-
-    register_optimizer_step_post_hook(wait)
+    answers = open_answers()  # S3PRL prints
+    register_optimizer_step_post_hook(lambda *step: answer(answers))
     if which == "ours":
         from .launcher import main as launch
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arms import Arm
-from ..corpora.metadata import Metadata
+from ..corpora.metadata import Fold, Metadata
 from ..corpora.sid import TEST
 from ..distill.data import resample
 from ..errors import UserError
@@ -33,6 +33,10 @@ from .sid import SidScore, SidSetup, Tree, run_rows
 from .table import plot, table
 
 __all__ = ["Settings", "measure"]
+
+MOST_REAL, REAL_BYTES = 5000, 1 << 28
+"""Training utterances that the attacks compare samples with, at most, and what they take as float32: there are some
+copies of them."""
 
 
 def measure(out: str | Path, sid_roots: Sequence[str | Path] = (), list_file: str | Path | None = None,
@@ -155,9 +159,23 @@ def draw(run: Run, samples: int) -> np.ndarray:
 
 def real_utterances(run: Run, frames: int, view: View) -> Real:
     """The run's features of train and dev, each utterance in so many frames."""
-    store, fold = FeatureStore(run.features), run.fold
-    return Real(_vectors(store, fold.train, frames, view), _speakers(fold.train),
-                _vectors(store, fold.dev, frames, view), _speakers(fold.dev))
+    return real_of(FeatureStore(run.features), run.fold, frames, view)
+
+
+def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:
+    """As real_utterances. Of a large fold the attacks see a part: MOST_REAL of train or fewer, of dev a quarter."""
+    numbers = store.dim * (1 if view == View.MEAN else frames)
+    most = max(4 * attacks.MIN_DEV, min(MOST_REAL, REAL_BYTES // (4 * numbers)))
+    train, dev = _some(fold.train, most), _some(fold.dev, most // 4)
+    return Real(_vectors(store, train, frames, view), _speakers(train), _vectors(store, dev, frames, view),
+                _speakers(dev))
+
+
+def _some(part: Metadata, most: int) -> Metadata:
+    """So many of a part's utterances or fewer, evenly spread over all of it."""
+    count = len(part.utterances)
+    number = min(most, count)
+    return part.subset([place * count // number for place in range(number)])
 
 
 def _vectors(store: FeatureStore, part: Metadata, frames: int, view: View) -> np.ndarray:

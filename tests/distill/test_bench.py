@@ -3,7 +3,7 @@
 import pytest
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill.bench import SCALE_STAGES, bench_scale, bench_step, scale_table, step_table
+from s3prl_dd.distill.bench import bench_step, step_table
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.errors import UserError
 
@@ -39,10 +39,3 @@ def test_step_beside_the_plain_loop():
     assert "small, plain loop" in step_table(rows, 6, "cpu")
     with pytest.raises(UserError, match="rounds 0"):
         bench_step({}, 6, rounds=0)
-
-
-@pytest.mark.slow
-def test_scale():
-    rows = bench_scale([60], dim=6)
-    assert [row.name for row in rows] == list(SCALE_STAGES) and {row.utterances for row in rows} == {60}
-    assert all(row.seconds > 0 and row.peak > 50e6 for row in rows) and "pool" in scale_table(rows)

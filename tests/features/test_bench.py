@@ -9,13 +9,14 @@ import torch
 
 from s3prl_dd.corpora.metadata import Metadata
 from s3prl_dd.errors import UserError
+from s3prl_dd.features import bench
 from s3prl_dd.features.bench import (
     STEPS,
     bench_extract,
-    bench_scale,
     draw_lengths,
     extract_table,
     make_corpus,
+    measure,
     peak_memory,
     run_step,
     scale_table,
@@ -57,8 +58,9 @@ def test_lengths(lengths, mean):
     assert np.array_equal(draw_lengths(9, lengths), draw_lengths(9, lengths))
 
 
-def test_many_utterances_are_measured_in_a_process_of_their_own():
-    row, = bench_scale([50], dim=4, steps=["means of train"])
+def test_many_utterances_are_measured_in_a_process_of_their_own(tmp_path):
+    make_corpus(tmp_path, 50, 4)
+    row = measure(bench.__name__, "means of train", tmp_path, 50)
     assert (row.name, row.utterances) == ("means of train", 50) and row.seconds > 0 and 10e6 < row.peak < 10e9
     assert "peak MB" in scale_table([row])
 
@@ -84,7 +86,7 @@ def test_peak_memory_is_of_this_process():
     assert peak_memory() >= before > 0 and block.any()
 
 
-def test_a_step_that_fails_is_told(monkeypatch):
+def test_a_step_that_fails_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(UserError, match="open the store with 10 utterances: the process ended with 1"):
-        bench_scale([10], dim=2, steps=["open the store"])
+        measure(bench.__name__, "open the store", tmp_path, 10)

@@ -1,5 +1,7 @@
 """The benchmark of heads: every way to train takes steps in turn; what cannot run is told."""
 
+import os
+
 import pytest
 from support.runs import override
 
@@ -38,5 +40,5 @@ def test_sizes(wrong):
 def test_a_run_that_fails_is_told(tmp_path):
     words = ["-m", "train", "-d", "emotion", "-u", "fbank", "-p", str(tmp_path), "--device", "cpu", "-o", override({})]
     told = "code 2: .*run_downstream.py -d emotion -u fbank"
-    with Stepper("ours", words, threads=1) as stepper, pytest.raises(UserError, match=told):
+    with Stepper("ours", words, dict(os.environ)) as stepper, pytest.raises(UserError, match=told):
         stepper.wait()

@@ -10,11 +10,11 @@ import tyro
 from pydantic import Field
 from pydantic_core import to_jsonable_python
 
-from .config import Count, Number, load_config, settings
-from .devices import device_name
-from .distill.config import DistillConfig
+from ..config import Count, Number, load_config, settings
+from ..devices import device_name
+from ..distill.config import DistillConfig
 
-Kind = Literal["step", "sample", "extract", "heads", "scale"]
+Kind = Literal["step", "sample", "extract", "heads", "recipe", "busy", "scale"]
 
 
 class Measured(NamedTuple):
@@ -29,7 +29,8 @@ class Bench:
     """What things cost, each beside a named baseline, turn about in one run, so that ratios hold on a busy machine too.
 
     step: a distiller's step beside a plain loop; sample: drawing beside the network itself; extract: extraction beside
-    S3PRL's loop; heads: a head's optimiser step, S3PRL's own and ours; scale: seconds and memory of many utterances.
+    S3PRL's loop; heads: a head's optimiser step, S3PRL's own and ours; recipe: a head's whole training at the paper's
+    shape; busy: each stage alone and beside busy processes; scale: seconds and memory of many utterances.
     """
 
     kind: Annotated[Kind, tyro.conf.Positional]
@@ -53,6 +54,9 @@ class Bench:
     files: Count = 24
     """extract: made-up files of 0.5 to 15 s."""
 
+    processes: Count = 4
+    """busy: processes that multiply matrices beside each stage."""
+
     utterances: tuple[Count, ...] = (10_000, 100_000)
     """scale: made-up corpora of so many utterances."""
 
@@ -70,7 +74,7 @@ class Bench:
 
 def step(asked: Bench) -> Measured:
     """A distiller's step beside a plain loop written from the paper's equations."""
-    from .distill import bench
+    from ..distill import bench
 
     device = device_name(asked.device)
     rows = bench.bench_step(configs_of(asked), asked.dim, asked.classes, asked.rounds, device)
@@ -79,7 +83,7 @@ def step(asked: Bench) -> Measured:
 
 def sample(asked: Bench) -> Measured:
     """Drawing from a generator beside calling its network, and the machine's own matrix products."""
-    from .generator import bench
+    from ..generator import bench
 
     device = device_name(asked.device)
     networks = {name: config.network for name, config in configs_of(asked).items()}
@@ -89,10 +93,10 @@ def sample(asked: Bench) -> Measured:
 
 def extract(asked: Bench) -> Measured:
     """Extraction beside S3PRL's own loop, on a HuBERT of random weights."""
-    from .features import bench
-    from .features.spec import FeatureSpec
-    from .plugin.bench import BASE, TINY, write_hubert
-    from .plugin.encoder import Encoder
+    from ..features import bench
+    from ..features.spec import FeatureSpec
+    from ..plugin.bench import BASE, TINY, write_hubert
+    from ..plugin.encoder import Encoder
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "hubert.pt"
@@ -104,25 +108,39 @@ def extract(asked: Bench) -> Measured:
 
 def heads(asked: Bench) -> Measured:
     """A head's optimiser step: S3PRL's own run, ours on kept features and on samples, the bare head."""
-    from .plugin import bench
+    from ..plugin import bench
 
     rows = bench.bench_heads(asked.base, asked.rounds, device=device_name(asked.device))
     return Measured(rows, bench.heads_table(rows))
 
 
-def scale(asked: Bench) -> Measured:
-    """Seconds and peak memory of many utterances, step by step: lists, features, then the distiller."""
-    from .distill import bench as distiller
-    from .features import bench as features
+def recipe(asked: Bench) -> Measured:
+    """Training a head at the paper's shape, extrapolated from its parts."""
+    from .recipe import bench_recipe, recipe_table
 
-    stored = features.bench_scale(asked.utterances, asked.dim)
-    trained = distiller.bench_scale(asked.utterances, asked.dim)
-    rows = {"features": stored, "distiller": trained}
-    return Measured(rows, f"{features.scale_table(stored)}\n\n{distiller.scale_table(trained)}")
+    times = bench_recipe(asked.rounds)
+    return Measured(times, recipe_table(times))
+
+
+def busy(asked: Bench) -> Measured:
+    """Each stage's unit of work alone, and beside busy processes."""
+    from .busy import bench_busy, busy_table
+
+    rows = bench_busy(asked.processes, asked.rounds)
+    return Measured(rows, busy_table(rows, asked.processes))
+
+
+def scale(asked: Bench) -> Measured:
+    """Seconds and peak memory of each stage with many utterances."""
+    from ..features.bench import scale_table
+    from .scale import bench_scale
+
+    rows = bench_scale(asked.utterances, asked.dim)
+    return Measured(rows, scale_table(rows))
 
 
 KINDS: dict[str, Callable[[Bench], Measured]] = {
-    "step": step, "sample": sample, "extract": extract, "heads": heads, "scale": scale}
+    "step": step, "sample": sample, "extract": extract, "heads": heads, "recipe": recipe, "busy": busy, "scale": scale}
 
 
 def configs_of(asked: Bench) -> dict[str, DistillConfig]:
