@@ -34,6 +34,9 @@ from .trainer import Trainer
 HEADS, UTTERANCES, FRAMES = 40, 64, 100
 """Of the made-up pool, of each class, of each utterance."""
 
+AT_ONCE = {"cpu": 1, "cuda": 5}
+"""Steps of a round: a GPU's are short."""
+
 # a step beside the plain loop's
 
 
@@ -53,7 +56,8 @@ class StepTime(NamedTuple):
     """How many times as fast as the plain loop: the median over rounds, each of both in turn."""
 
     peak: int
-    """Bytes of memory at most, of a process of its own on a CPU (torch's imports included), else of the GPU."""
+    """Bytes of memory at most: of a process of its own on a CPU (torch's imports included); of a GPU what its steps
+    took besides what both hold between steps."""
 
     apart: float
     """Largest difference of a loss from the plain loop's in the same state, as a share of it where it is over 1."""
@@ -66,8 +70,8 @@ def bench_step(configs: Mapping[str, DistillConfig], dim: int, classes: int = 4,
                device: str = "cpu") -> list[StepTime]:
     """The plain loop's step and ours, turn about, for each configuration, on features of `dim` dimensions of noise.
 
-    Both start each step from our state, in which their losses are compared: Adam multiplies rounding, so that two
-    float32 runs of the same equations part after a few steps.
+    Both start each round from our state, in which their losses are compared: Adam multiplies rounding, so that two
+    float32 runs of the same equations part after a few steps. The plain loop is in float32 whatever our precision.
     """
     _check(configs, dim, classes, rounds, device)
     rows: list[StepTime] = []
@@ -90,22 +94,44 @@ def _check(configs: Mapping[str, DistillConfig], dim: int, classes: int, rounds:
 def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds: int, device: str) -> list[StepTime]:
     trainer = make_trainer(config, dim, classes, device)
     plain = PlainLoop(trainer)
-    plain_seconds, our_seconds, apart = [], [], 0.0
+    steps = AT_ONCE[trainer.device.type]
+    theirs, ours, apart = [], [], 0.0
     for _ in range(rounds + 1):
         plain.take_state(trainer)
         apart = max(apart, losses_apart(trainer, plain))
-        _wait(trainer.device)
-        started = time.perf_counter()
-        plain.train_step()  # gives numbers: nothing is left to wait for
-        plain_seconds.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        trainer.train_step().values()
-        our_seconds.append(time.perf_counter() - started)
-    plain_seconds, our_seconds = plain_seconds[1:], our_seconds[1:]  # the first is the warm-up
-    ratio = statistics.median(theirs / mine for theirs, mine in zip(plain_seconds, our_seconds, strict=True))
-    peaks = [step_memory(config, dim, classes, device, plain=of_plain) for of_plain in (True, False)]
-    return [_row(f"{name}, plain loop", plain_seconds, 1.0, peaks[0], 0.0, config.steps),
-            _row(name, our_seconds, ratio, peaks[1], apart, config.steps)]
+        theirs.append(_time_steps(plain, steps))
+        ours.append(_time_steps(trainer, steps))
+    theirs, ours = theirs[1:], ours[1:]  # the first warms up
+    ratio = statistics.median(one.seconds / other.seconds for one, other in zip(theirs, ours, strict=True))
+    if trainer.device.type == "cuda":
+        peaks = [max(round.peak for round in taken) for taken in (theirs, ours)]
+    else:
+        peaks = [step_memory(config, dim, classes, device, plain=of_plain) for of_plain in (True, False)]
+    return [_row(f"{name}, plain loop", theirs, 1.0, peaks[0], 0.0, config.steps),
+            _row(name, ours, ratio, peaks[1], apart, config.steps)]
+
+
+class Round(NamedTuple):
+    """Steps that were timed: seconds of one, and bytes of a GPU besides what lay there before."""
+
+    seconds: float
+    peak: int
+
+
+def _time_steps(loop: Trainer | PlainLoop, steps: int) -> Round:
+    device = loop.trainer.device if isinstance(loop, PlainLoop) else loop.device
+    before = 0
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        loop.train_step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = (time.perf_counter() - started) / steps
+    return Round(seconds, torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else 0)
 
 
 def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
@@ -117,13 +143,8 @@ def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
     return max(abs(one - other) / max(1.0, abs(other)) for one, other in pairs)
 
 
-def _wait(device: torch.device) -> None:
-    """Until a GPU has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _row(name: str, seconds: list[float], ratio: float, peak: int, apart: float, steps: int) -> StepTime:
+def _row(name: str, rounds: list[Round], ratio: float, peak: int, apart: float, steps: int) -> StepTime:
+    seconds = [taken.seconds for taken in rounds]
     median = statistics.median(seconds)
     return StepTime(name, median, (max(seconds) - min(seconds)) / median, ratio, peak, apart, median * steps / 3600)
 
@@ -135,11 +156,11 @@ def step_table(rows: list[StepTime], dim: int, device: str) -> str:
     cells = [[row.name, row.seconds, f"{row.spread:.0%}", row.ratio, row.peak / 1e6, f"{row.apart:.0e}", row.hours]
              for row in rows]
     headers = ("configuration", "s / step", "spread", "times as fast", "peak MB", "losses apart", "hours")
-    return f"{title}\n\n" + tabulate(cells, headers=headers, floatfmt=("", ".3f", "", ".2f", ".0f", "", ".2f"))
+    return f"{title}\n\n" + tabulate(cells, headers=headers, floatfmt=("", ".4f", "", ".2f", ".0f", "", ".2f"))
 
 
 def step_memory(config: DistillConfig, dim: int, classes: int, device: str, plain: bool) -> int:
-    """Bytes of memory that three steps take at most, in a process of their own."""
+    """Bytes of memory that three steps on a CPU take at most, in a process of their own."""
     told = json.dumps([asdict(config), dim, classes, device, plain])
     return int(in_own_process("print_step_memory", told))
 
@@ -151,7 +172,7 @@ def print_step_memory(told: str) -> None:
     loop = PlainLoop(trainer) if plain else trainer
     for _ in range(3):
         loop.train_step()
-    print(torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory())
+    print(peak_memory())
 
 
 def in_own_process(function: str, *arguments: str) -> str:

@@ -177,13 +177,14 @@ class TrainingData:
         """Standardised frames [B, T, D] of what was drawn, on `device`; starts count for crops alone."""
         if self.stored is not None:
             frames = self.stored.read(indices, starts).to(self.device, non_blocking=True).float()
-            return (frames - self.mean.to(self.device)) / self.std.to(self.device)
+            mean, std = (values.to(self.device, non_blocking=True) for values in (self.mean, self.std))
+            return (frames - mean) / std
         assert self.resident is not None
         if self.framing == "resample":
-            return self.resident[indices.to(self.device)]
+            return self.resident[indices.to(self.device, non_blocking=True)]
         first = self.first_rows[indices] + crop_starts(self.lengths[indices], starts, self.frames)
         rows = first[:, None] + torch.arange(self.frames)  # [B, T]
-        return self.resident[rows.to(self.device)]
+        return self.resident[rows.to(self.device, non_blocking=True)]
 
     @cached_property
     def first_rows(self) -> torch.Tensor:

@@ -151,8 +151,8 @@ def copy_moments(ours: torch.optim.Optimizer, plain: torch.optim.Optimizer) -> N
     for one, other in zip(ours.param_groups, plain.param_groups, strict=True):
         for parameter, theirs in zip(one["params"], other["params"], strict=True):
             state = ours.state.get(parameter, {})
-            plain.state[theirs] = {name: value.detach().clone().reshape(theirs.shape if value.dim() else ())
-                                   for name, value in state.items()}
+            plain.state[theirs] = {name: value.detach().clone().reshape(theirs.shape) if value.dim() else value.cpu()
+                                   for name, value in state.items()}  # an Adam that is not fused counts on the CPU
 
 
 def _copy(values: Iterable[torch.Tensor], to: Iterable[torch.Tensor]) -> None:

@@ -35,6 +35,7 @@ from .critic import Critic, CriticOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
 from .frames import measure
+from .graphs import CriticBatch, Replayed, Updated, take_step
 from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
@@ -126,6 +127,8 @@ class Trainer:
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
         self._measure_real()
+        recordable = self.device.type == "cuda" and self.world == 1
+        self.replayed = Replayed(self._update_critic, self.device) if recordable else None
         self.step, self.best = 0, Best()
         self.history: list[Evaluation] = []
 
@@ -166,19 +169,24 @@ class Trainer:
 
     def critic_terms(self, step: int, number: int) -> Terms:
         """Eq. 1 and 4 on a new batch, this rank's share of it, for the step's critic update of this number."""
+        return self._critic_terms(self._critic_batch(step, number))
+
+    def _critic_batch(self, step: int, number: int) -> CriticBatch:
         key = step, number
-        lambdas, labels = self.config.lambdas, self.batches.labels
-        real = self.batches.real("critic-real", *key)
+        mix = self.batches.mix("mix", *key) if self._penalises(step, number) else None
+        return CriticBatch(self.batches.real("critic-real", *key), self.batches.noise("critic-noise", *key), mix)
+
+    def _critic_terms(self, batch: CriticBatch) -> Terms:
+        lambdas, labels, real = self.config.lambdas, self.batches.labels, batch.real
         with torch.no_grad(), self.autocast():
-            fake = _full(self.generator(self.batches.noise("critic-noise", *key), labels))
+            fake = _full(self.generator(batch.noise, labels))
         with self.autocast():
             first = self.critic.first(torch.cat([real, fake]))  # it judges each sample by itself: one pass serves both
             on_real, on_fake = self.critic.rest(first).split()
         terms = {"critic_score": losses.critic_score(_full(on_real.score), _full(on_fake.score))}
-        if lambdas.gradient_penalty and self._penalises(step, number):
-            between = first.between(self.batches.mix("mix", *key))
+        if batch.mix is not None:
             with self.autocast():
-                gradient = self.critic.gradient(between)
+                gradient = self.critic.gradient(first.between(batch.mix))
             terms["gradient_penalty"] = losses.gradient_penalty(gradient)
         if lambdas.critic_class:
             terms["critic_class"] = F.cross_entropy(_full(on_real.logits), labels)
@@ -188,7 +196,24 @@ class Trainer:
 
     def _penalises(self, step: int, number: int) -> bool:
         """Whether this critic update has the gradient penalty."""
-        return ((step - 1) * self.config.critic_steps + number) % self.config.penalty_every == 0
+        number += (step - 1) * self.config.critic_steps
+        return self.config.lambdas.gradient_penalty > 0 and number % self.config.penalty_every == 0
+
+    def _update_critic(self, batch: CriticBatch, step: int | None = None) -> Updated:
+        """One step of the critic; step: given, its terms are looked at (see `update`)."""
+        terms = self._critic_terms(batch)
+        norm = self.update(self.critic, self.critic_optimizer, terms, step)
+        return Updated(_detached(terms), norm)
+
+    def _critic_step(self, step: int, number: int) -> Updated:
+        """The step's critic update of this number, on a GPU by a recording."""
+        batch = self._critic_batch(step, number)
+        if self.replayed is None:
+            return self._update_critic(batch, step)
+        updated = self.replayed(batch)
+        if self._pauses_after(step):
+            self._check_finite(self.critic, *updated, step)
+        return updated
 
     def generator_terms(self, step: int) -> GeneratorTerms:
         """Eq. 5 and 8 and what lies beyond, on a new batch; each term is computed only if its weight is not 0."""
@@ -288,26 +313,29 @@ class Trainer:
         return torch.stack([losses.maximum_mean_discrepancy(real, fake)
                             for real, fake in zip(self.real_means, means.unbind(dim=1), strict=True)]).mean()
 
-    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, terms: Terms, step: int) -> torch.Tensor:
+    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, terms: Terms, step: int | None
+               ) -> torch.Tensor:
         """One step of `network` on the weighted sum of its terms; returns the gradient's norm.
 
         UserError for a term or a gradient that is not finite, before it spoils the weights and the next checkpoint. On
         a GPU, which would have to be waited for, only steps that are told or saved are looked at: what is not finite
-        stays so.
+        stays so. step: None looks at nothing
         """
         total = losses.weighted_sum(terms, self.config.weights)
         optimizer.zero_grad(set_to_none=True)
         total.backward(inputs=[*network.parameters()])  # and of nothing else, such as the penalty's points
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-        if self.device.type == "cpu" or self._pauses_after(step):
-            self._check_finite(network, terms, total, norm, step)
-        optimizer.step()
+        if step is not None and (self.device.type == "cpu" or self._pauses_after(step)):
+            self._check_finite(network, _detached(terms), norm, step)
+        if self.device.type == "cuda":
+            take_step(optimizer)
+        else:
+            optimizer.step()
         return norm
 
-    def _check_finite(self, network: nn.Module, terms: Terms, total: torch.Tensor, norm: torch.Tensor,
-                      step: int) -> None:
-        if torch.isfinite(total.detach() + norm):
+    def _check_finite(self, network: nn.Module, terms: Terms, norm: torch.Tensor, step: int) -> None:
+        if torch.isfinite(losses.weighted_sum(terms, self.config.weights) + norm):
             return
         for name, value in terms.items():
             if not torch.isfinite(value):
@@ -331,15 +359,14 @@ class Trainer:
         self.critic.requires_grad_(True)
         told: Terms = {}
         for number in range(self.config.critic_steps):
-            critic_terms = self.critic_terms(step, number)
-            critic_norm = self.update(self.critic, self.critic_optimizer, critic_terms, step)
+            critic_terms, critic_norm = self._critic_step(step, number)
             told |= critic_terms
         self.critic.requires_grad_(False)
         generator_terms, clamped = self.generator_terms(step)
         norm = self.update(self.generator, self.generator_optimizer, generator_terms, step)
         update_average(self.average, self.generator, decay=min(self.config.ema, step / (step + 10)))
         self.step = step
-        return StepLog(_detached(told), _detached(generator_terms), critic_norm, norm, clamped)
+        return StepLog(told, _detached(generator_terms), critic_norm, norm, clamped)
 
     # the whole run
 
@@ -482,6 +509,8 @@ class Trainer:
         check_identity(path, state["identity"], self.identity())
         for name in MODULES:
             getattr(self, name).load_state_dict(state[name])
+        if self.replayed is not None:
+            self.replayed.forget()
         self.step, self.best = state["step"], Best(**state["best"])
         self.history = [Evaluation(**entry) for entry in state["history"]]
 

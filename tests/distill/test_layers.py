@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from s3prl_dd.distill import layers
 from s3prl_dd.distill.layers import (
     CriticConv2d,
     LastBatchNorm,
@@ -65,12 +66,25 @@ def test_as_torchs_own(case, last):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_autocast_is_left_to_torch():
-    conv, norm, x = CriticConv2d(3, 4, 3, 1, 1), SampleNorm(4), torch.randn(2, 3, 4, 4)
+def test_parts_are_the_norm(monkeypatch):
+    """The norm from sums over maps, as a GPU has it, in float64."""
+    monkeypatch.setattr(layers, "_in_parts", lambda x: True)
+    for last in (False, True):
+        for case in ("norm", "time norm"):
+            test_as_torchs_own(case, last)
+
+
+def test_bfloat16_is_near_float32():
+    """Output, gradient and the penalty's own derivatives of a convolution with its norm, under autocast."""
+    layer = nn.Sequential(CriticConv2d(6, 8, 3, 1, 1), SampleNorm(8), nn.LeakyReLU(0.2))
+    x = torch.randn(4, 6, 16, 20, generator=torch.Generator().manual_seed(0))
+    expected = derivatives(layer, x)
+    expected = [value.clone() for value in expected]
     with torch.autocast("cpu", torch.bfloat16):
-        maps = conv(x)
-        norm(maps).float().sum().backward()
-    assert maps.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
+        values = derivatives(layer, x)
+    assert layer[0].weight.grad.dtype == torch.float32 and values[0].dtype == torch.bfloat16
+    for one, other in zip(values, expected, strict=True):
+        assert (one.float() - other).norm() < 0.1 * other.norm()
 
 
 @pytest.mark.parametrize("architecture", GANS)
