@@ -163,11 +163,13 @@ def train(run: Run) -> None:
     need(run.generator, "distill")
     sources = [Source.GENERATED, *run.settings.rivals.sources()]
     arms = [arm for source in sources for arm in arms_of(source, run.settings.heads.budgets)]
+    trained = [arm for arm in arms if arm != TEACHER]
+    if lacking(run, trained):
+        _fill_means(run)
     if TEACHER in arms:
-        arms.remove(TEACHER)
         score_teacher(run)
-    _make_rivals(run, arms)
-    train_arms(run, arms)
+    _make_rivals(run, trained)
+    train_arms(run, trained)
 
 
 def _make_rivals(run: Run, arms: list[Arm]) -> None:
