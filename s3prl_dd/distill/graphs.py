@@ -3,8 +3,9 @@
 An update of GAN-1D is some hundred kernels of microseconds; what starts them takes longer than what they do.
 """
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -70,6 +71,17 @@ def record(update: Update, batch: CriticBatch) -> Recorded:
     return replay
 
 
+@contextlib.contextmanager
+def tuned() -> Iterator[None]:
+    """Let cuDNN try its kernels on each new shape; a training's shapes stay the same."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def take_step(optimizer: torch.optim.Optimizer) -> None:
     """optimizer.step(), which must be told beforehand whether it is recorded. Its parameters are on a GPU."""
     recording = torch.cuda.is_current_stream_capturing()
@@ -90,6 +102,7 @@ class Replayed:
     def __init__(self, update: Update, device: torch.device,
                  recorder: Callable[[Update, CriticBatch], Recorded] = record) -> None:
         self.update, self.device, self.recorder = update, device, recorder
+        self.beside = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.forget()
 
     def forget(self) -> None:
@@ -124,11 +137,11 @@ class Replayed:
 
     def _beside(self, batch: CriticBatch) -> Updated:
         """As it is, on a stream of its own: what autograd keeps of the main stream cannot be recorded."""
-        if self.device.type != "cuda":
+        if self.beside is None:
             return self.update(batch)
-        main, beside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        beside.wait_stream(main)
-        with torch.cuda.stream(beside):
+        main = torch.cuda.current_stream(self.device)
+        self.beside.wait_stream(main)
+        with torch.cuda.stream(self.beside):
             updated = self.update(batch)
-        main.wait_stream(beside)
+        main.wait_stream(self.beside)
         return updated

@@ -35,7 +35,7 @@ from .critic import Critic, CriticOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
 from .frames import measure
-from .graphs import CriticBatch, Replayed, Updated, take_step
+from .graphs import CriticBatch, Replayed, Updated, take_step, tuned
 from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
@@ -352,6 +352,7 @@ class Trainer:
         return step == config.steps or any(
             step % every == 0 for every in (config.log_every, config.eval_every, config.save_every))
 
+    @tuned()
     def train_step(self) -> StepLog:
         """Critic steps, a generator step, and the average of its weights."""
         step = self.step + 1
