@@ -16,7 +16,10 @@ extras = {
     "docs": ["mkdocs>=1.6"],  # run.sh docs
     "demo": ["espeakng-loader==0.2.4"],  # the demo corpus: eSpeak NG without a system package
     "moonshine": ["moonshine-voice==0.0.49", "onnxruntime>=1.20", "flatbuffers>=24"],  # pretrained states without a hub
+    "s3prl": ["s3prl==0.4.18"],  # run.sh has it; a requirement would install it over espnet-s3prl, of the same name
+    "slurm": ["submitit>=1.5"],  # reproduce --cluster
     "test": [
+        "submitit>=1.5",
         "pytest>=8", "pytest-xdist>=3.6",
         "librosa>=0.10",  # imported by S3PRL's own IEMOCAP script, which ours is compared with
     ],
@@ -33,7 +36,8 @@ setup(
     packages=find_packages(include=["s3prl_dd", "s3prl_dd.*"]),
     package_data={"s3prl_dd": ["py.typed", "downstream_configs/*.yaml", "plugin/downstream/*/*.yaml", "publish/templates/*"]},
     install_requires=[
-        "s3prl==0.4.18", "torch>=2.4", "torchaudio>=2.4", "numpy>=1.26", "pyyaml>=6", "editdistance>=0.8",
+        "torch>=2.6", "torchaudio>=2.6",  # older ones run code that stands in a checkpoint of S3PRL's
+        "numpy>=1.26", "pyyaml>=6", "editdistance>=0.8",
         "tensorboard>=2.16",
         "tensorboardX>=2.6",  # imported by S3PRL's runner
         "huggingface_hub",  # imported by S3PRL's runner
@@ -42,6 +46,6 @@ setup(
         "statsmodels>=0.14", "tabulate>=0.9", "torchinfo>=1.8",  # McNemar's test, tables, layers of a network
         "jinja2>=3.1",  # the report's page, the card; torch brings it along
     ],
-    extras_require={**extras, "all": sorted({item for items in extras.values() for item in items})},
+    extras_require={**extras, "all": sorted({item for name in extras.keys() - {"s3prl"} for item in extras[name]})},
     entry_points={"console_scripts": ["s3prl-dd=s3prl_dd.cli:main"]},
 )

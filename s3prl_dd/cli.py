@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -28,12 +28,14 @@ from .errors import UserError
 from .files import disk_error
 from .generator.sampling import DEFAULTS, Lengths
 from .privacy.settings import Settings as PrivacySettings
-from .recipe.settings import PRESETS, CorpusName, Settings
+from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
+from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
 Words = Annotated[tuple[str, ...], tyro.conf.Positional]
 To = Annotated[str, tyro.conf.arg(aliases=("-o",))]
 Stage = Annotated[int, Field(ge=1, le=7), Number]
+Preset = Literal["quick", "default", "paper"]
 
 WAY = """s3prl-dd: distil a speech-emotion corpus into one generator file.
 
@@ -66,7 +68,7 @@ class RunVerb:
     out: str = "result/demo"
     """The run's folder, where everything is written."""
 
-    preset: Literal["quick", "default", "paper"] | None = None
+    preset: Preset | None = None
     """One dial for all the rest: quick is a first look, default what the README measures, paper the paper's own job."""
 
     stage: Stage = 1
@@ -191,6 +193,26 @@ class Report(StageVerb):
             raise UserError(f"report {self.runs[0]}: give --html for a page on these runs, or --out {self.runs[0]} for "
                             "the results of one.")
         super().__call__()
+
+
+@settings
+class Reproduce(ReproduceSettings):
+    """The paper's tables beside ours, and what lies beyond them: a grid of runs that goes on cell by cell."""
+
+    table: Annotated[Table, tyro.conf.Positional] = "all"
+    """Which table; beyond: every arm, other heads and upstreams."""
+
+    to: To = "result/reproduce"
+    """The grid's folder: cells/, and the tables as text, Markdown and JSON."""
+
+    preset: Preset | None = None
+    """As of `run`."""
+
+    def __call__(self) -> None:
+        """Run the grid, and print its tables."""
+        from .reproduce.reproduce import reproduce
+
+        reproduce(self.table, self, self.to)
 
 
 def run_stage(run: Any, name: str) -> None:
@@ -366,6 +388,59 @@ class Weights:
         print(f"wrote {self.to}: give it to run_downstream.py as -i {self.to}")
 
 
+@settings
+class Card:
+    """A generator file's card for the Hub: what it replaces, its licence, results, limits, how to load it."""
+
+    generator: Word
+    """The generator file."""
+
+    run: str | None = None
+    """The folder of the finished run that made it, for results with intervals."""
+
+    to: To | None = None
+    """The file to write, README.md for one; without it the card is printed."""
+
+    def __call__(self) -> None:
+        """Print or write it."""
+        from .files import write_text
+        from .publish.card import card
+
+        text = card(self.generator, self.run)
+        if self.to is None:
+            print(text, end="")
+            return
+        write_text(self.to, text)
+        print(f"wrote {self.to}")
+
+
+@settings
+class Push:
+    """Push a generator file to the Hugging Face Hub, with its card, its description and a preview of samples."""
+
+    generator: Word
+    """The generator file."""
+
+    repo: Word
+    """USER/NAME."""
+
+    run: str | None = None
+    """The folder of the finished run that made it, for the card's results."""
+
+    private: bool = False
+    """A repository that others do not see, where there is none yet."""
+
+    revision: str | None = None
+    """A branch, made where there is none; without it the main branch."""
+
+    def __call__(self) -> None:
+        """Push it, and say how it is read back."""
+        from .publish.push import push
+
+        address = push(self.generator, self.repo, self.run, self.private, self.revision)
+        print(f"pushed {address}\nGenerator.load({address!r}) reads it back; in S3PRL: generator={address}")
+
+
 # heads at work
 
 
@@ -518,8 +593,10 @@ class Unlink:
 
 VERBS: dict[str, type] = {
     "run": RunVerb, "prepare": Prepare, "real": Real, "extract": Extract, "pool": Pool, "distill": Distill,
-    "train": Train, "report": Report, "compare": Compare, "privacy": Privacy, "sample": Sample, "inspect": Inspect,
-    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "describe": Describe, "bench": Bench,
+    "train": Train, "report": Report, "compare": Compare, "reproduce": Reproduce, "privacy": Privacy,
+    "sample": Sample, "inspect": Inspect,
+    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "card": Card, "push": Push,
+    "describe": Describe, "bench": Bench,
     "link": Link, "unlink": Unlink}
 
 
@@ -562,7 +639,8 @@ def parse(words: Sequence[str]) -> Verb:
         close = difflib.get_close_matches(name, VERBS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Expected one of {', '.join(VERBS)}."
         raise UserError(f"{name}: no such verb. {hint}")
-    default = run_defaults(flags) if name == "run" else tyro.MISSING_NONPROP
+    defaults: dict[str, Callable[[Sequence[str]], Any]] = {"run": run_defaults, "reproduce": reproduce_defaults}
+    default = defaults[name](flags) if name in defaults else tyro.MISSING_NONPROP
     verb: Verb = tyro.cli(VERBS[name], args=flags, prog=f"s3prl-dd {name}", default=default)
     return verb
 
@@ -583,6 +661,15 @@ def run_defaults(flags: Sequence[str]) -> RunVerb:
     if given.config not in (None, kept.distiller.config) and given.overrides is None:
         kept = kept.changed(config=given.config, overrides=())  # they were of the other configuration
     return RunVerb(out=out, preset=given.preset, settings=kept)
+
+
+def reproduce_defaults(flags: Sequence[str]) -> Reproduce:
+    """What `reproduce` takes where no flag says otherwise: the preset's settings, or ours."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    preset = first.parse_known_args(list(flags))[0].preset
+    known = preset if preset in PRESETS else None
+    return Reproduce(preset=known, run=with_preset(Settings(), known))
 
 
 def overview() -> str:

@@ -19,7 +19,7 @@ LAYERS = [  # from the ground up; a part imports itself and the layers below its
     {"recipe"},
     {"evaluation"},
     {"privacy"},
-    {"publish"},
+    {"publish", "reproduce"},
     {"benchmarks"},
     {"cli"},
     {"__main__", "run_downstream"},

@@ -1,0 +1,105 @@
+"""What a grid will take: its cells, which are done, and a projection of the rest."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import load_config
+from ..distill.bench import make_trainer
+from ..distill.config import DistillConfig
+from ..distill.describe import describe
+from ..evaluation.text import aligned
+from ..features.store import FeatureStore
+from ..generator.networks import GANS
+from ..recipe.folder import Run
+from .grid import Cell
+from .work import State, state_of
+
+PROBE = load_config(DistillConfig, "gan_att_small")
+"""What is timed, some steps of it, to know what this machine can do."""
+
+PROBE_DIM, PROBE_STEPS = 288, 3
+
+HEAD_SECONDS = 8.0
+"""A head by S3PRL's runner, where no finished cell tells."""
+
+HEAVY = 9
+"""Passes of the critic that a critic's update costs: real, generated, and the penalty's with its second derivative."""
+
+
+def plan(cells: Sequence[Cell], out: Path) -> str:
+    """The grid as a table: what each cell is, how far it is, and minutes to go by this machine's speed."""
+    states = [state_of(cell, out) for cell in cells]
+    rate = _rate() if any(not state.done and state.cell.against is None for state in states) else 1.0
+    seconds = [0.0 if state.done else project(state, states, rate, out) for state in states]
+    rows = [[state.cell.name, state.cell.above.name if state.cell.above else "-", *_size(state.cell), _word(state),
+             "-" if state.done else f"{spent / 60:.0f}"] for state, spent in zip(states, seconds, strict=True)]
+    lines = aligned(["cell", "based on", "steps", "heads", "state", "minutes"], rows, left=2)
+    done = sum(state.done for state in states)
+    hours = sum(seconds) / 3600
+    lines.append(f"{done} of {len(states)} cells are done; about {hours:.1f} hours are left on this machine, going by")
+    lines.append(f"{PROBE_STEPS} steps of {PROBE.network.architecture} timed just now and by what finished cells took.")
+    return "\n".join(lines)
+
+
+def _size(cell: Cell) -> list[str]:
+    """Steps of its distiller, and heads to train."""
+    if cell.against is not None:
+        return ["-", "-"]
+    steps = "-" if cell.last == "pool" else str(cell.settings.distiller.distill_config().steps)
+    return [steps, str(_heads(cell))]
+
+
+def _heads(cell: Cell) -> int:
+    """How many heads S3PRL trains for it: each arm, seed and learning rate."""
+    heads, rivals = cell.settings.heads, len(cell.settings.rivals.sources())
+    arms = 1 if cell.last == "pool" else (1 + len(heads.budgets)) * (1 + rivals)
+    return arms * heads.seeds * len(heads.head_lrs)
+
+
+def _word(state: State) -> str:
+    return "done" if state.done else "failed" if state.error else "to do"
+
+
+def project(state: State, states: Sequence[State], rate: float, out: Path) -> float:
+    """Seconds of a cell that is not done: as one of its kind took, else by its steps and its heads."""
+    cell = state.cell
+    alike = [other.seconds for other in states if other.done and other.seconds and _kind(other.cell) == _kind(cell)]
+    if alike:
+        return statistics.fmean(alike)
+    if cell.against is not None:
+        return HEAD_SECONDS * 20 * cell.settings.heads.seeds
+    config = cell.settings.distiller.distill_config()
+    trains = cell.last == "report" and config.network.architecture in GANS
+    dim = _dim(cell, out)
+    return HEAD_SECONDS * _heads(cell) + (config.steps * step_flops(config, dim) / rate if trains else 0)
+
+
+def _kind(cell: Cell) -> tuple[object, ...]:
+    return cell.network, cell.last, cell.settings.heads.head, cell.against is not None
+
+
+def _dim(cell: Cell, out: Path) -> int:
+    """D of its features, where they are there; else HuBERT Base's."""
+    above = cell.above or cell
+    folder = above.folder(out)
+    features = Run.open(folder).features if (folder / "run.json").is_file() else folder / "features"
+    return FeatureStore(features).dim if (features / "header.json").is_file() else 768
+
+
+def step_flops(config: DistillConfig, dim: int) -> float:
+    """Multiplies and adds of a distiller's step, about."""
+    about = describe(config, dim)
+    one, other = about.flops_per_sample, about.critic_flops_per_sample
+    return config.batch * (config.critic_steps * (one + HEAVY * other) + 3 * (one + other))
+
+
+def _rate() -> float:
+    """Multiplies and adds a second, in steps of the distiller here and now."""
+    trainer = make_trainer(PROBE, PROBE_DIM, 4, "cpu")
+    trainer.train_step()
+    started = time.perf_counter()
+    for _ in range(PROBE_STEPS):
+        trainer.train_step().values()
+    return PROBE_STEPS * step_flops(PROBE, PROBE_DIM) / (time.perf_counter() - started)

@@ -1,0 +1,305 @@
+"""Cells as the paper's tables: ours, and the paper's number in brackets where it has one."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tabulate import tabulate
+
+from ..arms import Arm, Source
+from ..evaluation.compare import Comparison, Row, compare
+from ..evaluation.ranking import (
+    benjamini_hochberg,
+    hard_label_recovery,
+    improvement_over_random,
+    label_robust_score,
+)
+from ..evaluation.text import aligned, percent
+from ..privacy.results import PrivacyResults
+from ..privacy.rows import TITLES
+from ..recipe.collect import sizes
+from ..recipe.folder import Run
+from ..recipe.results import ArmResult, Results
+from . import paper
+from .grid import LOSSES, Cell
+from .settings import Table
+from .work import state_of
+
+ELSEWHERE = "[the paper: IEMOCAP Session 1, HuBERT Base, networks at full size]"
+
+
+class Value(NamedTuple):
+    """A number of a table."""
+
+    ours: float | None
+    """None where no cell gave it."""
+
+    spread: float | None = None
+    """Standard deviation over seeds, mean over folds."""
+
+    paper: float | None = None
+    """The paper's, where it has one."""
+
+    def text(self) -> str:
+        """Ours in per cent, its spread, and the paper's in brackets."""
+        words = [percent(self.ours)]
+        words += [] if self.spread is None else [f"+- {percent(self.spread)}"]
+        words += [] if self.paper is None else [f"[{percent(self.paper, 2)}]"]
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A table as it is shown and kept."""
+
+    name: str
+    """table1, ..., beyond."""
+
+    title: str
+    """What it shows, on what."""
+
+    headers: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+    """What must be known to read it."""
+
+    values: Any = None
+    """The same as numbers."""
+
+    left: int = 1
+    """Columns of words."""
+
+    def text(self) -> str:
+        """For a terminal."""
+        return "\n".join([self.title, "", *aligned(self.headers, self.rows, self.left), *self.notes])
+
+    def markdown(self) -> str:
+        """For a page."""
+        align = ["left"] * self.left + ["right"] * (len(self.headers) - self.left)
+        table = tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True, colalign=align)
+        notes = "".join(f"\n- {note}" for note in self.notes)
+        return f"### {self.title}\n\n{table}\n{notes}\n"
+
+    def as_json(self) -> dict[str, Any]:
+        """As tables.json holds it."""
+        return asdict(self)
+
+
+def print_tables(wanted: Iterable[Table], cells: Sequence[Cell], out: Path) -> list[Printed]:
+    """The tables of finished cells; what is not done yet leaves a dash."""
+    made = {"table1": table1, "table2": table2, "table3": table3, "table4": table4}
+    printed: list[Printed] = []
+    for name in wanted:
+        printed += beyond(cells, out) if name == "beyond" else [made[name](cells, out)]
+    return [table for table in printed if table.rows]
+
+
+# Table 1
+
+
+def table1(cells: Sequence[Cell], out: Path) -> Printed:
+    """Bytes of the audio, of its features, and of the file of each network; mean over folds."""
+    found: dict[str, list[float]] = {}
+    for cell, _ in _finished(cells, out):
+        if cell.losses != "both" or cell.network is None:
+            continue
+        measured = sizes(Run.open(cell.folder(out)))
+        for name, size in (("audio", measured.audio), ("features", measured.features_float32),
+                           (cell.network, measured.generator)):
+            if size is not None:
+                found.setdefault(name, []).append(size)
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    order = [*(name for name in REPLACED if name in means), *sorted(means.keys() - set(REPLACED))]
+    rows = []
+    for name in order:
+        less = [_less(means[name], means.get(other)) for other in REPLACED]
+        rows.append([name, f"{means[name] / 1e6:.2f}", *less, _paper_bytes(name)])
+    return Printed("table1", f"Table 1: size on disk, {_about(cells)}",
+                   ["", "MB", "less than audio", "less than features", "[paper: MB]"], rows, [ELSEWHERE], means)
+
+
+REPLACED = ("audio", "features")
+"""What the file takes the place of."""
+
+
+def _less(size: float, whole: float | None) -> str:
+    """By how many per cent it is smaller."""
+    return "-" if whole is None or size >= whole else f"{percent(1 - size / whole)}%"
+
+
+def _paper_bytes(name: str) -> str:
+    size = paper.BYTES.get(family(name) or name)
+    return "" if size is None else f"[{size / 1e6:.0f}]"
+
+
+# Table 2
+
+
+def table2(cells: Sequence[Cell], out: Path) -> Printed:
+    """UAR of heads on the samples of each network, by its losses and the points of a class."""
+    values: dict[str, dict[str, Value]] = {}
+    arms = _arms(cells, out, lambda cell: cell.network is not None)
+    for (network, losses, arm), results in sorted(arms.items(), key=lambda item: (item[0].network or "", item[0].arm)):
+        if network is None:
+            continue
+        key = (family(network), arm.budget, losses)
+        values.setdefault(f"{network}, {_size(arm)}", {})[losses or ""] = _value(results, paper.LOSSES_UAR.get(key))
+    rows = [[name, *(_text(row.get(losses)) for losses in LOSSES)] for name, row in values.items()]
+    return Printed("table2", f"Table 2: UAR % by losses, {_about(cells)}", ["samples of", *LOSSES], rows, [ELSEWHERE],
+                   _numbers(values))
+
+
+# Table 3
+
+
+def table3(cells: Sequence[Cell], out: Path) -> Printed:
+    """UAR of heads on all real data and on as many samples: in its class mix, and as many of each class."""
+    arms = _arms(cells, out, lambda cell: cell.losses == "both")
+    values: dict[str, dict[str, Value]] = {}
+    for (network, _, arm), results in arms.items():
+        name = "real" if arm.source is Source.REAL else network
+        if name is None or isinstance(arm.budget, int) or not (arm.generated or name == "real"):
+            continue
+        size = "full" if arm.budget == "balanced" else "original"  # all real data are in their own mix
+        values.setdefault(name, {})[size] = _value(results, paper.SIZES_UAR.get((family(network) or name, size)))
+    rows = [[name, *(_text(values[name].get(size)) for size in ("original", "full"))]
+            for name in sorted(values, key=lambda name: (name != "real", name))]
+    return Printed("table3", f"Table 3: UAR % at the size of the real set, {_about(cells)}",
+                   ["trained on", "original mix", "balanced"], rows, [ELSEWHERE], _numbers(values))
+
+
+# Table 4
+
+
+def table4(cells: Sequence[Cell], out: Path) -> Printed:
+    """S3PRL's speaker identification on the first linear layer of each head, and the head's own UAR."""
+    rows, values = [], {}
+    for cell, _ in _finished(cells, out):
+        if cell.against is None or cell.above is None:
+            continue
+        results = PrivacyResults.read(cell.above.folder(out) / "privacy" / "results.json")
+        for tree, measured in results.sid.items():
+            for name, row in measured.rows.items():
+                value = Value(row.sid_accuracy.value, None, paper.SID_ACCURACY.get(str(name)))
+                interval = f"{percent(row.sid_accuracy.low, 0)} .. {percent(row.sid_accuracy.high, 0)}"
+                rows.append([tree, TITLES[name], value.text(), interval, percent(row.ser_uar)])
+                values[f"{tree}, {name}"] = value._asdict()
+    headers = ["speakers of", "first linear layer of", "SID acc %", "95 %", "SER UAR %"]
+    return Printed("table4", f"Table 4: what the heads tell of the speaker, {_about(cells)}", headers, rows,
+                   [ELSEWHERE], values, left=2)
+
+
+# beyond the paper
+
+
+def beyond(cells: Sequence[Cell], out: Path) -> list[Printed]:
+    """Every arm of every head on one upstream as a table, one for each upstream."""
+    folders: dict[str, list[Path]] = {}
+    for cell, _ in _finished(cells, out):
+        if cell.network is None and cell.last == "report":
+            folders.setdefault(cell.settings.upstream.upstream, []).append(cell.folder(out))
+    return [_arms_table(compare(runs)) for runs in folders.values()]
+
+
+def _arms_table(comparison: Comparison) -> Printed:
+    adjusted = benjamini_hochberg([row.mcnemar for row in comparison.rows])
+    rows = [[row.trained_on, row.head, *_folds(row, comparison), percent(row.mean), percent(row.spread),
+             "-" if row.of_real is None else f"{percent(row.of_real)}%", *_difference(row),
+             "" if p is None else f"{p:.2g}", *_ranking(row, comparison)]
+            for row, p in zip(comparison.rows, adjusted, strict=True)]
+    headers = ["trained on", "head", *comparison.folds, "mean", "+-", "of real", "- real", "95 %", "p (BH)",
+               "HLR", "IOR", "LRS"]
+    notes = ["95 %: paired bootstrap over test speakers; p: McNemar's, adjusted over the table (Benjamini-Hochberg)",
+             "HLR, IOR, LRS: DD-Ranking's, on UAR; the random subset is of the same size and head, with hard labels"]
+    title = f"Beyond the paper: UAR % on held-out speakers, {comparison.corpus}, {comparison.upstream}"
+    return Printed("beyond", title, headers, rows, notes, comparison.as_json(), left=2)
+
+
+def _folds(row: Row, comparison: Comparison) -> list[str]:
+    return [percent(float(np.mean(row.uar[fold]))) if fold in row.uar else "-" for fold in comparison.folds]
+
+
+def _difference(row: Row) -> list[str]:
+    if row.minus_real is None:
+        return ["", ""]
+    return [percent(row.minus_real.value), f"{percent(row.minus_real.low)} .. {percent(row.minus_real.high)}"]
+
+
+def _ranking(row: Row, comparison: Comparison) -> list[str]:
+    """HLR, IOR and LRS of a row in points of UAR and in per cent; nothing where there is no like to compare with."""
+    if not isinstance(row.arm.budget, int) or row.arm.source is Source.RANDOM_REAL:
+        return ["", "", ""]
+    of_head = {other.arm: other.mean for other in comparison.rows if other.head == row.head and not other.arm.generated}
+    real, random = of_head.get(Arm(Source.REAL)), of_head.get(Arm(Source.RANDOM_REAL, row.arm.budget))
+    if real is None or random is None:
+        return ["", "", ""]
+    hlr, ior = hard_label_recovery(real, row.mean), improvement_over_random(row.mean, random)
+    return [percent(hlr), percent(ior), percent(label_robust_score(hlr, ior))]
+
+
+# reading cells
+
+
+def _text(value: Value | None) -> str:
+    return "-" if value is None else value.text()
+
+
+def family(network: str | None) -> str | None:
+    """The paper's name of a network, of whatever size; None for others."""
+    names = {"gan_cnn": "GAN-CNN", "gan_att": "GAN-ATT"}
+    return next((name for prefix, name in names.items() if network and network.startswith(prefix)), None)
+
+
+def _finished(cells: Sequence[Cell], out: Path) -> list[tuple[Cell, Path]]:
+    """The cells that were done, with their folders."""
+    return [(cell, cell.folder(out)) for cell in cells if state_of(cell, out).done]
+
+
+class Trained(NamedTuple):
+    """What heads were trained on."""
+
+    network: str | None
+    """None: real data."""
+
+    losses: str | None
+    arm: Arm
+
+
+def _arms(cells: Sequence[Cell], out: Path, wanted: Callable[[Cell], bool]) -> dict[Trained, list[ArmResult]]:
+    """The results of all real data and of samples, each on every fold."""
+    gathered: dict[Trained, list[ArmResult]] = {}
+    for cell, folder in _finished(cells, out):
+        path = folder / "results.json"
+        if cell.against is None and path.is_file() and wanted(cell):
+            for name, result in Results.read(path).arms.items():
+                arm = Arm.parse(name)
+                if arm.generated or arm.source is Source.REAL:
+                    trained = Trained(cell.network if arm.generated else None, cell.losses, arm)
+                    gathered.setdefault(trained, []).append(result)
+    return gathered
+
+
+def _value(results: Sequence[ArmResult], of_paper: float | None) -> Value:
+    """The mean over folds."""
+    spreads = [result.spread for result in results if result.spread is not None]
+    spread = float(np.mean(spreads)) if spreads else None
+    return Value(float(np.mean([result.uar for result in results])), spread, of_paper)
+
+
+def _size(arm: Arm) -> str:
+    if isinstance(arm.budget, int):
+        return f"{arm.budget} a class"
+    return "full size" if arm.budget == "balanced" else "original mix"
+
+
+def _about(cells: Sequence[Cell]) -> str:
+    """Of what corpus, upstream and folds."""
+    first = cells[0].settings
+    folds = dict.fromkeys(cell.settings.corpus.fold for cell in cells)
+    return f"{first.corpus.corpus}, {first.upstream.upstream}, {' '.join(folds)}"
+
+
+def _numbers(values: Mapping[str, Mapping[str, Value]]) -> dict[str, dict[str, Any]]:
+    return {name: {key: value._asdict() for key, value in row.items()} for name, row in values.items()}

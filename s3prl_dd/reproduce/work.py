@@ -1,0 +1,158 @@
+"""The work of a grid: cell after cell here, or as jobs through submitit; what is done is not done again."""
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import UserError, one_line
+from ..files import read_json, write_json
+from ..privacy.measure import measure
+from ..privacy.settings import Settings as PrivacySettings
+from ..recipe.folder import Run
+from ..recipe.stages import STAGES
+from .grid import Cell
+from .settings import ClusterSettings
+
+log = logging.getLogger("s3prl_dd")
+
+POLL = 2.0
+"""Seconds between two looks at jobs."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a cell is."""
+
+    cell: Cell
+    done: bool
+    """Whether it was finished, with all that is asked of it now."""
+
+    error: str | None = None
+    """Why its last try failed."""
+
+    seconds: float | None = None
+    """What its last try took."""
+
+
+def state_of(cell: Cell, out: Path) -> State:
+    """A cell's state as its folder tells it."""
+    path = cell.folder(out) / "cell.json"
+    kept = read_json(path) if path.is_file() else {}
+    done = kept.get("error", "") is None and kept.get("asked") == _asked(cell)
+    return State(cell, done, kept.get("error"), kept.get("seconds"))
+
+
+def _asked(cell: Cell) -> list[Any]:
+    """What may grow without making another cell: budgets and seeds."""
+    heads = cell.settings.heads
+    return [list(heads.budgets), heads.seeds]
+
+
+def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[State]:
+    """Do what is not done, those that others are based on first. A cell that fails is told; the others go on."""
+    todo = [cell for cell in cells if not state_of(cell, out).done]
+    with tqdm(total=len(cells), initial=len(cells) - len(todo), desc="cells", unit="cell", disable=not todo) as bar:
+        rounds = _here(todo) if cluster.cluster == "here" else _by_depth(todo)
+        for level in rounds:
+            ready = [cell for cell in level if _is_ready(cell, out)]
+            if cluster.cluster == "here":
+                for cell in ready:
+                    run_cell(cell, out)
+            elif ready:
+                _submit(ready, out, cluster)
+            failed = [state for cell in level if not (state := state_of(cell, out)).done]
+            for state in failed:
+                bar.write(f"{state.cell.name}: {state.error or 'what it is based on is not there'}")
+            bar.update(len(level))
+    return [state_of(cell, out) for cell in cells]
+
+
+def _here(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """One after the other."""
+    return [[cell] for cell in cells]
+
+
+def _by_depth(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Those that stand on nothing, then those that stand on these, and so on."""
+    levels: dict[int, list[Cell]] = {}
+    for cell in cells:
+        levels.setdefault(_depth(cell), []).append(cell)
+    return [levels[depth] for depth in sorted(levels)]
+
+
+def _depth(cell: Cell) -> int:
+    return 1 + max((_depth(other) for other in (cell.above, cell.against) if other is not None), default=0)
+
+
+def _is_ready(cell: Cell, out: Path) -> bool:
+    """Whether all that it stands on is there."""
+    return all(other is None or state_of(other, out).done for other in (cell.above, cell.against))
+
+
+def run_cell(cell: Cell, out: Path) -> None:
+    """Do a cell; what came of it stands in its folder's cell.json, and a failure's whole story in failure.txt."""
+    folder = cell.folder(out)
+    log.info("\n[%s] %s", cell.name, folder)
+    started, error = time.time(), None
+    try:
+        _work(cell, out)
+    except UserError as failure:
+        error = str(failure)
+    except Exception as failure:  # of whatever kind: the rest of the grid goes on
+        error = one_line(failure)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    write_json(folder / "cell.json", {"asked": _asked(cell), "error": error, "seconds": time.time() - started})
+
+
+def _work(cell: Cell, out: Path) -> None:
+    if cell.above is not None and cell.against is not None:
+        settings = PrivacySettings(seeds=cell.settings.heads.seeds, device=cell.settings.machine.device)
+        measure(cell.above.folder(out), cell.sid_root, None, cell.against.folder(out), settings)
+        return
+    base = None if cell.above is None else str(cell.above.folder(out).resolve())
+    run = Run.start(cell.folder(out), cell.settings.changed(base=base))
+    names = list(STAGES)
+    for name in names[:names.index(cell.last) + 1]:
+        log.info("[%s] %s", cell.name, name)
+        STAGES[name](run)
+        run.keep()
+
+
+# submitit
+
+
+def _submit(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> None:
+    """Each cell as a job; returns when all have ended."""
+    executor = _executor(out, cluster)
+    for cell in cells:
+        (cell.folder(out) / "cell.json").unlink(missing_ok=True)  # of a try before
+    with executor.batch():
+        jobs = [executor.submit(run_cell, cell, out) for cell in cells]
+    with tqdm(total=len(jobs), desc="jobs", unit="job", leave=False) as bar:
+        while (ended := sum(job.done() for job in jobs)) < len(jobs):
+            bar.update(ended - bar.n)
+            time.sleep(POLL)
+    for cell, job in zip(cells, jobs, strict=True):
+        if not (cell.folder(out) / "cell.json").is_file():
+            told = f"job {job.job_id} ended as {job.state}; its log is {job.paths.stderr}"
+            write_json(cell.folder(out) / "cell.json", {"asked": _asked(cell), "error": told, "seconds": None})
+
+
+def _executor(out: Path, cluster: ClusterSettings) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("--cluster: needs the package submitit. pip install s3prl_dd[slurm]") from None
+    executor = submitit.AutoExecutor(folder=out / "jobs", cluster=cluster.cluster)
+    executor.update_parameters(timeout_min=cluster.minutes, gpus_per_node=cluster.gpus, cpus_per_task=cluster.cores,
+                               mem_gb=cluster.memory, name="s3prl_dd", slurm_array_parallelism=cluster.at_once)
+    if cluster.partition is not None:
+        executor.update_parameters(slurm_partition=cluster.partition)
+    return executor

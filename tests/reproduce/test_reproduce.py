@@ -1,0 +1,221 @@
+"""Grids: which cells a table has, that they are done once and go on after failures, and the tables made of them."""
+
+import dataclasses
+import json
+
+import pytest
+from support.recipe import wanted
+
+from s3prl_dd.errors import UserError
+from s3prl_dd.evaluation.significance import Interval
+from s3prl_dd.files import write_json
+from s3prl_dd.recipe.results import Results, Sizes
+from s3prl_dd.reproduce import tables, work
+from s3prl_dd.reproduce.grid import LOSSES, cells_of
+from s3prl_dd.reproduce.plan import plan
+from s3prl_dd.reproduce.reproduce import reproduce
+from s3prl_dd.reproduce.settings import ClusterSettings, ReproduceSettings
+from s3prl_dd.reproduce.tables import Value, family, print_tables
+from s3prl_dd.reproduce.work import execute, state_of
+
+
+def asked(**changes):
+    values = {"networks": ("gan_att_small",), "other_heads": ("cnn",), "run": wanted(budgets=(100,), labels="soft")}
+    return ReproduceSettings(**{**values, **changes})
+
+
+UAR = {"real": 0.8, "distilled_full": 0.75, "distilled_100ppc": 0.7, "random_real_100ppc": 0.6}
+
+
+def results_of(run, arms):
+    arm = {"uar_per_seed": [0.0, 0.0], "dev_uar": 0.9, "accuracy": 0.5, "points": 400, "train_seconds": 1.0,
+           "lr_per_seed": [1e-3, 1e-3], "command": "python", "predicted": [None, None]}
+    made = {name: {**arm, "uar": uar, "uar_per_seed": [uar - 0.01, uar + 0.01]} for name, uar in arms.items()}
+    settings = run.settings
+    return Results(corpus="made", synthetic=True, upstream=settings.upstream.upstream, fold=settings.corpus.fold,
+                   config=settings.distiller.config, overrides=list(settings.distiller.overrides), arms=made, classes=4,
+                   test_utterances=10, bytes=Sizes(audio=1), head=settings.heads.head)
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Stages that note what is run; the report writes made-up figures, with a point less for a baseline GAN."""
+    noted = []
+
+    def stage(name):
+        def do(run):
+            noted.append((run.out.name.rsplit("-", 1)[0], name))
+            if name == "report":
+                less = 0.1 * ("lambdas.diversity=0" in run.settings.distiller.overrides)
+                arms = {arm: uar - less * arm.startswith("distilled") for arm, uar in UAR.items()}
+                results_of(run, arms).write(run.results)
+        return do
+
+    monkeypatch.setattr(work, "STAGES", {name: stage(name) for name in ("prepare", "pool", "distill", "report")})
+    monkeypatch.setattr(tables, "sizes", lambda run: Sizes(audio=1000, features_float32=4000, generator=50))
+    return noted
+
+
+# cells
+
+
+def test_table_2_has_a_cell_for_each_network_and_losses_on_one_base_a_fold():
+    cells = cells_of("table2", asked(test_folds=("fold1", "fold2")))
+    assert [cell.name for cell in cells] == [
+        "fold1-base", "fold1-gan_att_small-baseline", "fold1-gan_att_small-softmax_matching",
+        "fold1-gan_att_small-diversity", "fold1-gan_att_small-both", "fold2-base", "fold2-gan_att_small-baseline",
+        "fold2-gan_att_small-softmax_matching", "fold2-gan_att_small-diversity", "fold2-gan_att_small-both"]
+    assert [cell.losses for cell in cells[1:5]] == list(LOSSES)
+    baseline, matching, diversity, both = (cell.settings.distiller.distill_config().lambdas for cell in cells[1:5])
+    assert (baseline.softmax_matching, baseline.diversity) == (0, 0)
+    assert matching.softmax_matching > 0 == matching.diversity
+    assert diversity.diversity > 0 == diversity.softmax_matching
+    assert both.diversity > 0 < both.softmax_matching
+
+
+def test_the_paper_s_samples_are_drawn_as_the_paper_draws_them():
+    cell = cells_of("table3", asked())[-1]
+    assert (cell.settings.sampling.labels, cell.settings.sampling.center) == ("hard", False)
+
+
+def test_all_tables_share_their_cells():
+    names = [cell.name for cell in cells_of("all", asked(sid_root=("tree",)))]
+    assert len(names) == len(set(names))
+    assert {"fold1-base", "fold1-superb", "fold1-cnn", "fold1-gan_att_small-both-speakers"} <= set(names)
+
+
+def test_a_cell_s_folder_is_named_by_what_decides_its_figures(tmp_path):
+    first, other = (cells_of("table3", asked(run=wanted(head_steps=steps)))[-1] for steps in (100, 200))
+    more_seeds = cells_of("table3", asked(run=wanted(head_steps=100, seeds=5)))[-1]
+    assert first.folder(tmp_path) != other.folder(tmp_path)
+    assert first.folder(tmp_path) == more_seeds.folder(tmp_path)
+
+
+def test_further_upstreams_are_runs_of_their_own():
+    names = [cell.name for cell in cells_of("beyond", asked(upstreams=("fbank", "made")))]
+    assert names == ["fold1-base", "fold1-superb", "fold1-cnn", "fold1-fbank"]
+
+
+# work
+
+
+def test_a_grid_is_done_once_and_more_seeds_go_on_in_the_same_folders(tmp_path, stages):
+    cells = cells_of("table3", asked())
+    assert all(state.done for state in execute(cells, tmp_path, ClusterSettings()))
+    assert stages == [("fold1-base", "prepare"), ("fold1-base", "pool"),
+                      *(("fold1-gan_att_small-both", name) for name in ("prepare", "pool", "distill", "report"))]
+    stages.clear()
+    execute(cells, tmp_path, ClusterSettings())
+    assert stages == []
+    execute(cells_of("table3", asked(run=wanted(budgets=(100,), labels="soft", seeds=5))), tmp_path, ClusterSettings())
+    assert ("fold1-gan_att_small-both", "report") in stages
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path, stages, monkeypatch, capsys):
+    report = work.STAGES["report"]
+
+    def fails(run):
+        if "diversity" in run.out.name:
+            raise RuntimeError("no luck")
+        report(run)
+
+    monkeypatch.setitem(work.STAGES, "report", fails)
+    with pytest.raises(UserError, match=r"1 of 5 cells are not done, .*diversity.*no luck"):
+        reproduce("table2", asked(), tmp_path)
+    assert "fold1-gan_att_small-both" in {name for name, _ in stages}
+    failed = next(cell for cell in cells_of("table2", asked()) if "diversity" in cell.name)
+    assert "RuntimeError" in (failed.folder(tmp_path) / "failure.txt").read_text()
+    monkeypatch.setitem(work.STAGES, "report", report)
+    stages.clear()
+    reproduce("table2", asked(), tmp_path)
+    assert {name for name, _ in stages} == {"fold1-gan_att_small-diversity"}
+
+
+def test_what_stands_on_a_failed_cell_is_not_tried(tmp_path, stages, monkeypatch):
+    monkeypatch.setitem(work.STAGES, "pool", lambda run: (_ for _ in ()).throw(UserError("no pool")))
+    base, cell = execute(cells_of("table3", asked()), tmp_path, ClusterSettings())
+    assert (base.done, base.error) == (False, "no pool")
+    assert not cell.done and not cell.cell.folder(tmp_path).exists()
+
+
+@pytest.mark.slow
+def test_jobs_through_submitit_give_what_is_done_here(tmp_path):
+    """Its local executor, on cells that fail early, for a stage runs in the job's own process: nothing is patched."""
+    pytest.importorskip("submitit")
+    cells = cells_of("table3", asked(run=wanted(corpus="ravdess", root=str(tmp_path / "nowhere"), budgets=(100,))))
+    here = execute(cells, tmp_path / "here", ClusterSettings())
+    jobs = execute(cells, tmp_path / "jobs", ClusterSettings(cluster="local", gpus=0, cores=1, memory=2))
+    assert [state.error for state in jobs] == [state.error for state in here]
+    assert "nowhere" in str(here[0].error)
+
+
+# tables
+
+
+def test_tables_of_the_paper_put_its_numbers_beside_ours(tmp_path, stages, capsys):
+    printed = {table.name: table for table in reproduce("all", asked(), tmp_path)}
+    assert printed["table1"].rows == [
+        ["audio", "0.00", "-", "75.0%", "[1800]"], ["features", "0.00", "-", "-", "[2400]"],
+        ["gan_att_small", "0.00", "95.0%", "98.8%", "[60]"]]
+    assert printed["table2"].rows == [
+        ["gan_att_small, full size", "65.0 +- 1.4", "65.0 +- 1.4", "75.0 +- 1.4", "75.0 +- 1.4"],
+        ["gan_att_small, 100 a class", "60.0 +- 1.4", "60.0 +- 1.4", "70.0 +- 1.4", "70.0 +- 1.4 [61.95]"]]
+    assert printed["table3"].rows == [
+        ["real", "80.0 +- 1.4 [64.20]", "-"], ["gan_att_small", "-", "75.0 +- 1.4 [64.50]"]]
+    beyond = printed["beyond"]
+    row = next(row for row in beyond.rows if row[0] == "GAN samples, 100 a class" and row[1] == "cnn")
+    assert row[-3:-1] == ["10.0", "10.0"]  # HLR, IOR
+    kept = json.loads((tmp_path / "tables.json").read_text())
+    assert {table["name"] for table in kept.values()} == set(printed)
+    assert "| gan_att_small" in (tmp_path / "tables.md").read_text()
+    assert "Table 2" in (tmp_path / "tables.txt").read_text() and "Table 2" in capsys.readouterr().out
+
+
+def test_table_4_reads_what_was_measured(tmp_path, stages, monkeypatch):
+    def measure(out, sid_root, sid_list, baseline, settings):
+        interval = Interval(0.4, 0.3, 0.5)
+        row = {"sid_accuracy": interval, "per_seed": [0.4], "lr": 0.1, "train_accuracy": 1.0, "ser_uar": 0.7,
+               "heads": ["x"], "command": "python"}
+        tree = {"root": "tree", "list": "list.txt", "speakers": 10, "train": 1, "dev": 1, "test": 1, "chance": 0.1,
+                "majority": 0.1, "split_by": None, "synthetic": False, "measure": "", "rows": {"proposed": row}}
+        write_json(out / "privacy" / "results.json", {"sid": {"tree": tree}, "attacks": {}})
+        assert "baseline" in baseline.name
+
+    monkeypatch.setattr(work, "measure", measure)
+    table = reproduce("table4", asked(sid_root=("tree",)), tmp_path)[0]
+    assert table.rows == [["tree", "SER head on the proposed GAN", "40.0 [37.99]", "30 .. 50", "70.0"]]
+
+
+def test_what_is_not_done_leaves_a_dash(tmp_path, stages):
+    cells = cells_of("table2", asked())
+    execute(cells[:2], tmp_path, ClusterSettings())
+    assert print_tables(["table2"], cells, tmp_path)[0].rows[0][1:] == ["65.0 +- 1.4", "-", "-", "-"]
+
+
+def test_a_value_is_ours_its_spread_and_the_paper_s():
+    assert Value(0.5, 0.01, 0.6195).text() == "50.0 +- 1.0 [61.95]"
+    assert Value(0.5).text() == "50.0"
+    assert (family("gan_cnn_small"), family("gan_1d")) == ("GAN-CNN", None)
+
+
+# what is printed before
+
+
+def test_the_plan_shows_what_is_done_and_runs_nothing(tmp_path, stages, capsys):
+    cells = cells_of("table2", asked())
+    execute(cells[:2], tmp_path, ClusterSettings())
+    stages.clear()
+    assert reproduce("table2", dataclasses.replace(asked(), dry_run=True), tmp_path) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert not stages
+    assert [line.split()[-2] for line in lines if line.startswith("fold1")] == ["done", "done", "do", "do", "do"]
+    assert "2 of 5 cells are done" in plan(cells, tmp_path)
+    assert state_of(cells[0], tmp_path).done
+
+
+def test_what_fits_no_cell_is_refused_before_any_work(tmp_path, stages):
+    with pytest.raises(UserError, match="--sid-root"):
+        reproduce("table4", asked(), tmp_path)
+    with pytest.raises(UserError, match="--base"):
+        reproduce("table3", asked(run=wanted(base="x")), tmp_path)
+    assert not stages
