@@ -25,7 +25,7 @@ from .benchmarks import Bench, as_json
 from .config import Number, Positive, Seed, load_config, settings
 from .corpora.options import CorpusOptions
 from .errors import UserError
-from .files import disk_error
+from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Lengths
 from .privacy.settings import Settings as PrivacySettings
 from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
@@ -178,21 +178,23 @@ class Report(StageVerb):
     html: bool = False
     """Write one page that holds everything, and a Markdown twin beside it, instead of the stage's own files."""
 
-    to: To = "report.html"
-    """With --html: the page."""
+    to: To | None = None
+    """A folder for the stage's files, where the run's own may only be read; with --html the page, report.html."""
 
     def __call__(self) -> None:
         """Report on a run, or write the page."""
+        from .recipe.folder import Run
+
         if self.html:
             from .publish.page import write_page
 
-            page, twin = write_page(self.runs or (self.out,), self.to)
+            page, twin = write_page(self.runs or (self.out,), self.to or "report.html")
             print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB) and {twin}")
             return
         if self.runs:
             raise UserError(f"report {self.runs[0]}: give --html for a page on these runs, or --out {self.runs[0]} for "
                             "the results of one.")
-        super().__call__()
+        report(Run.open(self.out), Path(self.to) if self.to else None)
 
 
 @settings
@@ -216,16 +218,27 @@ class Reproduce(ReproduceSettings):
 
 
 def run_stage(run: Any, name: str) -> None:
-    """Run stage `name`; after report the table is printed and plotted."""
-    from .evaluation.report import plot, table
+    """Run stage `name`."""
     from .recipe.stages import STAGES
 
-    results = STAGES[name](run)
     if name == "report":
-        plot(results, run.results.with_suffix(".png"))
-        print(table(results))
-        log.info("\n%s and %s hold the same; TensorBoard: %s and %s", run.results, run.results.with_suffix(".png").name,
-                 run.gan, run.out / "exp")
+        report(run)
+    else:
+        STAGES[name](run)
+
+
+def report(run: Any, to: Path | None = None) -> None:
+    """Gather the results, print the table and plot it; they are kept in the folder `to`, or the run's."""
+    from .evaluation.report import plot, table
+    from .recipe import stages
+
+    results, folder = stages.report(run, to), to or run.out
+    print(table(results))
+    if is_writable(folder):
+        kept = folder / run.results.name
+        plot(results, kept.with_suffix(".png"))
+        log.info("\n%s and %s hold the same; TensorBoard: %s and %s", kept, kept.with_suffix(".png").name, run.gan,
+                 run.out / "exp")
 
 
 # corpora

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 from ..config import build
-from ..errors import UserError
+from ..errors import DiskError, UserError
+from ..files import disk_error
 from . import crema_d, demo, emobox, emodb, esd, iemocap, meld, msp_podcast, nemo, ravdess, savee, table, tess
 from .base import Corpus, Listing, check_root, some
 from .checks import Checked, check_audio, check_missing, limit, tell
@@ -247,6 +248,7 @@ def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary, files: In
                 shutil.rmtree(file.parent)  # a fold of an earlier corpus in the same folder
         write_inventory(out, files)
         summary.write(out)
-    except OSError as error:
-        raise UserError(f"{shown(out)}: the metadata could not be written ({error}). "
-                        "Free some space or choose another folder.") from error
+    except (OSError, DiskError) as error:
+        refused = disk_error(error.__cause__ or error, shown(out))
+        raise refused or UserError(f"{shown(out)}: the metadata could not be written ({error}). Choose another "
+                                   "folder.") from error

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 from .. import __version__
 from ..arms import Arm
+from ..corpora.inventory import read_inventory
+from ..errors import UserError
 from ..features.store import FeatureStore
 from ..files import read_json
 from ..plugin.compat import s3prl_version
@@ -49,14 +52,26 @@ def arm_result(scores: list[Score], points: int) -> ArmResult:
 def sizes(run: Run) -> Sizes:
     """Bytes of the training part's audio and features, and of the generator file; None for what is not there."""
     train = run.fold.train
-    files = {Path(run.corpus.root) / item.path for item in train.utterances}
-    audio = sum(file.stat().st_size for file in files)
+    audio = audio_bytes(run, {item.path for item in train.utterances})
     features = None
     if (run.features / "header.json").is_file():
         store = FeatureStore(run.features)
         features = int(sum(store.lengths[position] for position in store.select(train)) * store.dim * 4)
     generator = run.generator.stat().st_size if run.generator.is_file() else None
     return Sizes(audio=audio, features_float32=features, generator=generator)
+
+
+def audio_bytes(run: Run, paths: Iterable[str]) -> int:
+    """Bytes of these files of the corpus, as it was prepared: it may lie elsewhere by now."""
+    known = read_inventory(run.metadata)
+    total = 0
+    for path in paths:
+        file = Path(run.corpus.root) / path
+        if path not in known and not file.is_file():
+            raise UserError(f"{file}: no such audio file, and {run.metadata} (of an older version) does not tell its "
+                            f"size. Say where it is: `s3prl-dd run --out {run.out} --root FOLDER --stage 7`.")
+        total += known[path].size if path in known else file.stat().st_size
+    return total
 
 
 def versions() -> dict[str, str]:

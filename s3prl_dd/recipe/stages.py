@@ -25,7 +25,7 @@ from ..distill.trainer import Trainer
 from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, is_writable, read_json, write_json
 from ..generator import CorpusInfo, NetworkConfig
 from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
@@ -33,7 +33,9 @@ from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
 from ..plugin.placeholder import Recording
 from ..plugin.states import fill
 from ..plugin.store import StateStore
-from ..pool.pool import Pool, train_pool
+from ..pool.frame_heads import Kind
+from ..pool.pool import Pool, train_frame_pool, train_pool
+from ..pool.training import Utterances
 from ..rivals.gaussian import fit_gaussian
 from ..rivals.make import Material
 from .collect import collect
@@ -45,6 +47,9 @@ from .training import lacking, train_arms
 log = logging.getLogger("s3prl_dd")
 
 GPU_BATCH = 120.0  # seconds of audio in an extraction batch
+
+FRAMES_BYTES = 1 << 30
+"""Of frames that heads of the pool which hear them are trained on."""
 
 FLAT_MEANS = (
     "warning: utterance means of %s hardly differ. It seems to normalise every utterance by itself (fbank does), and a "
@@ -101,19 +106,38 @@ def extract(run: Run) -> None:
 
 def pool(run: Run) -> None:
     """features -> pool of SER heads along their training"""
-    if run.pool.is_file():
-        log.info("pool is there: %s", run.pool)
-        return
+    if not run.pool.is_file():
+        _train_pool(run)
+    heads = Pool.load(run.pool)
+    missing = [kind for kind in run.settings.distiller.distill_config().pool_kinds if kind not in heads.kinds]
+    if missing:
+        _add_kinds(run, heads, missing)
+    for kind in heads.kinds:
+        found = heads.of_kind(kind)
+        log.info("%s: %d snapshots of %d %s heads, best UAR on dev %.3f", run.pool, len(found), len(set(found.seeds)),
+                 kind, max(found.dev_uar))
+
+
+def _train_pool(run: Run) -> None:
+    """SUPERB's heads, which hear utterance means; or those of S3PRL's own runs, of whatever kind."""
     store, fold, settings = FeatureStore(run.features), run.fold, run.settings.distiller
     train, dev = means_of(store, fold.train), means_of(store, fold.dev)
     if train[0].std(dim=0).mean() < 1e-3 * store[0].std():
         log.warning(FLAT_MEANS, run.settings.upstream.upstream)
     if settings.pool_from:
-        heads = Pool.from_s3prl(states_of(settings.pool_from), dev)
+        heads = Pool.from_s3prl(states_of(settings.pool_from), dev, lambda: frames_of(store, fold.dev)[0])
     else:
         heads = train_pool(train, dev, seeds=settings.pool_seeds, classes=len(fold.train.labels))
     heads.save(run.pool)
-    log.info("%d snapshots of %d heads, best UAR on dev %.3f", len(heads), len(set(heads.seeds)), max(heads.dev_uar))
+
+
+def _add_kinds(run: Run, heads: Pool, kinds: list[Kind]) -> None:
+    """Heads that hear frames, for a configuration that wants them; the base's pool stays as it is."""
+    store, fold = FeatureStore(run.features), run.fold
+    train, dev = frames_of(store, fold.train), frames_of(store, fold.dev)
+    for kind in kinds:
+        heads.others[kind] = train_frame_pool(kind, train, dev, classes=len(fold.train.labels))
+    heads.save(run.own_pool)
 
 
 def distill(run: Run, progress: bool = True) -> None:
@@ -183,10 +207,13 @@ def _make_rivals(run: Run, arms: list[Arm]) -> None:
         make_files(run, todo, Material(data, parts, heads))
 
 
-def report(run: Run) -> Results:
+def report(run: Run, to: Path | None = None) -> Results:
     """everything -> results.json and the table"""
-    results = collect(run)
-    results.write(run.results)
+    results, folder = collect(run), to or run.out
+    if is_writable(folder):
+        results.write(folder / run.results.name)
+    else:
+        log.info("%s may only be read: the results are not written; report --to FOLDER writes them elsewhere", folder)
     return results
 
 
@@ -210,6 +237,17 @@ def means_of(store: FeatureStore, part: Metadata) -> tuple[torch.Tensor, torch.T
     """(utterance means [N, D], class indices [N]) of a metadata's utterances."""
     labels = torch.tensor([part.labels[utterance.label] for utterance in part.utterances])
     return store.means(store.select(part)), labels
+
+
+def frames_of(store: FeatureStore, part: Metadata) -> tuple[Utterances, torch.Tensor]:
+    """(frames, class indices [n]) of a metadata's utterances, of as many as FRAMES_BYTES hold, evenly spread."""
+    positions = store.select(part)
+    longest = max(store.entries.frames[positions])
+    number = min(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest))))
+    chosen = [index * len(part.utterances) // number for index in range(number)]
+    positions = store.select(part)
+    labels = torch.tensor([part.labels[part.utterances[index].label] for index in chosen])
+    return Utterances.of(store[int(positions[index])] for index in chosen), labels
 
 
 def _is_complete(features: Path) -> bool:
