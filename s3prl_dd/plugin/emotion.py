@@ -26,6 +26,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..generator import class_counts
 from ..metrics import BEST_PREDICTIONS, uar
+from ..rivals.subsets import random_subset
 from ..rng import keyed
 from .compat import mend
 from .datarc import DATARC, EmotionData, read_datarc
@@ -162,7 +163,7 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
         if self.data.budget is None:
             return
         wanted = class_counts(self.data.budget, counts)
-        chosen = _draw(indices, labels, wanted, self.seed)
+        chosen = sorted(indices[place] for place in random_subset(labels, wanted, self.seed))
         self.train_dataset = Subset(dataset, chosen)
         taken = [min(number, count) for number, count in zip(wanted, counts, strict=True)]
         text = (f"training on {len(chosen)} random real points ({slashed(taken)}) of {len(indices)}, drawn by "
@@ -269,16 +270,6 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
 def slashed(counts: Sequence[int]) -> str:
     """Counts a class, as users read them: 3/3/3/3."""
     return "/".join(map(str, counts))
-
-
-def _draw(indices: Sequence[int], labels: Sequence[int], wanted: Sequence[int], seed: int) -> list[int]:
-    """A random subset of `indices`, sorted: of each class as many as wanted [C], or all. labels: of the indices."""
-    chosen: list[int] = []
-    for label, number in enumerate(wanted):
-        of_class = [index for index, its_label in zip(indices, labels, strict=True) if its_label == label]
-        order = torch.randperm(len(of_class), generator=keyed(seed, "real subset", label)).tolist()
-        chosen += [of_class[place] for place in order[:number]]
-    return sorted(chosen)
 
 
 @contextlib.contextmanager
