@@ -9,8 +9,7 @@
     batches.py      balanced batches, keyed by seed and step
     trainer.py      the step and the loop
 
-Beside the way: gaussian.py (the closed-form baseline), describe.py and bench.py (sizes and times), plain.py (the loop
-that bench.py measures against), size.py.
+Beside the way: describe.py and bench.py (sizes and times), plain.py (the loop that bench.py measures against), size.py.
 """
 
 from .config import DistillConfig, Lambdas
