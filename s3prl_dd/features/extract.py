@@ -6,7 +6,7 @@ length, and those of one length share a batch: nothing is padded, so that featur
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,6 +93,7 @@ def extract(
     padding: float = Batching().padding,
     mixed_precision: bool = False,
     workers: int = WORKERS,
+    known: Callable[[Utterance], torch.Tensor | None] | None = None,
 ) -> FeatureStore:
     """Write the store `folder` with encoder.encode of all `utterances`; resumes, shows progress, returns the store.
 
@@ -100,6 +101,7 @@ def extract(
     batch_seconds, padding: see Batching
     mixed_precision: half-precision products on a GPU (torch.autocast): other roundings, about those of a float16 store
     workers: threads that decode ahead
+    known: gives the features [T, D] of an utterance that need not be heard, else None
     A missing file, one without a header, a full disk and no GPU for mixed precision are UserErrors before the first
     call. A file that does not decode is an AudioError that names it; what was extracted before it stays.
     """
@@ -113,11 +115,21 @@ def extract(
         todo = [item for item in sized if item.utterance.id not in writer.done]
         todo.sort(key=lambda item: item.samples)
         _check_disk(Path(folder), todo, encoder.provenance, dtype)
+        if known is not None:
+            todo = [item for item in todo if not _take(known, item.utterance, writer)]
         batches = _batches(_load(Path(root), todo, workers, batch_seconds), Batching(batch_seconds, padding))
         progress = tqdm(total=len(ordered), initial=len(ordered) - len(todo), desc="features", unit="utt")
         with progress, torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=mixed_precision):
             _encode(encoder, batches, writer, progress)
     return FeatureStore(folder)
+
+
+def _take(known: Callable[[Utterance], torch.Tensor | None], utterance: Utterance, writer: StoreWriter) -> bool:
+    """Whether its features are known; then they are in the store."""
+    frames = known(utterance)
+    if frames is not None:
+        writer.add(utterance, frames)
+    return frames is not None
 
 
 def _encode(encoder: Encoder, batches: Iterator[list[Loaded]], writer: StoreWriter, progress: "tqdm[Any]") -> None:

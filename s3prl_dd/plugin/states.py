@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -63,10 +63,13 @@ class Listener:
             if self.kind == "frames" and not torch.is_tensor(selected):
                 selected = self.featurizer._weighted_sum(list(selected))
         layers = [selected] if torch.is_tensor(selected) else list(selected)  # L of [1, T, D]
-        layers = [self.cut([wav], layer.detach().float().cpu())[0] for layer in layers]  # L of [T, D]
-        if self.kind == "means":
-            layers = [layer.mean(dim=0, keepdim=True) for layer in layers]
-        return torch.stack(layers)
+        states = torch.stack([self.cut([wav], layer.detach().float().cpu())[0] for layer in layers])  # [L, T, D]
+        return average(states) if self.kind == "means" else states
+
+
+def average(states: torch.Tensor) -> torch.Tensor:
+    """Each state averaged over the frames: [L, T, D] -> [L, 1, D]"""
+    return torch.stack([state.mean(dim=0, keepdim=True) for state in states])
 
 
 def reads_means(modelrc: Mapping[str, Any]) -> bool:
@@ -96,24 +99,28 @@ def state_key(made_by: str, recording: Recording) -> str:
     return text_digest([made_by, *map(str, recording), str(about.st_size), str(about.st_mtime_ns)])
 
 
-def fill(spec: FeatureSpec, recordings: Iterable[Recording], store: StateStore, device: str = "cpu") -> int:
+def fill(spec: FeatureSpec, recordings: Iterable[Recording], store: StateStore, device: str = "cpu",
+         keep: Callable[[Recording, torch.Tensor], None] | None = None) -> int:
     """Hear what the store lacks of the means of these recordings, with progress. returns: how many were heard
 
     Runs beside each other then find them there. The upstream is not loaded where nothing is lacking. Ends where the
-    store is full.
+    store is full. keep: told all states [L, T, D] of each recording that is heard, before its means are kept
     """
     made_by = describe(spec, "means")
     todo = [recording for recording in recordings if not store.holds(state_key(made_by, recording))]
     if not todo or not store.has_room(0):
         return 0
     encoder = Encoder(spec, device)
-    listener = Listener(encoder.upstream, encoder.featurizer, "means", device)
+    listener = Listener(encoder.upstream, encoder.featurizer, "states", device)
     waves = ahead(Recording.load, todo, workers=1, limit=DECODED, cost=Recording.length)
     count = 0
     for recording, wave in zip(tqdm(todo, desc="upstream", unit="utt"), waves, strict=True):
         states = listener.hear(torch.from_numpy(wave).to(device))
-        if not store.has_room(states.nbytes):
+        means = average(states)
+        if not store.has_room(means.nbytes):
             break
-        store.write(state_key(made_by, recording), states)
+        if keep is not None:
+            keep(recording, states)
+        store.write(state_key(made_by, recording), means)
         count += 1
     return count

@@ -6,12 +6,14 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 
 Result = TypeVar("Result")
+
+Precision = Literal["float32", "float16"]
 
 FILE = "states.sqlite"
 
@@ -34,7 +36,7 @@ BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class StateStore:
-    """Key -> hidden states, float32 [L, T, D], in <folder>/states.sqlite.
+    """Key -> hidden states, float32 [L, T, D], in <folder>/states.sqlite; all of a file's in one precision.
 
     Several processes may use it at once. When it has grown past `limit_bytes`, the oldest entries leave. Each entry has
     a checksum, and one that is damaged is as good as none. Trouble is never an error, for all can be computed anew: a
@@ -42,8 +44,9 @@ class StateStore:
     without. Either is told once. Reading executes no code.
     """
 
-    def __init__(self, folder: str | Path, limit_bytes: float) -> None:
+    def __init__(self, folder: str | Path, limit_bytes: float, precision: Precision = "float32") -> None:
         self.folder, self.limit = Path(folder), limit_bytes
+        self.dtype = np.dtype(precision).newbyteorder("<")
         self.readable = self.writable = True
         self._database: sqlite3.Connection | None = None
         self._inode = 0  # of the file that is open
@@ -86,14 +89,14 @@ class StateStore:
         if row is None:
             return None
         *shape, data, digest = row
-        if len(data) != 4 * np.prod(shape) or hashlib.sha256(data).digest() != digest:
+        if len(data) != self.dtype.itemsize * np.prod(shape) or hashlib.sha256(data).digest() != digest:
             if self.writable:
                 database.execute("DELETE FROM states WHERE key = ?", (key,))
             return None
-        return torch.from_numpy(np.frombuffer(data, "<f4").astype(np.float32).reshape(shape))
+        return torch.from_numpy(np.frombuffer(data, self.dtype).astype(np.float32).reshape(shape))
 
     def _write(self, database: sqlite3.Connection, key: str, states: torch.Tensor) -> None:
-        data = states.numpy().astype("<f4").tobytes()
+        data = states.numpy().astype(self.dtype).tobytes()
         row = (key, *states.shape, data, hashlib.sha256(data).digest())
         with _transaction(database):
             database.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?)", row)

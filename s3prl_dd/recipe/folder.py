@@ -65,6 +65,7 @@ class Run:
         self.out, self.settings, self.base = Path(out), run_settings, base
         data, gan = self.owner(), self.owner("config", "overrides")
         self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
+        self.states = data / "states"
         self.pool = data / "pool.safetensors"
         self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
         self.samples, self.rivals = gan / "samples", self.out / "rivals"

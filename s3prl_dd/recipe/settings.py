@@ -116,6 +116,10 @@ class MachineSettings:
     feature_cache: Weight = 4.0
     """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
 
+    kept_states: Weight = 4.0
+    """Gigabytes of disk for hidden states of train and dev in half precision, from the real heads to the extraction,
+    which needs the upstream then for what did not fit; 0 keeps none."""
+
 
 @settings
 class Settings:
@@ -195,7 +199,7 @@ PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
 OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head", "rival_frames")
 """Settings in which a run may differ from its base, beside those that may always change."""
 
-MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "rivals", "feature_cache")
+MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "rivals", "feature_cache", "kept_states")
 """Settings of a run that do not touch what is there."""
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -33,6 +33,7 @@ from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
 from ..plugin.placeholder import Recording
 from ..plugin.states import fill
 from ..plugin.store import StateStore
+from ..plugin.waiting import WaitingStates
 from ..pool.frame_heads import Kind
 from ..pool.pool import Pool, train_frame_pool, train_pool
 from ..pool.training import Utterances
@@ -69,23 +70,34 @@ def prepare(run: Run) -> None:
 def real(run: Run) -> None:
     """metadata -> SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction"""
     if lacking(run, [REAL]):
-        _fill_means(run)
+        keeps = run.settings.machine.kept_states and not _is_complete(run.features)
+        _fill_means(run, _waiting(run) if keeps else None)
     train_arms(run, [REAL])
 
 
-def _fill_means(run: Run) -> None:
+def _waiting(run: Run) -> WaitingStates:
+    return WaitingStates(run.states, run.settings.machine.kept_states * 1e9, run.settings.upstream)
+
+
+def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     """Let each recording pass the upstream once, here: heads that are trained beside each other would all wait for it.
 
     Only for heads that read means; what a head of another kind hears of real audio depends on layer weights it learns.
+    waiting: where all states of train and dev are kept for the extraction
     """
     upstream, machine, fold = run.settings.upstream, run.settings.machine, run.fold
     if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head]:
         return
-    parts = (fold.train, fold.dev, fold.test)
-    recordings = [Recording.of(run.corpus.root, asdict(utterance)) for part in parts for utterance in part.utterances]
+    extracted, tested = _recordings(run, fold.train, fold.dev), _recordings(run, fold.test)
+    recordings = extracted + tested
     store = StateStore(run.means, machine.feature_cache * 1e9)
-    count = fill(upstream, recordings, store, run.settings.device_name())
+    keep = None if waiting is None else waiting.keeper(extracted)
+    count = fill(upstream, recordings, store, run.settings.device_name(), keep)
     log.info("%d of %d recordings passed the upstream: %s", count, len(recordings), store.path)
+
+
+def _recordings(run: Run, *parts: Metadata) -> list[Recording]:
+    return [Recording.of(run.corpus.root, asdict(utterance)) for part in parts for utterance in part.utterances]
 
 
 def extract(run: Run) -> None:
@@ -100,7 +112,12 @@ def extract(run: Run) -> None:
         log.info("layer weights of the real run: %s", " ".join(f"{weight:.2f}" for weight in weights))
     batch_seconds = 0 if device == "cpu" else GPU_BATCH  # one at a time: no padding, and no slower without a GPU
     utterances = [*fold.train.utterances, *fold.dev.utterances]
-    store = extract_features(encoder, run.corpus.root, utterances, run.features, batch_seconds=batch_seconds)
+    waiting = _waiting(run) if run.states.is_dir() else None
+    known = None if waiting is None else waiting.features(run.corpus.root, weights)
+    store = extract_features(encoder, run.corpus.root, utterances, run.features, batch_seconds=batch_seconds,
+                             known=known)
+    if waiting is not None:
+        waiting.remove()
     log.info("%d utterances, %d frames of %d", len(store), store.offsets[-1], store.dim)
 
 

@@ -38,6 +38,7 @@ OF_0_1 = {
     "pool_from": [],
     "base": None,
     "feature_cache": 4.0,
+    "kept_states": 4.0,
     "jobs": 0,
 }
 

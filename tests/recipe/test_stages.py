@@ -53,10 +53,30 @@ def test_recordings_are_heard_before_heads_that_read_means(changes, heard, run, 
     stages.real(Run(run.out, run.settings.changed(seeds=9, **changes)))
     assert bool(asked) is heard
     fold = run.fold
-    for spec, recordings, store, device in asked:
+    for spec, recordings, store, device, _ in asked:
         listed = [item.path for part in (fold.train, fold.dev, fold.test) for item in part.utterances]
         assert spec == run.settings.upstream and device == "cpu" and store.folder == run.means
         assert sorted(item.path for item in recordings) == sorted(f"{run.corpus.root}/{path}" for path in listed)
+
+
+def test_states_wait_from_real_heads_to_the_extraction(run, monkeypatch, tmp_path):
+    asked = []
+    again = Run(run.out, run.settings.changed(seeds=9))
+    again.features, again.states = tmp_path / "features", tmp_path / "states"
+    monkeypatch.setattr(stages, "train_arms", lambda run, arms: None)
+    monkeypatch.setattr(stages, "fill", lambda *wanted: asked.append(wanted[-1]) or 0)
+    stages.real(again)
+    monkeypatch.setattr(again, "best", lambda *arm, **which: None)
+    monkeypatch.setattr(stages, "read_layer_weights", lambda path: [1.0])
+    monkeypatch.setattr(stages, "Encoder", lambda *made_of: None)
+    monkeypatch.setattr(stages, "extract_features",
+                        lambda *wanted, known, **how: asked.append(known) or FeatureStore(run.features))
+    again.states.mkdir()
+    stages.extract(again)
+    assert len(asked) == 2 and all(map(callable, asked)) and not again.states.exists()
+    stages.extract(again)
+    stages.real(Run(run.out, run.settings.changed(seeds=9)))
+    assert asked[2:] == [None, None]
 
 
 def test_means_of(run):
