@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..config import Count, Weight, explain, settings
 from ..errors import UserError, one_line
 from ..files import text_digest
+from .hub import located
 from .networks import Dim, Network
 
 FORMAT_VERSION: Final = 1
@@ -193,7 +194,11 @@ def read_header(path: str | Path) -> Header:
 
 
 def open_file(path: str | Path) -> Any:
-    """The file as safetensors' safe_open gives it, a context manager. Raises UserError where it is none."""
+    """The file as safetensors' safe_open gives it, a context manager. Raises UserError where it is none.
+
+    path: also hf://USER/NAME[@REVISION], see hub.py
+    """
+    path = located(path)
     if not Path(path).is_file():
         raise UserError(f"{path}: no such generator file. `s3prl-dd distill` writes one.")
     try:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from .header import Header, Provenance, read_header
+from .hub import located
 from .layout import Layout, empty_network, read_layout
 from .networks import Network
 
 
 def inspect(path: str | Path, as_json: bool = False) -> None:
     """Print what a generator file is and was made from; its tensors are not read. Errors: see read_header."""
+    path = located(path)
     if as_json:
         header, size = read_header(path), Path(path).stat().st_size
         shown = dataclasses.replace(header, corpus=header.corpus.hiding_names())
@@ -41,6 +43,7 @@ def _beside(layout: Layout) -> dict[str, str]:
     return {
         "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
         "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
+        "small sets": f"{layout.latents} latents of each class were learnt" if layout.latents else "as drawn",
     }
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..generator import GeneratedDataset, Generator
+from ..generator.hub import fetch, on_hub
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
@@ -54,7 +55,7 @@ class DistilledExpert(EmotionExpert):
         """
         data = read_datarc(DistilledData, downstream_expert["datarc"], run.get("downstream_variant"))
         check_run(data, run)
-        self.generator = _open_generator(data, upstream_dim, launched, run)
+        self.generator = _open_generator(data, upstream_dim, launched, run, expdir)
         self.placeholder = make_placeholder() if launched else make_silence()
         super().__init__(upstream_dim, downstream_expert, expdir, recordings, **run)
 
@@ -80,7 +81,7 @@ class DistilledExpert(EmotionExpert):
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
-            others = self._samples(generator, seed + DEV_SEED, resample=False)
+            others = self._samples(generator.without_latents(), seed + DEV_SEED, resample=False)
             self.dev_dataset = Placeholders(others, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says "
                      "nothing of real speech")
@@ -181,15 +182,32 @@ def collate(items: Sequence[Item]) -> tuple:
     return tuple(zip(*items, strict=True))
 
 
-def _open_generator(data: DistilledData, upstream_dim: int, launched: Launched | None,
-                    run: Mapping[str, Any]) -> Generator | None:
+def _open_generator(data: DistilledData, upstream_dim: int, launched: Launched | None, run: Mapping[str, Any],
+                    expdir: str) -> Generator | None:
     """The generator of this run, on its device; None for an evaluation without one. UserError if it does not fit."""
-    if run["mode"] != "train" and not Path(data.generator or "").is_file():
+    path = _find(data.generator, run["mode"] == "train", expdir)
+    if path is None:
         print(f"[s3prl_dd] - no generator at {data.generator}: evaluating on real audio without checking where the "
               "head came from")
         return None
-    generator = Generator.load(str(data.generator), device=run["device"])
+    generator = Generator.load(path, device=run["device"])
     check_features(data.generator, generator.header.features, upstream_dim, launched, run)
     if data.root:
         check_corpus(data, generator.header)
     return generator
+
+
+def _find(generator: str | None, training: bool, expdir: str) -> Path | None:
+    """Where the generator file lies; None for an evaluation where it is gone. The Hub's is pinned in the expdir."""
+    if not on_hub(generator):
+        path = Path(generator or "")
+        return path if training or path.is_file() else None
+    try:
+        found = fetch(str(generator))
+    except UserError:
+        if training:
+            raise
+        return None
+    if training:
+        found.pin(expdir)
+    return found.path

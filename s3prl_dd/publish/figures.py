@@ -163,8 +163,8 @@ def curves(name: str, lines: Mapping[str, Curve], ylabel: str, alt: str, marks: 
         for number, (line, curve) in enumerate(lines.items()):
             color = SERIES[number % len(SERIES)]
             values = [scale * value for value in curve.values()]
-            axis.plot(list(curve), values, color=color, marker=MARKERS[number % len(MARKERS)] if percent else None,
-                      markersize=4, linewidth=1.5)
+            axis.plot(list(curve), values, color=color, marker=MARKERS[number % len(MARKERS)], markersize=4.5,
+                      markevery=max(1, len(values) // 6), linewidth=1.4)
             step = (marks or {}).get(line)
             if step in curve:
                 axis.plot([step], [scale * curve[step]], marker="o", markersize=10, markerfacecolor="none",

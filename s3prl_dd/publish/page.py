@@ -97,19 +97,18 @@ def write_page(folders: Sequence[str | Path], to: str | Path) -> tuple[Path, Pat
         raise UserError(f"{page}: a page's name ends in .html; the Markdown twin goes beside it.")
     chapters = [chapter(study, number) for number, study in enumerate(studies(folders))]
     twin = page.with_suffix(".md")
-    write_text(page, render("page.html.j2", chapters))
-    write_text(twin, render("page.md.j2", chapters))
+    write_text(page, fill("page.html.j2", chapters=chapters, version=__version__))
+    write_text(twin, fill("page.md.j2", chapters=chapters, version=__version__))
     return page, twin
 
 
-def render(template: str, chapters: Sequence[Chapter]) -> str:
-    """A template of ours with these chapters."""
+def fill(template: str, **values: Any) -> str:
+    """A template of ours with these values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, autoescape=template.endswith(".html.j2"))
     environment.filters |= {"pipes": as_pipes, "confusion_pipes": confusion_as_pipes}
-    text = environment.get_template(template).render(chapters=chapters, version=__version__)
-    return text.rstrip() + "\n"
+    return environment.get_template(template).render(values).rstrip() + "\n"
 
 
 def as_pipes(table: tables.Table) -> str:
@@ -130,7 +129,7 @@ def chapter(study: Study, number: int = 0) -> Chapter:
     prefix = f"c{number}"
     trainings = _trainings(study)
     plane = project(_drawn(study))
-    privacy = _privacy(study)
+    privacy = privacy_of(study)
     budgets, budget_keys = _budgets(study, prefix)
     terms = _first_terms(trainings)
     return Chapter(
@@ -313,7 +312,7 @@ def _curves(trainings: dict[str, Training], terms: dict[str, dict[int, float]], 
 # privacy, provenance
 
 
-def _privacy(study: Study) -> list[tuple[str, str]]:
+def privacy_of(study: Study) -> list[tuple[str, str]]:
     """Run -> its privacy tables as text, of the runs that were measured."""
     found = []
     for member in study.members:
@@ -329,6 +328,6 @@ def _provenance(study: Study) -> list[tuple[str, tables.Table]]:
     found = []
     for member in study.members:
         if member.generator is not None:
-            rows = [[key, value] for key, value in described(member.generator).items() if key != "file"]
+            rows = [[key, value] for key, value in described(member.generator).items() if value and key != "file"]
             found.append((member.name, tables.Table(["", ""], rows, left=2)))
     return found

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from sklearn.decomposition import PCA
 
 from ..errors import UserError
@@ -70,10 +69,7 @@ def _samples(run: Run, plane: PCA, seed: int) -> Cloud:
     generator = Generator.load(run.generator)
     sampling = run.settings.sampling
     drawn = generator.sample("original", seed, lengths=sampling.lengths, center=sampling.center)
-    inside = torch.arange(drawn.features.shape[1]) < drawn.lengths[:, None]  # [N, T]
-    total = (drawn.features * inside[..., None]).sum(dim=1)  # [N, D]
-    means = total / drawn.lengths[:, None]
-    return Cloud(plane.transform(means.numpy()), drawn.labels.numpy())
+    return Cloud(plane.transform(drawn.means().numpy()), drawn.labels.numpy())
 
 
 def _thinned(cloud: Cloud) -> Cloud:
