@@ -146,9 +146,10 @@ def _kind_of(path: str | Path, content: Mapping[str, Any], dim: int) -> str:
     try:
         state = content["Downstream"]
         int(content["Step"])
-        kind = next((kind for kind, stack in KINDS.items() if set(stack.keys()) <= set(state)), None)
-        if kind is None:
+        fitting = [kind for kind, stack in KINDS.items() if set(stack.keys()) <= set(state)]
+        if not fitting:
             raise KeyError(next(key for key in SUPERB_KEYS if key not in state))
+        kind = max(fitting, key=lambda kind: len(KINDS[kind].keys()))  # attentive heads have all that SUPERB's have
         found = state[SUPERB_KEYS[0]].shape[1]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a checkpoint of S3PRL's emotion head (no {error}).") from None

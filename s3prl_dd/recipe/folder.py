@@ -66,8 +66,8 @@ class Run:
         data, gan = self.owner(), self.owner("config", "overrides")
         self.metadata, self.features, self.means = data / "metadata", data / "features", data / "means"
         self.states = data / "states"
-        self.pool = data / "pool.safetensors"
         self.gan, self.generator = gan / "gan", gan / "generator.safetensors"
+        self.own_pool = gan / "pool.safetensors"
         self.samples, self.rivals = gan / "samples", self.out / "rivals"
         self.results = self.out / "results.json"
         self.moved_to: Path | None = None  # where the corpus lies now, until `keep` writes it down
@@ -138,6 +138,11 @@ class Run:
             return self.out
         mine, theirs = self.settings.flat(), self.base.settings.flat()
         return self.base.owner(*keys) if all(mine[key] == theirs[key] for key in keys) else self.out
+
+    @property
+    def pool(self) -> Path:
+        """The pool of heads: its configuration's own where that needs further kinds, else that of all variants."""
+        return self.own_pool if self.own_pool.is_file() else self.owner() / "pool.safetensors"
 
     def exp(self, arm: Arm) -> Path:
         """The folder of an arm's expdirs: heads may be the base's, if they would be the same here."""

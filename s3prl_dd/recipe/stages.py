@@ -123,12 +123,16 @@ def extract(run: Run) -> None:
 
 def pool(run: Run) -> None:
     """features -> pool of SER heads along their training"""
-    if not run.pool.is_file():
+    there = run.pool.is_file()
+    if not there:
         _train_pool(run)
     heads = Pool.load(run.pool)
     missing = [kind for kind in run.settings.distiller.distill_config().pool_kinds if kind not in heads.kinds]
     if missing:
         _add_kinds(run, heads, missing)
+    elif there:
+        log.info("pool is there: %s", run.pool)
+        return
     for kind in heads.kinds:
         found = heads.of_kind(kind)
         log.info("%s: %d snapshots of %d %s heads, best UAR on dev %.3f", run.pool, len(found), len(set(found.seeds)),
@@ -262,7 +266,6 @@ def frames_of(store: FeatureStore, part: Metadata) -> tuple[Utterances, torch.Te
     longest = max(store.entries.frames[positions])
     number = min(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest))))
     chosen = [index * len(part.utterances) // number for index in range(number)]
-    positions = store.select(part)
     labels = torch.tensor([part.labels[part.utterances[index].label] for index in chosen])
     return Utterances.of(store[int(positions[index])] for index in chosen), labels
 

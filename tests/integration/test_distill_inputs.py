@@ -1,11 +1,22 @@
 """What the distiller is given of a run: whose utterances, which labels, and what the file will say of them."""
 
+import dataclasses
+import functools
+
 import pytest
 import torch
 from support.made_up_run import made_up_run
 
+from s3prl_dd.config import load_config
+from s3prl_dd.corpora.metadata import Metadata
+from s3prl_dd.distill.config import DistillConfig
+from s3prl_dd.distill.data import hold_out_speakers
+from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
-from s3prl_dd.pool.pool import Pool
+from s3prl_dd.pool.heads import pool_mean
+from s3prl_dd.pool.pool import Pool, train_frame_pool
+from s3prl_dd.pool.training import score_frames
+from s3prl_dd.recipe import stages
 from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.settings import Settings
 from s3prl_dd.recipe.stages import distill_inputs
@@ -54,3 +65,43 @@ def test_a_variant_by_overrides_alone_has_a_generator_of_its_own(run, tmp_path):
     longer = Run(tmp_path / "longer", run.settings.changed(overrides=("network.frames=8", "steps=900")), base=run)
     assert same.generator == run.generator and longer.generator == tmp_path / "longer/generator.safetensors"
     assert longer.gan == tmp_path / "longer/gan" and longer.pool == run.pool
+
+
+def test_dev_frames_are_those_of_the_dev_means(run):
+    data, _, _ = distill_inputs(run, run.settings.distiller.distill_config())
+    torch.testing.assert_close(pool_mean(*data.dev_frames), data.dev[0], atol=1e-4, rtol=1e-4)
+
+
+def test_speakers_can_be_held_out_for_selection(run):
+    config = load_config(DistillConfig, "gan_1d", ["network.frames=8", "selection=speakers"])
+    data, _, _ = distill_inputs(run, config)
+    fold, store = run.fold, FeatureStore(run.features)
+    both = [*fold.train.utterances, *fold.dev.utterances]
+    held = hold_out_speakers(fold)
+    assert set(held.train.utterances) | set(held.dev.utterances) == set(both) and held.test == fold.test
+    assert not set(held.train.speakers) & set(held.dev.speakers) and set(fold.train.speakers) & set(fold.dev.speakers)
+    assert len(data.labels) == len(held.train.utterances) < len(both) == len(data.labels) + len(data.dev[1])
+    torch.testing.assert_close(data.dev[0], store.means(store.select(held.dev)))
+    assert hold_out_speakers(fold) == held
+    alone = dataclasses.replace(fold, train=Metadata(fold.train.labels, both[:1]), dev=Metadata(fold.train.labels, ()))
+    with pytest.raises(UserError, match="selection: speakers: of 1 speakers, 1 held out leave a class without"):
+        hold_out_speakers(alone)
+
+
+def test_a_variant_that_wants_other_kinds_has_a_pool_of_its_own(run, tmp_path, monkeypatch):
+    """The base's SUPERB heads as they are, and beside them those that are missing."""
+    before, small = run.pool.read_bytes(), functools.partial(train_frame_pool, seeds=2, steps=3, snapshots=2)
+    monkeypatch.setattr(stages, "train_frame_pool", small)
+    overrides = ("network.frames=8", "softmax_kinds=[superb,cnn]")
+    variant = Run(tmp_path / "variant", run.settings.changed(overrides=overrides), base=run)
+    assert variant.pool == run.pool
+    stages.pool(variant)
+    assert variant.pool == tmp_path / "variant/pool.safetensors" and run.pool.read_bytes() == before
+    pool, base = Pool.load(variant.pool), Pool.load(run.pool)
+    assert pool.kinds == ["superb", "cnn"] and len(pool.of_kind("cnn")) == 4 and pool.dev_uar == base.dev_uar
+    data, _, heads = distill_inputs(variant, variant.settings.distiller.distill_config())
+    scored = score_frames(pool.of_kind("cnn").heads, data.dev_frames, data.dev[1])
+    assert pool.of_kind("cnn").dev_uar == scored and heads.kinds == pool.kinds
+    written = variant.pool.stat().st_mtime_ns
+    stages.pool(variant)
+    assert variant.pool.stat().st_mtime_ns == written
