@@ -29,6 +29,19 @@ FEW = {"config.runner.total_steps": 4, "config.runner.eval_step": 2, "config.run
        "config.runner.save_step": 2, "config.runner.max_keep": 1, "config.runner.gradient_accumulate_steps": 1}
 
 
+def times(expdir, what):
+    """How many lines of a run's log begin with this."""
+    return sum(line.startswith(what) for line in (expdir / "log.log").read_text().splitlines())
+
+
+def write_table(folder):
+    """A corpus of tones and a table of it."""
+    write_tones(folder)
+    rows = [f"{path},{path.stem.rstrip('0123456789')},{path.parent.name}" for path in sorted(folder.rglob("*.wav"))]
+    (folder / "corpus.csv").write_text("\n".join(["file,emotion,speaker", *rows]) + "\n")
+    return folder / "corpus.csv"
+
+
 # a clone
 
 
@@ -120,8 +133,7 @@ def test_torchrun_without_a_gpu(ranks, corpus, tmp_path):
     assert state["WorldSize"] == ranks and state["Args"].local_rank == 0
     run_command(*torchrun, override(data_options(corpus), FEW, {"config.runner.total_steps": 6}))
     assert [path.name for path in (tmp_path / "run").glob("states-*")] == ["states-6.ckpt"]
-    log = (tmp_path / "run/log.log").read_text()
-    assert "test at step 6" in log and log.count("dev at step 4:") == 1
+    assert times(tmp_path / "run", "dev at step 4:") == times(tmp_path / "run", "test at step 6:") == 1
     done = run_launcher("-m", "evaluate", "-e", tmp_path / "run/dev-best.ckpt", "--device", "cpu")
     assert "test: " in done.output or "test at step" in done.output
 
@@ -156,8 +168,7 @@ def test_a_run_among_paths_of_any_name(nasty, fbank_generator):
     assert [path.name for path in expdir.glob("states-*")] == ["states-4.ckpt"]
     start_s3prl(expdir, "distilled_emotion", flags, {**data, **FEW, "config.runner.total_steps": 6}, seed=0)
     assert (expdir / "states-6.ckpt").is_file() and (other / "states-9.ckpt").is_file()
-    log = (expdir / "log.log").read_text()
-    assert "test at step 6" in log and log.count("dev at step 2:") == 1
+    assert times(expdir, "dev at step 2:") == times(expdir, "test at step 6:") == 1
     done = run_launcher("-m", "evaluate", f"--past_exp={expdir}", "--device", "cpu")
     assert "Traceback" not in done.output
 
@@ -182,14 +193,15 @@ def test_ones_own_upstream_in_a_whole_run(tmp_path):
     (tmp_path / "beside_mine.py").write_text("RATE = 160\n")
     name = f"{tmp_path}/mine.py:energy"
     verb = (sys.executable, "-m", "s3prl_dd")
-    run_command(*verb, "run", "--upstream", "./mine.py:energy", "--out", "run", "--preset", "quick", "--seeds", 1,
-                "--budgets", 6, "--device", "cpu", "--head-steps", 40, "--overrides", "steps=20", "eval_every=10",
-                cwd=tmp_path)
+    table = write_table(tmp_path / "corpus")
+    run_command(*verb, "run", "--corpus", "table", "--root", table, "--upstream", "./mine.py:energy", "--out", "run",
+                "--seeds", 1, "--budgets", "original", "--head-lrs", "1e-3", "--head-steps", 20, "--pool-seeds", 1,
+                "--overrides", "steps=10", "eval_every=5", "--device", "cpu", cwd=tmp_path)
     assert json.loads((tmp_path / "run/run.json").read_text())["upstream"] == name
     inspected = run_command(*verb, "inspect", "run/generator.safetensors", cwd=tmp_path).stdout
     assert "mine.py:energy" in inspected and str(tmp_path) not in inspected.replace("run/generator", "")
     expdir = next((tmp_path / "run/exp").glob("real_seed0*"))
-    wav = next((tmp_path / "run").rglob("*.wav"), None) or next(tmp_path.rglob("*.wav"))
+    wav = next(tmp_path.rglob("*.wav"))
     refused = run_command(*verb, "predict", expdir, wav, cwd=tmp_path, check=False)
     assert f"If you trust it, name it: --upstream {name}" in refused.stderr + refused.stdout
     run_command(*verb, "predict", expdir, wav, "--upstream", name, cwd=tmp_path)

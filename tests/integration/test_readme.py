@@ -169,8 +169,12 @@ def check_run_sh(words, partial=False):
 def check_torchrun(words, partial=False):
     """`torchrun --FLAG VALUE -m s3prl_dd VERB ...`"""
     module = words[words.index("-m") + 1]
+    rest = words[words.index("-m") + 2:]
+    if module == "s3prl_dd.run_downstream":
+        check_python(["-m", module, *rest], partial)
+        return
     assert module == "s3prl_dd", f"torchrun -m {module}"
-    check_flags(words[words.index("-m") + 2:])
+    check_flags(rest)
 
 
 def check_source(words, partial=False):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.runs import run_python
+from support.runs import ROOT, run_python
 
 from s3prl_dd.errors import UserError
 
@@ -111,3 +111,27 @@ def test_the_version_of_what_is_imported(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="s3prl: not installed. Install it with .*, or the fork espnet-s3prl"):
         s3prl_version()
+
+
+def test_setup_asks_for_no_s3prl(monkeypatch):
+    """It would be installed over espnet-s3prl, whose import name is the same; and no torch that runs code in files."""
+    import runpy
+
+    import setuptools
+
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", told.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    required = told["install_requires"]
+    assert not [item for item in required if "s3prl" in item] and "torch>=2.6" in required
+    assert told["extras_require"]["s3prl"] == ["s3prl==0.4.18"]
+    assert not [item for item in told["extras_require"]["all"] if "s3prl" in item]
+    assert "s3prl==0.4.18\n" in (ROOT / "requirements.txt").read_text()  # run.sh installs these
+
+
+def test_without_any_s3prl():
+    done = run_python("import sys\nsys.modules['s3prl'] = None\nfrom s3prl_dd.plugin.launcher import main\n"
+                      "main(['-d', 'distilled_emotion', '-u', 'hubert'])", check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: s3prl cannot be imported" in done.stderr
+    assert "pip install s3prl==0.4.18`, or the fork espnet-s3prl" in done.stderr

@@ -3,7 +3,7 @@
 import pytest
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin.link import link, unlink
+from s3prl_dd.plugin.link import describe, link, unlink
 
 
 @pytest.fixture
@@ -40,3 +40,23 @@ def test_foreign_things_stay(clone):
 def test_not_a_clone(tmp_path):
     with pytest.raises(UserError, match="no clone of S3PRL"):
         link(tmp_path)
+
+
+def test_what_is_said(clone):
+    """What was linked, what to run, how to undo it; and a clone of another version."""
+    link(clone)
+    said = describe(clone)
+    assert f"linked into {clone}/s3prl:\n  downstream/distilled_emotion\n  torchaudio.py (" in said
+    assert f"run there:\n  cd {clone}/s3prl\n  python run_downstream.py -d distilled_emotion -u hubert\n" in said
+    assert said.endswith(f"undo: s3prl-dd unlink {clone}")
+    assert "this clone is S3PRL unknown; s3prl_dd is tested with 0.4.18" in said
+    (clone / "s3prl" / "version.txt").write_text("0.5.0\n")
+    assert "this clone is S3PRL 0.5.0; s3prl_dd is tested with 0.4.18" in describe(clone)
+    (clone / "s3prl" / "version.txt").write_text("0.4.18\n")
+    assert "this clone is" not in describe(clone)
+
+
+def test_the_package_of_a_clone_will_do(clone, monkeypatch):
+    """CLONE/s3prl, also as `.` from inside."""
+    monkeypatch.chdir(clone / "s3prl")
+    assert link(".") == link(clone) == [clone / "s3prl" / "downstream" / "distilled_emotion"]
