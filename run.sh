@@ -86,6 +86,9 @@ sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))'
 }
 
 recipe() {
+  if [ $# = 0 ] && [ ! -e result/demo/run.json ]; then
+    set -- --overrides steps=500 # the demo's: of the default 800, dev prefers the 500th
+  fi
   case " $* " in
     *" --upstream "*|*" --upstream="*) ;;
     *) has_moonshine || set -- "$@" --upstream fbank_no_cmvn ;; # fbank's own normalisation leaves mean pooling nothing

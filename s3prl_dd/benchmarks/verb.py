@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from ..config import Count, Number, load_config, settings
 from ..devices import device_name
 from ..distill.config import DistillConfig
 
-Kind = Literal["step", "sample", "extract", "heads", "recipe", "busy", "scale"]
+Kind = Literal["step", "sample", "extract", "heads", "recipe", "busy", "scale", "all"]
 
 
 class Measured(NamedTuple):
@@ -30,7 +31,8 @@ class Bench:
 
     step: a distiller's step beside a plain loop; sample: drawing beside the network itself; extract: extraction beside
     S3PRL's loop; heads: a head's optimiser step, S3PRL's own and ours; recipe: a head's whole training at the paper's
-    shape; busy: each stage alone and beside busy processes; scale: seconds and memory of many utterances.
+    shape; busy: each stage alone and beside busy processes; scale: seconds and memory of many utterances; all: what
+    docs/costs.md shows.
     """
 
     kind: Annotated[Kind, tyro.conf.Positional]
@@ -63,6 +65,9 @@ class Bench:
     device: str | None = None
     """cuda or cpu; without it a GPU where there is one."""
 
+    to: str = "costs.json"
+    """all: where each measurement is kept as soon as it is there; those that are there are not measured again."""
+
     json: bool = False
     """As JSON."""
 
@@ -70,6 +75,19 @@ class Bench:
         """Measure it."""
         rows, table = KINDS[self.kind](self)
         print(json.dumps(as_json(rows), indent=2) if self.json else table)
+
+    def measure(self) -> Any:
+        """What it measures, as JSON has it."""
+        return as_json(KINDS[self.kind](self).rows)
+
+    def command(self) -> str:
+        """The command line of what differs from the defaults."""
+        words = ["s3prl-dd", "bench", self.kind, *self.configs]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("kind", "configs") and value != field.default:
+                words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+        return " ".join(words)
 
 
 def step(asked: Bench) -> Measured:
@@ -139,8 +157,28 @@ def scale(asked: Bench) -> Measured:
     return Measured(rows, scale_table(rows))
 
 
+def everything(asked: Bench) -> Measured:
+    """All that the documents show."""
+    from .costs import costs_text, measure_all
+
+    kept = measure_all(Path(asked.to), {each.command(): each.measure for each in ALL})
+    return Measured(kept, costs_text(kept, main=False))
+
+
+ALL = (
+    Bench("recipe", rounds=2),
+    Bench("sample", ("gan_att", "gan_cnn"), rounds=3),
+    Bench("step", ("gan_1d", "gan_att_small"), rounds=6),
+    Bench("step", ("gan_1d",), dim=288, rounds=8),
+    Bench("extract", base=True, files=10, rounds=3),
+    Bench("busy", rounds=2),
+    Bench("scale"),
+)
+"""What `all` measures: about eight minutes on two cores."""
+
 KINDS: dict[str, Callable[[Bench], Measured]] = {
-    "step": step, "sample": sample, "extract": extract, "heads": heads, "recipe": recipe, "busy": busy, "scale": scale}
+    "step": step, "sample": sample, "extract": extract, "heads": heads, "recipe": recipe, "busy": busy, "scale": scale,
+    "all": everything}
 
 
 def configs_of(asked: Bench) -> dict[str, DistillConfig]:
