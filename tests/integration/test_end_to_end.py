@@ -47,12 +47,13 @@ def touched(run):
 
 def test_every_stage_and_a_second_run(table, tmp_path, capfd):
     """Tones tell the emotions apart, every arm learns them; the results can be counted again from what is kept."""
-    flags = ("--upstream", "fbank_no_cmvn", "--budgets", "2")
+    flags = ("--upstream", "fbank_no_cmvn", "--budgets", "2", "--rivals", "teacher", "herding", "random_real")
     made = run(table, tmp_path / "run", *flags)
     first = capfd.readouterr().out
     results = Results.read(made.results)
     points = {arm: result.points for arm, result in results.arms.items()}
-    assert points == {"real": 19, "distilled_full": 16, "distilled_2ppc": 8, "random_real_2ppc": 8}
+    assert points == {"real": 19, "teacher": 0, "distilled_full": 16, "distilled_2ppc": 8, "herding_2ppc": 8,
+                      "random_real_2ppc": 8}
     labels = made.fold.test.labels
     assert results.test.truth == [labels[utterance.label] for utterance in made.fold.test.utterances]
     for arm, result in results.arms.items():
