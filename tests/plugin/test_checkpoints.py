@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import threading
+from argparse import Namespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from support.runs import data_options, override, run_launcher, run_python, write
 from s3prl_dd.errors import DiskError, UserError
 from s3prl_dd.plugin.checkpoints import NO_ROOM, newest_whole, telling_of_the_disk, whole_checkpoints
 from s3prl_dd.plugin.launcher import complete
+from s3prl_dd.plugin.runner import Bridge
 from s3prl_dd.plugin.runs import start_s3prl
 
 STATE = {"Step": 4, "Downstream": {"weight": torch.zeros(100_000)}}
@@ -42,6 +44,18 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
         torch.save({"a": 2}, str(tmp_path / "states-4.ckpt"))
     assert torch.load(tmp_path / "states-4.ckpt", weights_only=True) == {"a": 1}
     assert names(tmp_path) == ["states-4.ckpt"]
+
+
+def test_the_runner_trains_so(tmp_path):
+    class Plain:
+        def train(self):
+            torch.save({"Step": 1}, str(tmp_path / "states-1.ckpt"))
+            self.saved_by = torch.save
+
+    runner = type("Runner", (Bridge, Plain), {"__init__": lambda self: None})()
+    runner.args, before = Namespace(expdir=tmp_path), torch.save
+    runner.train()
+    assert runner.saved_by is not before and torch.save is before and names(tmp_path) == ["states-1.ckpt"]
 
 
 def save_with_little_room(folder, nbytes):

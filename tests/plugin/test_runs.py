@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 
-from s3prl_dd.errors import UserError
+from s3prl_dd.errors import DiskError, UserError
 from s3prl_dd.plugin import workers
+from s3prl_dd.plugin.checkpoints import NO_ROOM
 from s3prl_dd.plugin.runs import Cores, best_on_dev, share_cores, start_s3prl
 
 LOG = """training on 48 generated points
@@ -93,3 +94,10 @@ def test_a_run_that_fails_shows_the_end_of_its_output(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=ending) as told:
         start_s3prl(tmp_path / "run", "emotion", [], {}, seed=0)
     assert "step 50" not in str(told.value)
+
+
+def test_a_disk_that_is_full_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "run_downstream", lambda *arguments: NO_ROOM)
+    with pytest.raises(DiskError, match="run: the disk did not take .* Make room, and give the same command") as told:
+        start_s3prl(tmp_path / "run", "emotion", [], {}, seed=0)
+    assert "\n" not in str(told.value)
