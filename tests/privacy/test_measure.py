@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.privacy import write_run
 
+from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import read_json
 from s3prl_dd.generator import Generator
@@ -180,3 +181,10 @@ def test_a_foreign_results_file_is_told(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="results.json: "):
             PrivacyResults.read(path)
+
+
+def test_of_a_large_fold_a_part_is_attacked():
+    utterances = tuple(Utterance(f"{number}.wav", "neu", f"speaker{number // 10}") for number in range(100))
+    part = Metadata({"neu": 0}, utterances)
+    few = privacy._some(part, 20)
+    assert len(few.utterances) == 20 and len(few.speakers) == 10 and privacy._some(part, 100) == part
