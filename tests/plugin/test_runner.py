@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import soundfile
@@ -32,7 +31,16 @@ from s3prl_dd.metrics import uar
 from s3prl_dd.plugin.encoder import checkpoint_digest
 from s3prl_dd.plugin.featurizer import read_checkpoint, read_layer_weights, write_featurizer_checkpoint
 from s3prl_dd.plugin.placeholder import Recordings
-from s3prl_dd.plugin.runner import TICKETED, Bridge, FeatureCache, adopt_layer_weights, check_blocks
+from s3prl_dd.plugin.runner import (
+    LITERAL_GLOB,
+    TICKETED,
+    Bridge,
+    FeatureCache,
+    TrainingEnds,
+    adopt_layer_weights,
+    check_blocks,
+    end_after,
+)
 
 needs_moonshine = pytest.mark.skipif(not importlib.util.find_spec("moonshine_voice"),
                                      reason="moonshine-voice is not installed")
@@ -107,6 +115,25 @@ def test_layer_weights_of_the_generator_are_adopted(tmp_path):
     adopt_layer_weights(other, config)  # the expert refuses what does not fit
     adopt_layer_weights(Namespace(), config)
     assert not other.weights.any()
+
+
+def test_an_expdirs_name_is_no_pattern(tmp_path):
+    """Where S3PRL looks for states to delete or to go on from."""
+    for folder in ("lr=1 r*", "lr=1 rest", "[x]", "x"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "states-4.ckpt").touch()
+        assert LITERAL_GLOB.glob(f"{tmp_path}/{folder}/states-*.ckpt") == [f"{tmp_path}/{folder}/states-4.ckpt"]
+
+
+def test_the_training_of_other_processes_ends():
+    """S3PRL counts steps in the first process alone."""
+    zeroed = []
+    zero_grad = end_after(3, lambda: zeroed.append(1))
+    for _ in range(2):
+        zero_grad()
+    with pytest.raises(TrainingEnds):
+        zero_grad()
+    assert len(zeroed) == 3
 
 
 def test_only_the_header_is_read_for_the_layer_weights(tmp_path, monkeypatch):
@@ -398,26 +425,6 @@ def test_kept_frames_are_what_s3prl_hears(corpus, tmp_path, hubert_file):
     for name in ("one", "two"):
         assert predictions(tmp_path / name) == plain[0] and last(tmp_path / name, "test at step") == plain[1]
     assert (tmp_path / "one" / "log.log").read_text() == (tmp_path / "two" / "log.log").read_text()
-
-
-@pytest.mark.slow
-def test_inside_a_clone(corpus, tmp_path, fbank_generator):
-    """After link, the clone's own run_downstream.py finds -d distilled_emotion and its default configuration."""
-    import s3prl
-
-    from s3prl_dd.plugin.link import link, unlink
-
-    clone = tmp_path / "clone"
-    shutil.copytree(Path(s3prl.__file__).parent, clone / "s3prl", ignore=shutil.ignore_patterns("__pycache__"))
-    link(clone)
-    options = override(data_options(corpus, generator=fbank_generator, budget=2))
-    run_command(sys.executable, "run_downstream.py", *TRAIN, "-d", "distilled_emotion", "-u", "fbank", "-p",
-                tmp_path / "run", "-o", options, cwd=clone / "s3prl", path=[clone])  # as if it were installed
-    assert "training on 8 generated points" in (tmp_path / "run" / "log.log").read_text()
-    assert len(unlink(clone)) == 1 and not (clone / "s3prl" / "torchaudio.py").exists()
-    run_launcher(*TRAIN, "-d", "distilled_emotion", "-u", "fbank", "-p", tmp_path / "launched", "-o", options)
-    for name, value in head_of(tmp_path / "run").items():
-        assert torch.equal(value, head_of(tmp_path / "launched")[name])  # silence or placeholders: nobody reads them
 
 
 def write_speakers(corpus, root, video="video"):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.runs import write_head
+from support.upstreams import OWN
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.spec import FeatureSpec
@@ -88,3 +89,18 @@ def test_a_fine_tuned_upstream_is_taken_along(tmp_path, hubert_file, wavs):
     torch.save(checkpoint, tmp_path / "tuned.ckpt")
     one, other = (UpstreamExpert(str(item))(wavs)["last_hidden_state"] for item in (path, tmp_path / "tuned.ckpt"))
     assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_code_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(tmp_path, wavs):
+    """As in the launcher and in predict."""
+    code, marker = tmp_path / "mine.py", tmp_path / "marker"
+    (tmp_path / "beside_mine.py").write_text("RATE = 160\n")
+    code.write_text(OWN + f"\nopen({str(marker)!r}, 'w').close()\n")
+    path, head = write_head(tmp_path / "dev-best.ckpt", f"{code}:energy", dim=2, weights=WEIGHTS)
+    with pytest.raises(UserError, match="its upstream is code, .*mine.py:energy, which is not run .* -g: `upstream: "):
+        UpstreamExpert(str(path))
+    read_head(path)  # runs nothing
+    assert not marker.exists()
+    (tmp_path / "g.yaml").write_text(f"upstream: {code}:energy\n")
+    model = UpstreamExpert(str(path), str(tmp_path / "g.yaml"))
+    assert marker.exists() and model(wavs[:1])["hidden_states"][0].shape == (1, 100, 256)
