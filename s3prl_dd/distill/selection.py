@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ..pool.pool import LabelledFrames, Points, score_heads, train_heads
@@ -99,19 +101,24 @@ def some_of_each(means: torch.Tensor, labels: torch.Tensor, most: int = MEASURED
 def project(real: Points, generated: Points, names: dict[str, int]) -> Figure:
     """A picture: real and generated utterance means on the first two linear discriminants of the real ones.
 
-    names: class name -> index
+    (On principal components where the points are too few to tell classes apart in them.) names: class name -> index
     """
     real, generated = some_of_each(*real), some_of_each(*generated)
-    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=min(2, len(names) - 1))
-    lda.fit(real[0].numpy(), real[1].numpy())
+    axes_of: LinearDiscriminantAnalysis | PCA
+    axes_of = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=min(2, len(names) - 1))
+    kind = "discriminant"
+    try:
+        axes_of.fit(real[0].numpy(), real[1].numpy())
+    except np.linalg.LinAlgError:
+        axes_of, kind = PCA(n_components=min(2, *real[0].shape)).fit(real[0].numpy()), "principal component"
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, title, (points, labels) in zip(axes, ("real", "generated"), (real, generated), strict=True):
-        flat = lda.transform(points.numpy())
+        flat = axes_of.transform(points.numpy())
         flat = flat if flat.shape[1] == 2 else flat.repeat(2, axis=1)
         for name, label in names.items():
             here = (labels == label).numpy()
             axis.scatter(flat[here, 0], flat[here, 1], s=6, alpha=0.6, label=name)
-        axis.set(title=f"{title} utterance means", xlabel="discriminant 1", ylabel="discriminant 2")
+        axis.set(title=f"{title} utterance means", xlabel=f"{kind} 1", ylabel=f"{kind} 2")
     axes[0].legend(frameon=False)
     return figure

@@ -61,3 +61,11 @@ def test_large_sets_are_measured_on_some_of_each_class():
     some, of = some_of_each(means, labels, most=5)
     assert some[:, 0].tolist() == [0, 4, 8, 12, 16, 20, 22, 24, 26, 28] and of.tolist() == [0] * 5 + [1] * 5
     assert torch.equal(some_of_each(means, labels)[0], means)
+
+
+def test_project_of_a_handful_of_utterances():
+    """Too few for discriminants: four points in 80 dimensions, two of a class."""
+    points, labels = torch.zeros(4, 80), torch.tensor([0, 0, 1, 1])
+    points[:, 0] = torch.tensor([0.0, 1.0, 5.0, 6.0])
+    figure = project((points, labels), (points, labels), {"neu": 0, "ang": 1})
+    assert figure.axes[0].get_xlabel() == "principal component 1"
