@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..config import Count, Fraction, Positive, Seed, Weight, settings
+from ..config import Count, Fraction, Number, Positive, Seed, Weight, settings
 from ..generator import NetworkConfig
 from ..pool.frame_heads import Kind
+
+Latents = Annotated[int, Field(ge=0, le=1000), Number]
+"""Latents of a class."""
 
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
 """Kinds of heads, at least one."""
@@ -120,6 +123,10 @@ class DistillConfig:
 
     teacher: bool = True
     """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
+
+    latents: Latents = 0
+    """Beyond the paper: latents of each class that are learnt when the GAN is done (distill/latents.py). Sets begin
+    with them, so that small ones are good; 0 learns none."""
 
     seed: Seed = 0
     """Of weights, batches and noise."""

@@ -36,6 +36,7 @@ from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
 from .frames import measure
 from .graphs import CriticBatch, Replayed, Updated, take_step, tuned
+from .latents import learn_latents
 from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
@@ -387,7 +388,18 @@ class Trainer:
                 if self._pauses_after(self.step):
                     wait_for_all(self.world)
                 bar.update()
-        return Generator.load(self.out / "generator.safetensors") if lead else None
+        return self._finished(progress) if lead else None
+
+    def _finished(self, progress: bool) -> Generator:
+        """The best generator on dev, with latents where the configuration wants them: learnt once, for it alone."""
+        path = self.out / "generator.safetensors"
+        generator = Generator.load(path)
+        if not self.config.latents or generator.latents is not None:
+            return generator
+        real = self.data.means, self.data.labels
+        generator.latents = learn_latents(generator, real, self.config.latents, self.config.seed, progress)
+        generator.save(path, half=self.config.half_file)
+        return Generator.load(path)
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
         """What the first rank does for all: tell, measure, save."""

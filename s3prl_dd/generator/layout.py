@@ -5,6 +5,7 @@
     class_means                     [C, D], where the samples' utterance means lie on average
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
+    latents                         [C, n, Z], if n latents of each class were learnt; for networks that take noise
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ from .networks import Network, build_generator
 
 NETWORK, TEACHER, CALIBRATION = "generator.", "teacher.", "calibration."
 """What the names of a part's tensors begin with."""
+
+LATENTS = "latents"
+"""The tensor's name."""
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 """How weights are stored: safetensors' name -> torch's."""
@@ -39,6 +43,12 @@ class Layout(NamedTuple):
         """M, linear heads of its teacher; 0 without one."""
         shape = self.shapes.get(f"{TEACHER}weight", ())
         return shape[0] if shape else 0
+
+    @property
+    def latents(self) -> int:
+        """n, latents of each class that were learnt; 0 without a list."""
+        shape = self.shapes.get(LATENTS, ())
+        return shape[1] if len(shape) == 3 else 0
 
     @property
     def calibrated(self) -> bool:
@@ -82,7 +92,8 @@ def check_shapes(layout: Layout) -> None:
 
 
 def expected_shapes(layout: Layout) -> Shapes:
-    """Exactly the tensors that a file of this header has; of a teacher, the number of heads is its own."""
+    """Exactly the tensors that a file of this header has; how many heads a teacher has, and how many latents there are,
+    is the file's own."""
     network = layout.header.network
     classes, dim = network.classes, network.dim
     shapes = {NETWORK + name: tuple(weight.shape) for name, weight in empty_network(network).state_dict().items()}
@@ -93,6 +104,8 @@ def expected_shapes(layout: Layout) -> Shapes:
     if any(name.startswith(CALIBRATION) for name in layout.shapes):
         shapes[f"{CALIBRATION}matrix"] = (dim, dim)
         shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
+    if LATENTS in layout.shapes and network.points is None:
+        shapes[LATENTS] = (classes, max(1, layout.latents), network.noise)
     return shapes
 
 
