@@ -122,10 +122,9 @@ class Run:
         """Write the settings, and where the corpus lies now, so that the next call goes on with them."""
         if self.moved_to:
             self.corpus.write(self.metadata)
-        values = self.settings.flat()
         path = self.out / "run.json"
-        if not path.is_file() or read_json(path) != values:
-            write_json(path, values)
+        if not path.is_file() or Settings.from_flat(read_json(path), path) != self.settings:
+            write_json(path, self.settings.flat())
 
     # what lies where
 

@@ -19,6 +19,16 @@ def test_settings_are_kept(tmp_path):
     assert Run.open(tmp_path).settings == Run.defaults(tmp_path, None, None) == first.settings
 
 
+def test_what_is_kept_is_not_written_again(tmp_path):
+    """The disk may be read-only by now."""
+    start(tmp_path, overrides=("steps=5",))
+    before = (tmp_path / "run.json").stat().st_ino
+    Run.start(tmp_path, Run.defaults(tmp_path, None, None)).keep()
+    assert (tmp_path / "run.json").stat().st_ino == before
+    start(tmp_path, overrides=("steps=5",), seeds=3)
+    assert (tmp_path / "run.json").stat().st_ino != before
+
+
 def test_starting_writes_nothing(tmp_path):
     Run.start(tmp_path / "new", wanted())
     assert not (tmp_path / "new").exists()
