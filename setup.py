@@ -34,7 +34,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["s3prl_dd", "s3prl_dd.*"]),
-    package_data={"s3prl_dd": ["py.typed", "downstream_configs/*.yaml", "plugin/downstream/*/*.yaml", "publish/templates/*"]},
+    package_data={"s3prl_dd": ["py.typed", "downstream_configs/*.yaml", "plugin/downstream/*/*.yaml",
+                               "publish/templates/*"]},
     install_requires=[
         "torch>=2.6", "torchaudio>=2.6",  # older ones run code that stands in a checkpoint of S3PRL's
         "numpy>=1.26", "pyyaml>=6", "editdistance>=0.8",

@@ -1,4 +1,4 @@
-"""Tables as the field has them, end to end by the command line; then the run is moved, made read-only, and still serves."""
+"""Tables as the field has them, end to end by the command line; then the run is moved, made read-only, and serves."""
 
 import json
 import shutil
