@@ -40,7 +40,7 @@ def minus(number: str) -> str:
 
 def results(study: Study) -> Table:
     """A row an arm, each against all real data."""
-    headers = ["trained on", "points", "UAR %", "UAR 95 %", "± seeds", "of real", "− real", "− real 95 %", "McNemar p"]
+    headers = ["trained on", "points", "UAR %", "UAR 95 %", "± seeds", "of real", "− real", "− real 95 %", "p"]
     return Table(headers, [_result(line, study) for line in study.lines])
 
 
@@ -74,7 +74,7 @@ def named(line: Line, study: Study) -> str:
 def costs(study: Study) -> Table:
     """What stands for the training part, and what that takes, a row a run."""
     rows = [_cost(member.name, member.results) for member in study.members]
-    headers = ["run", "fold", "audio MB", "features MB", "generator MB", "of the audio", "distilled in"]
+    headers = ["run", "fold", "audio MB", "features MB", "generator MB", "of the audio", "distilled"]
     return Table(headers, rows, left=2)
 
 
