@@ -135,4 +135,4 @@ def test_a_finished_run_moves_and_may_only_be_read(tmp_path, capsys):
         for verb in (["compare", there, "--to", there / "compared"],
                      ["sample", there / "generator.safetensors", "--to", there / "set.safetensors"],
                      ["run", "--out", there, "--seeds", "2"]):
-            assert "Read-only file system" in message(capsys, *verb) or "read-only" in message(capsys, *verb)
+            assert "read-only" in message(capsys, *verb).lower()
