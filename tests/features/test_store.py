@@ -1,12 +1,15 @@
 """The feature store: what is written, resumed, selected and refused."""
 
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.disks import limit_files
+from support.gauss import forked
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.errors import UserError
@@ -302,3 +305,35 @@ def test_long_passes_let_pages_go(tmp_path, monkeypatch):
     monkeypatch.setattr("s3prl_dd.features.store.STREAMED", 30)
     monkeypatch.setattr(FeatureStore, "release", lambda self: released.append(1))
     assert torch.equal(store._average(np.arange(4)), store.means(range(4))) and len(released) == 3
+
+
+LONG = 50
+"""Frames of an utterance, 600 bytes: header.json and index.jsonl are smaller than two."""
+
+
+def fill_long(folder):
+    with StoreWriter(folder, ABOUT, "float32") as writer:
+        for number, item in enumerate(ITEMS):
+            if item.path not in writer.done:
+                writer.add(item, frames_of(number, LONG))
+    return FeatureStore(folder)
+
+
+def fill_with_little_room(folder, nbytes):
+    limit_files(nbytes)
+    try:
+        fill_long(folder)
+    except UserError as error:
+        told = str(error)
+        os._exit(3 if f"{folder}/features.bin: could not be written (File too large). Make room" in told else 4)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("nbytes", [1000, 1200, 1900])
+def test_a_full_disk_is_one_line_and_the_next_call_goes_on(tmp_path, nbytes):
+    process = forked().Process(target=fill_with_little_room, args=(tmp_path / "store", nbytes))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 3
+    store = fill_long(tmp_path / "store")
+    assert all(torch.equal(store[number], frames_of(number, LONG)) for number in range(4))
