@@ -1,7 +1,8 @@
 """Latents that are learnt through the frozen generator, so that small sets teach a head what all real speech does.
 
 Beyond the paper. A list of each class, in order: its first 1, 2, 3, 6, 12, ... are each good, so any budget takes the
-list's beginning. What is asked of such a beginning: the head that ridge regression makes of its utterance means and
+list's beginning. They are learnt one after the other: what is there stays, what comes is to make it better. What is
+asked of a beginning: the head that ridge regression makes of its utterance means and
 their soft labels has the teacher's opinion of real speech (matching.py; as CLP-DD, with a generator in between).
 """
 
@@ -19,10 +20,10 @@ from ..rng import keyed
 from .data import Scale
 from .matching import closed_form_loss, ridge_head
 
-STEPS = 150
-"""Of Adam on all latents together."""
+STEPS = 100
+"""Of Adam on what a beginning has beyond the one before."""
 
-RATE = 0.05
+RATE = 0.1
 """Adam's first learning rate; it falls to 0 as a cosine."""
 
 RIDGES = 1e-3, 1e-1
@@ -50,23 +51,37 @@ def learn_latents(generator: Generator, real: Points, number: int, seed: int, pr
 
     real: utterance means [N, D] and class indices [N] of the training part; the generator stays as it is
     """
-    network, device = generator.header.network, generator.device
-    labels = torch.arange(network.classes, device=device).repeat_interleave(number)  # [C * n]
-    places = torch.arange(number, device=device).repeat(network.classes)
-    heard = _real(generator, real)
-    start = torch.randn(len(labels), network.noise, generator=keyed(seed, "latents"))
-    free = start.to(device).requires_grad_()
+    network, heard = generator.header.network, _real(generator, real)
+    latents = torch.empty(network.classes, 0, network.noise, device=generator.device)
+    with tqdm(total=STEPS * len(beginnings(number)), desc="latents", unit="step", disable=not progress) as bar:
+        for size in beginnings(number):
+            shape = network.classes, size - latents.shape[1], network.noise
+            further = torch.randn(shape, generator=keyed(seed, "latents", size)).to(generator.device)
+            chance = torch.rand(STEPS, generator=keyed(seed, "ridges", size)).tolist()
+            latents = torch.cat([latents, _learn_further(generator, heard, latents, further, chance, bar)], dim=1)
+    return latents
+
+
+def _learn_further(generator: Generator, real: Real, latents: torch.Tensor, further: torch.Tensor,
+                   chance: list[float], bar: tqdm) -> torch.Tensor:
+    """What makes a list better, behind what is there and stays: [C, m, Z].
+
+    latents: [C, k, Z], k from 0 up; further: [C, m, Z], where the new ones start; chance: [STEPS] in [0, 1)
+    """
+    labels = torch.arange(len(latents), device=latents.device)
+    old = means_of(generator, latents, labels)  # [C, k, D]
+    free = further.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    chance = torch.rand(STEPS, generator=keyed(seed, "ridges")).tolist()
-    for step in tqdm(range(STEPS), desc="latents", unit="step", disable=not progress):
-        means = means_of(generator, on_shell(free), labels)
-        loss = nested_loss(generator, means, labels, places, heard, _ridge(chance[step]))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, STEPS))
+    for number in chance:
+        means = torch.cat([old, means_of(generator, on_shell(free), labels)], dim=1)
+        loss = teaching_loss(generator, means, labels, real, _ridge(number))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return on_shell(free.detach()).unflatten(0, (network.classes, number))
+        bar.update()
+    return on_shell(free.detach())
 
 
 def on_shell(noise: torch.Tensor) -> torch.Tensor:
@@ -75,11 +90,14 @@ def on_shell(noise: torch.Tensor) -> torch.Tensor:
 
 
 def means_of(generator: Generator, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Utterance means [n, D] as Generator.raw has them, of noise [n, Z] and labels [n]; gradients pass."""
-    frames = generator.network(noise, labels) * generator.std + generator.mean  # [n, T, D]
+    """Utterance means [C, n, D] as Generator.raw has them, of noise [C, n, Z] and classes [C]; gradients pass."""
+    if not noise.shape[1]:
+        return noise.new_empty(len(noise), 0, generator.header.network.dim)
+    of_each = labels.repeat_interleave(noise.shape[1])
+    frames = generator.network(noise.flatten(0, 1), of_each) * generator.std + generator.mean  # [C * n, T, D]
     if generator.calibration is not None:
-        frames = calibrate(frames, labels, generator.calibration)
-    return frames.mean(dim=1)
+        frames = calibrate(frames, of_each, generator.calibration)
+    return frames.mean(dim=1).unflatten(0, noise.shape[:2])
 
 
 def beginnings(number: int) -> list[int]:
@@ -88,21 +106,18 @@ def beginnings(number: int) -> list[int]:
     return [*(size for size in sizes if size < number), number]
 
 
-def nested_loss(generator: Generator, means: torch.Tensor, labels: torch.Tensor, places: torch.Tensor, real: Real,
-                ridge: float) -> torch.Tensor:
-    """The sum over the list's beginnings of what the head of each is wrong about real speech.
+def teaching_loss(generator: Generator, means: torch.Tensor, labels: torch.Tensor, real: Real,
+                  ridge: float) -> torch.Tensor:
+    """How wrong the closed-form head of a list is about real speech; a scalar.
 
-    means: [n, D] of the list, in the features' units; labels, places: [n], classes and places in their lists
+    means: [C, n, D] in the features' units; labels: [C]
     """
-    points, targets = real.scale.units(means), _targets(generator, means, labels)
+    of_each = labels.repeat_interleave(means.shape[1])
+    points, targets = real.scale.units(means.flatten(0, 1)), _targets(generator, means.flatten(0, 1), of_each)
+    head = ridge_head(points, targets, ridge * points.shape[1])
     wanted = _size(real.targets.clamp(min=UNLIKELY).log())
-    total = torch.zeros((), device=means.device)
-    for size in beginnings(int(places.max()) + 1):
-        first = places < size
-        head = ridge_head(points[first], targets[first], ridge * points.shape[1])
-        temperature = _size(head.of_means(real.points)[0]) / wanted  # how sure a head is comes with its training
-        total = total + closed_form_loss(head, real.points, real.targets, temperature)
-    return total
+    temperature = _size(head.of_means(real.points)[0]) / wanted  # how sure a head is comes with its training
+    return closed_form_loss(head, real.points, real.targets, temperature)
 
 
 def _real(generator: Generator, real: Points) -> Real:

@@ -7,9 +7,8 @@ import torch
 from support.gauss import PARTS, tiny_config, tiny_data, tiny_pool, tiny_trainer
 
 from s3prl_dd.distill import latents
-from s3prl_dd.distill.latents import beginnings, learn_latents, means_of, nested_loss, on_shell
+from s3prl_dd.distill.latents import beginnings, learn_latents, means_of, teaching_loss
 from s3prl_dd.generator import Generator
-from s3prl_dd.generator.samples import index_labels, places_of
 from s3prl_dd.rivals.gaussian import fit_gaussian
 
 
@@ -31,11 +30,10 @@ def test_beginnings():
 
 def test_means_are_those_that_the_generator_draws(tmp_path, data):
     generator = tiny_trainer(tmp_path, data, calibrate=True).current()
-    labels = index_labels([2, 3, 1])
-    generator.latents = torch.randn(3, 3, 6)
-    noise = generator.latents[labels, places_of(labels)]
-    drawn = generator.sample({"counts": [2, 3, 1]}).features.mean(dim=1)
-    torch.testing.assert_close(means_of(generator, noise, labels), drawn, rtol=1e-4, atol=1e-4)
+    generator.latents = torch.randn(3, 2, 6)
+    drawn = generator.sample(2).features.mean(dim=1)
+    found = means_of(generator, generator.latents, torch.arange(3)).flatten(0, 1)
+    torch.testing.assert_close(found, drawn, rtol=1e-4, atol=1e-4)
 
 
 def test_they_lie_in_the_noises_shell_and_are_the_seeds(generator, data):
@@ -46,18 +44,20 @@ def test_they_lie_in_the_noises_shell_and_are_the_seeds(generator, data):
     assert torch.pdist(first.flatten(0, 1)).min() > 0.1
 
 
-def test_each_beginning_gets_better(generator, data, monkeypatch):
-    """The first 1, 2 and 3 of each class teach more than those of the start."""
-    real = latents._real(generator, (data.means, data.labels))
-    labels, places = index_labels([3, 3, 3]), torch.arange(3).repeat(3)
+def test_each_beginning_teaches_better_than_what_was_drawn(generator, data, monkeypatch):
+    real, labels = latents._real(generator, (data.means, data.labels)), torch.arange(3)
     learnt = learn_latents(generator, (data.means, data.labels), 3, 0, progress=False)
     monkeypatch.setattr(latents, "STEPS", 0)
     start = learn_latents(generator, (data.means, data.labels), 3, 0, progress=False)
     for size in (1, 2, 3):
-        first = places < size
-        before, after = (nested_loss(generator, means_of(generator, on_shell(noise.flatten(0, 1)), labels)[first],
-                                     labels[first], places[first], real, 0.01) for noise in (start, learnt))
+        before, after = (teaching_loss(generator, means_of(generator, noise[:, :size], labels), labels, real, 0.01)
+                         for noise in (start, learnt))
         assert after < before
+
+
+def test_a_longer_list_begins_as_a_shorter_one(generator, data):
+    three, six = (learn_latents(generator, (data.means, data.labels), number, 0, progress=False) for number in (3, 6))
+    torch.testing.assert_close(six[:, :3], three)
 
 
 def test_without_a_teacher_the_classes_are_learnt(generator, data):
@@ -68,8 +68,8 @@ def test_without_a_teacher_the_classes_are_learnt(generator, data):
 
 def test_the_trainer_learns_them_once_for_the_best_generator(tmp_path, data, monkeypatch):
     monkeypatch.setattr(latents, "STEPS", 3)
-    plain = tiny_trainer(tmp_path / "plain", data).train(progress=False)
-    trainer = tiny_trainer(tmp_path / "learnt", data, latents=4)
+    plain = tiny_trainer(tmp_path / "plain", data, eval_every=12).train(progress=False)
+    trainer = tiny_trainer(tmp_path / "learnt", data, latents=4, eval_every=12)
     generator = trainer.train(progress=False)
     assert plain.latents is None and generator.latents.shape == (3, 4, 6)
     weights = zip(plain.network.state_dict().values(), generator.network.state_dict().values(), strict=True)
@@ -78,17 +78,17 @@ def test_the_trainer_learns_them_once_for_the_best_generator(tmp_path, data, mon
     expected = learn_latents(plain, (data.means, data.labels), 4, trainer.config.seed, progress=False)
     assert torch.equal(generator.latents, expected)
     before = (tmp_path / "learnt/generator.safetensors").read_bytes()
-    tiny_trainer(tmp_path / "learnt", data, latents=4).train(progress=False)  # killed behind it: nothing is left to do
+    tiny_trainer(tmp_path / "learnt", data, latents=4, eval_every=12).train(progress=False)  # nothing is left to do
     assert (tmp_path / "learnt/generator.safetensors").read_bytes() == before
 
 
 def test_killed_while_they_are_learnt(tmp_path, data, monkeypatch):
     monkeypatch.setattr(latents, "STEPS", 3)
-    whole = tiny_trainer(tmp_path / "whole", data, latents=2).train(progress=False)
+    whole = tiny_trainer(tmp_path / "whole", data, latents=2, eval_every=12).train(progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("s3prl_dd.distill.trainer.learn_latents", _killed)
-        tiny_trainer(tmp_path / "killed", data, latents=2).train(progress=False)
-    again = tiny_trainer(tmp_path / "killed", data, latents=2).train(progress=False)
+        tiny_trainer(tmp_path / "killed", data, latents=2, eval_every=12).train(progress=False)
+    again = tiny_trainer(tmp_path / "killed", data, latents=2, eval_every=12).train(progress=False)
     assert torch.equal(again.latents, whole.latents)
 
 
