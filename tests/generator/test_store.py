@@ -36,9 +36,9 @@ def drawn(monkeypatch):
     """Numbers of the samples that are drawn."""
     log, raw = [], Generator.raw
 
-    def logged(self, labels, indices, seed, epoch=0):
+    def logged(self, labels, indices, *rest):
         log.extend(indices)
-        return raw(self, labels, indices, seed, epoch)
+        return raw(self, labels, indices, *rest)
 
     monkeypatch.setattr(Generator, "raw", logged)
     return log
