@@ -31,7 +31,7 @@ SHOWN = ("", "text", "bibtex")
 RUN = ("inspect", "sample", "describe", "weights")
 """Verbs that are cheap enough to be run."""
 
-SUBCOMMANDS = ("setup", "test", "check", "faults")
+SUBCOMMANDS = ("setup", "test", "check", "docs", "faults")
 """Of run.sh."""
 
 
