@@ -10,10 +10,14 @@ from pydantic import Field
 
 from ..config import Count, Fraction, Number, Positive, Seed, Weight, settings
 from ..generator import NetworkConfig
+from ..generator.networks import GANS
 from ..pool.frame_heads import Kind
 
 Latents = Annotated[int, Field(ge=0, le=1000), Number]
 """Latents of a class."""
+
+Share = Annotated[float, Field(ge=0, le=1), Number]
+"""All of it is 1."""
 
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
 """Kinds of heads, at least one."""
@@ -121,6 +125,10 @@ class DistillConfig:
     calibrate: bool = False
     """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
 
+    privacy: Share = 0
+    """Beyond the paper: how much of what tells speakers is taken out of the within-class covariance that calibration
+    gives samples (distill/anonymous.py): 0 nothing, 1 all that lies between speakers. It takes calibrate: true."""
+
     teacher: bool = True
     """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
 
@@ -181,3 +189,6 @@ class DistillConfig:
         if self.eval_labels == "soft" and not self.teacher:
             raise ValueError("eval_labels: soft labels are the teacher's, and this configuration has none "
                              "(teacher: false)")
+        if self.privacy and not (self.calibrate and self.network.architecture in GANS):
+            raise ValueError(f"privacy: {self.privacy:g} is for calibrated GANs (calibrate: true), and calibrate is "
+                             f"{str(self.calibrate).lower()}, network.architecture {self.network.architecture}")

@@ -72,6 +72,9 @@ class TrainingData:
     dev_utterances: Sequence[torch.Tensor] | StoredUtterances | None = None
     """The dev utterances' frames, for heads that hear them."""
 
+    speakers: torch.Tensor | None = None
+    """Who speaks each utterance: [N] indices; None where it is not known."""
+
     @classmethod
     def build(cls, utterances: Sequence[torch.Tensor] | StoredUtterances, labels: torch.Tensor | Sequence[int],
               dev: Points | None, framing: Framing = "resample", frames: int = 16) -> "TrainingData":
@@ -104,7 +107,8 @@ class TrainingData:
         dev = store.means(store.select(fold.dev)), torch.tensor(_class_indices(fold.dev, fold.train.labels))
         utterances = StoredUtterances(store, store.select(fold.train))
         data = cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
-        return dataclasses.replace(data, dev_utterances=StoredUtterances(store, store.select(fold.dev)))
+        return dataclasses.replace(data, dev_utterances=StoredUtterances(store, store.select(fold.dev)),
+                                   speakers=_speaker_indices(fold.train))
 
     @property
     def dim(self) -> int:
@@ -244,6 +248,11 @@ def _framed(utterances: Iterable[torch.Tensor], lengths: torch.Tensor, framing: 
 
 def _class_indices(part: Metadata, labels: dict[str, int]) -> list[int]:
     return [labels[utterance.label] for utterance in part.utterances]
+
+
+def _speaker_indices(part: Metadata) -> torch.Tensor:
+    names = {name: index for index, name in enumerate(part.speakers)}
+    return torch.tensor([names[utterance.speaker] for utterance in part.utterances])
 
 
 def resample(frames: torch.Tensor, size: int) -> torch.Tensor:

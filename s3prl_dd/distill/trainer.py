@@ -28,6 +28,7 @@ from ..pool.pool import LabelledFrames, Points, Pool
 from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
+from .anonymous import speaker_scatter
 from .batches import Batches, balanced_size
 from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
 from .config import DistillConfig
@@ -123,6 +124,7 @@ class Trainer:
         batch = balanced_size(config.batch, self.network.classes, self.world)
         self.config = dataclasses.replace(config, batch=batch)
         _check_data(data, self.network)
+        _check_speakers(data, config)
         check_size(self.network)
         self.data = data.to(self.device)
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
@@ -433,8 +435,17 @@ class Trainer:
         means, labels = _draw_means(draft, counts, self.config.seed + STATISTICS_SEED)  # [C * n, D]
         if not self.config.calibrate:
             return losses.class_means(means, labels), None
-        calibration = fit_calibration(self.data.means.to(self.device), self.data.labels.to(self.device), means, labels)
+        real = self.data.means.to(self.device), self.data.labels.to(self.device)
+        calibration = fit_calibration(*real, means, labels, self._wanted_covariance())
         return calibration.real.clone(), calibration
+
+    def _wanted_covariance(self) -> torch.Tensor | None:
+        """Of samples within a class, [D, D]; None: the real one, speakers and all."""
+        if not self.config.privacy:
+            return None
+        assert self.data.speakers is not None
+        scatter = speaker_scatter(self.data.means, self.data.labels, self.data.speakers)
+        return scatter.kept(self.config.privacy).to(self.device)
 
     def evaluate(self, log: RunLog) -> None:
         """Measure the generator on dev, and keep it if it is the best so far."""
@@ -549,6 +560,16 @@ def _check_data(data: TrainingData, network: Network) -> None:
     if data.frames != network.frames:
         raise UserError(f"the data are in {data.frames} frames a sample, network.frames is {network.frames}. "
                         "Build them with the configuration's frames.")
+
+
+def _check_speakers(data: TrainingData, config: DistillConfig) -> None:
+    """UserError where the dial is turned and the data do not tell speakers apart."""
+    if not config.privacy:
+        return
+    if data.speakers is None:
+        raise UserError("privacy: these data do not say who speaks. Build them from a feature store, or give "
+                        "privacy: 0.")
+    speaker_scatter(data.means, data.labels, data.speakers)
 
 
 @contextlib.contextmanager

@@ -32,18 +32,20 @@ class Calibration(NamedTuple):
 
 
 def fit_calibration(real: torch.Tensor, real_labels: torch.Tensor, generated: torch.Tensor,
-                    generated_labels: torch.Tensor) -> Calibration:
+                    generated_labels: torch.Tensor, wanted: torch.Tensor | None = None) -> Calibration:
     """The Calibration that maps generated utterance means onto real ones.
 
     real: [N, D]; generated: [n, D]; their labels: class indices [N] and [n], each class in both
+    wanted: within-class covariance [D, D] to be given to samples, in place of the real one
     """
     classes = int(real_labels.max()) + 1
     generated_centers = _class_means(generated, generated_labels, classes)
     real_centers = _class_means(real, real_labels, classes)
     generated_covariance = _within_class_covariance(generated, generated_labels, generated_centers)
-    real_covariance = _within_class_covariance(real, real_labels, real_centers)
+    if wanted is None:
+        wanted = _within_class_covariance(real, real_labels, real_centers)
     whiten = power(generated_covariance, -0.5, RIDGE * generated_covariance.diagonal().mean())
-    colour = power(real_covariance, 0.5, RIDGE * real_covariance.diagonal().mean())
+    colour = power(wanted, 0.5, RIDGE * wanted.diagonal().mean())
     return Calibration(whiten @ colour, generated_centers, real_centers)
 
 

@@ -26,6 +26,8 @@ DISTILLER = sorted(path.stem for kind in ("gan_*", "ablation_*", "gaussian") for
     ("betas=[0,1]", "betas"),
     ("softmax_heads=-3", "softmax_heads: expected greater than or equal to 1"),
     ("eval_heads=0", "eval_heads: expected greater than or equal to 1"),
+    ("privacy=1.5", "privacy: expected less than or equal to 1"),
+    ("privacy=-0.1", "privacy: expected greater than or equal to 0"),
     ("steps=0", "steps: expected greater than or equal to 1"),
     ("steps=1.5", "steps: expected a valid integer"),
     ("batch=true", "batch: expected a number"),
@@ -62,6 +64,15 @@ def test_what_needs_a_pool():
     needs = {(teacher, matching): DistillConfig(teacher=teacher, lambdas=Lambdas(softmax_matching=matching)).needs_pool
              for teacher in (False, True) for matching in (0, 0.5)}
     assert needs == {(False, 0): False, (False, 0.5): True, (True, 0): True, (True, 0.5): True}
+
+
+@pytest.mark.parametrize("config, words", [("gan_1d", ["calibrate=false"]), ("gan_att", []),
+                                           ("gaussian", ["calibrate=true"])])
+def test_privacy_needs_a_calibration(config, words):
+    with pytest.raises(UserError, match="privacy: 1 is for calibrated GANs") as refused:
+        load_config(DistillConfig, config, ["privacy=1", *words])
+    assert "\n" not in str(refused.value)
+    assert load_config(DistillConfig, "gan_1d", ["privacy=1"]).privacy == 1
 
 
 def test_every_setting_is_documented():

@@ -1,0 +1,126 @@
+"""The dial of privacy: made-up speakers whose scatter is known, and its way into a generator file."""
+
+import dataclasses
+
+import pytest
+import torch
+from support.gauss import tiny_data, tiny_pool, tiny_trainer, write_run
+
+from s3prl_dd.corpora.metadata import read_fold
+from s3prl_dd.distill.anonymous import speaker_scatter
+from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.errors import UserError
+from s3prl_dd.features.store import FeatureStore
+from s3prl_dd.generator.calibrate import covariance, fit_calibration
+
+OFFSETS = torch.diag(torch.tensor([4.0, 1.0, 0.0]))
+"""Covariance of speakers' offsets."""
+
+
+def talk(speakers=400, takes=4, seed=0):
+    """(means, labels, speakers): two classes far apart, offsets of the covariance above, a rest of unit covariance."""
+    source = torch.Generator().manual_seed(seed)
+    offsets = torch.randn(2, speakers, 1, 3, generator=source) @ OFFSETS.sqrt()
+    rest = torch.randn(2, speakers, takes, 3, generator=source)
+    means = offsets + rest + torch.tensor([[-9.0], [9.0]]).view(2, 1, 1, 1)
+    labels, who = torch.arange(2).view(2, 1, 1), torch.arange(speakers).view(1, speakers, 1)
+    shape = means.shape[:3]
+    return means.flatten(0, 2), labels.expand(shape).flatten(), who.expand(shape).flatten()
+
+
+def within(means, labels):
+    return covariance(means - torch.stack([means[labels == label].mean(dim=0) for label in range(2)])[labels])
+
+
+# closed forms
+
+
+def test_known_scatter_is_found_without_bias():
+    """Also of two utterances a speaker, whose means are far off by chance."""
+    for takes in (2, 8):
+        between, rest = speaker_scatter(*talk(2000, takes))
+        assert (rest - torch.eye(3)).abs().max() < 0.1
+        assert (between - OFFSETS).abs().max() < 0.3
+
+
+def test_the_parts_are_the_covariance_and_the_dial_takes_one_of_them_out():
+    means, labels, speakers = talk(30)
+    scatter = speaker_scatter(means, labels, speakers)
+    torch.testing.assert_close(scatter.kept(0), within(means, labels))
+    torch.testing.assert_close(scatter.kept(1), scatter.rest)
+    torch.testing.assert_close(scatter.kept(0.25), scatter.rest + 0.75 * scatter.between)
+
+
+def test_nobody_differs_and_nothing_is_taken():
+    """Speakers by lot: the covariance stays at any setting, but for chance."""
+    means, labels, _ = talk(2000, 4)
+    nobody = torch.randint(500, (len(means),), generator=torch.Generator().manual_seed(1))
+    scatter = speaker_scatter(means, labels, nobody)
+    assert scatter.between.abs().max() < 0.1 * scatter.rest.max()
+
+
+def test_every_setting_gives_a_covariance():
+    """Fewer utterances than dimensions, and speakers of one utterance: no direction falls below 0."""
+    source = torch.Generator().manual_seed(0)
+    means, labels = torch.randn(20, 30, generator=source), torch.arange(20) % 2
+    speakers = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, *range(2, 14)])
+    for privacy in (0, 0.5, 1):
+        assert torch.linalg.eigvalsh(speaker_scatter(means, labels, speakers).kept(privacy).double()).min() > -1e-6
+
+
+def test_one_utterance_of_each_speaker_is_refused():
+    means, labels, _ = talk(10, 1)
+    with pytest.raises(UserError, match="no speaker has two utterances of a class"):
+        speaker_scatter(means, labels, torch.arange(len(means)))
+
+
+def test_calibration_takes_the_covariance_that_is_wanted():
+    means, labels, speakers = talk()
+    wanted = speaker_scatter(means, labels, speakers).kept(1)
+    drawn = torch.randn(4000, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 2.0, 1.5])
+    of_drawn = torch.arange(4000) % 2
+    calibration = fit_calibration(means, labels, drawn, of_drawn, wanted)
+    moved = (drawn - calibration.generated[of_drawn]) @ calibration.matrix
+    assert (covariance(moved) - wanted).abs().max() < 0.1
+    assert (within(means, labels) - wanted).abs().max() > 3
+
+
+# in training
+
+
+def known(data):
+    """Tiny data with three speakers, in turn."""
+    return dataclasses.replace(data, speakers=torch.arange(len(data.labels)) % 3)
+
+
+def test_a_file_has_the_covariance_of_its_dial(tmp_path):
+    data = known(tiny_data())
+    pool = tiny_pool(data)
+    made = {}
+    for privacy in (None, 0, 1):
+        changes = {} if privacy is None else {"privacy": privacy}
+        made[privacy] = tiny_trainer(tmp_path / str(privacy), data, pool, calibrate=True, **changes).current()
+    matrices = {privacy: generator.calibration.matrix for privacy, generator in made.items()}
+    assert torch.equal(matrices[None], matrices[0]) and not torch.equal(matrices[0], matrices[1])
+    scatter = speaker_scatter(data.means, data.labels, data.speakers)
+    for privacy, generator in made.items():
+        samples = generator.sample({"ppc": 1000}, seed=5, center=False)
+        means = samples.features.mean(dim=1)
+        centred = means - generator.class_means[samples.labels]
+        wanted = scatter.kept(privacy or 0)
+        assert (covariance(centred) - wanted).norm() < 0.35 * wanted.norm()
+        assert generator.header.training["privacy"] == (privacy or 0)
+
+
+def test_data_that_do_not_say_who_speaks_are_refused(tmp_path):
+    data = tiny_data()
+    with pytest.raises(UserError, match="do not say who speaks"):
+        tiny_trainer(tmp_path, data, tiny_pool(data), calibrate=True, privacy=0.5)
+
+
+def test_a_feature_store_says_who_speaks(tmp_path):
+    run = write_run(tmp_path)
+    fold = read_fold(run / "metadata", "fold1")
+    data = TrainingData.from_store(FeatureStore(run / "features"), fold)
+    names = fold.train.speakers
+    assert [names[index] for index in data.speakers] == [item.speaker for item in fold.train.utterances]
