@@ -16,6 +16,9 @@ from ..pool.frame_heads import Kind
 Latents = Annotated[int, Field(ge=0, le=1000), Number]
 """Latents of a class."""
 
+Folds = Annotated[int, Field(ge=0, le=100), Number]
+"""Parts of the speakers."""
+
 Share = Annotated[float, Field(ge=0, le=1), Number]
 """All of it is 1."""
 
@@ -132,6 +135,10 @@ class DistillConfig:
     teacher: bool = True
     """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
 
+    teacher_folds: Folds = 0
+    """Beyond the paper: K trains the file's heads anew, each without one of K parts of the speakers, so that they tell
+    less of who was in training; 0 takes the pool's, which heard all."""
+
     latents: Latents = 0
     """Beyond the paper: latents of each class that are learnt when the GAN is done (distill/latents.py). Sets begin
     with them, so that small ones are good; 0 learns none."""
@@ -177,7 +184,7 @@ class DistillConfig:
     @property
     def needs_pool(self) -> bool:
         """Whether heads trained on real data are needed, for Eq. 6 or as a teacher."""
-        return self.teacher or self.lambdas.softmax_matching > 0
+        return (self.teacher and not self.teacher_folds) or self.lambdas.softmax_matching > 0
 
     @property
     def pool_kinds(self) -> tuple[Kind, ...]:
@@ -189,6 +196,11 @@ class DistillConfig:
         if self.eval_labels == "soft" and not self.teacher:
             raise ValueError("eval_labels: soft labels are the teacher's, and this configuration has none "
                              "(teacher: false)")
-        if self.privacy and not (self.calibrate and self.network.architecture in GANS):
+        is_gan = self.network.architecture in GANS
+        if self.teacher_folds == 1 or (self.teacher_folds and not (self.teacher and is_gan)):
+            raise ValueError(f"teacher_folds: {self.teacher_folds}, expected 0, or 2 or more of a GAN with teacher: "
+                             f"true (teacher is {str(self.teacher).lower()}, network.architecture "
+                             f"{self.network.architecture})")
+        if self.privacy and not (self.calibrate and is_gan):
             raise ValueError(f"privacy: {self.privacy:g} is for calibrated GANs (calibrate: true), and calibrate is "
                              f"{str(self.calibrate).lower()}, network.architecture {self.network.architecture}")

@@ -24,7 +24,7 @@ from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
 from ..pool.frame_heads import KINDS, Kind
 from ..pool.heads import HeadStack
-from ..pool.pool import LabelledFrames, Points, Pool
+from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
 from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
@@ -114,6 +114,9 @@ class Trainer:
     frame_head_steps = 400
     """The same of kinds that hear frames, which take S3PRL's learning rate but cost more."""
 
+    teacher_steps = 3000
+    """The same of a cross-fitted teacher's heads."""
+
     def __init__(self, config: DistillConfig, data: TrainingData, out: str | Path, parts: Parts,
                  pool: Pool | None = None, device: str | torch.device = "cpu") -> None:
         """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
@@ -130,6 +133,7 @@ class Trainer:
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
         self._measure_real()
+        self.teacher = self._make_teacher()
         recordable = self.device.type == "cuda" and self.world == 1
         self.replayed = Replayed(self._update_critic, self.device) if recordable else None
         self.step, self.best = 0, Best()
@@ -155,14 +159,25 @@ class Trainer:
             means, labels = self.mean_scale.units(data.means), data.labels  # [N, D], [N]
             self.real_means = [means[labels == label].to(self.device) for label in range(self.network.classes)]
             self.mean_scale = Scale(*(values.to(self.device) for values in self.mean_scale))
-        self.teacher: Teacher | None = None
         if self.pool is not None:
             self.pool.heads.to(self.device).requires_grad_(False)
             self.heads = self.pool.heads.linear()
             for kind in self.config.pool_kinds:
                 self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
-            if self.config.teacher:
-                self.teacher = Teacher(*(tensor.detach() for tensor in self.pool.teacher().linear()))
+
+    def _make_teacher(self) -> Teacher | None:
+        """The heads of the file, as linear maps on the device: the pool's best, or cross-fitted ones."""
+        config, data = self.config, self.data
+        if not config.teacher:
+            return None
+        if config.teacher_folds:
+            assert data.dev is not None and data.speakers is not None
+            heads = train_crossed((data.means, data.labels), data.dev, data.speakers, config.teacher_folds,
+                                  steps=self.teacher_steps, classes=self.network.classes)
+        else:
+            assert self.pool is not None
+            heads = self.pool.teacher()
+        return Teacher(*(tensor.detach().to(self.device) for tensor in heads.linear()))
 
     # one update
 
@@ -563,13 +578,14 @@ def _check_data(data: TrainingData, network: Network) -> None:
 
 
 def _check_speakers(data: TrainingData, config: DistillConfig) -> None:
-    """UserError where the dial is turned and the data do not tell speakers apart."""
-    if not config.privacy:
+    """UserError where a setting asks who speaks, and the data do not tell or a speaker says too little."""
+    if not (config.privacy or config.teacher_folds):
         return
     if data.speakers is None:
-        raise UserError("privacy: these data do not say who speaks. Build them from a feature store, or give "
-                        "privacy: 0.")
-    speaker_scatter(data.means, data.labels, data.speakers)
+        raise UserError("privacy and teacher_folds: these data do not say who speaks. Build them from a feature store, "
+                        "or give 0.")
+    if config.privacy:
+        speaker_scatter(data.means, data.labels, data.speakers)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from ..errors import UserError
 from ..files import atomic_path
 from ..metrics import uar
+from ..rng import keyed
 from .frame_heads import KINDS
 from .heads import SUPERB_KEYS, Heads, HeadStack
 from .training import Recipe, Snapshot, Utterances, score_frames, targets_of, train_frame_heads, train_stack
@@ -231,6 +232,38 @@ def train_pool(train: Points, dev: Points, seeds: int = 10, steps: int = 3000, s
                        progress=progress)
     heads = Heads.join([snapshot.heads for snapshot in kept])
     return Pool(heads, *_along(kept, seeds), score_heads(heads, *dev))
+
+
+def train_crossed(train: Points, dev: Points, speakers: torch.Tensor, folds: int, seeds: int = 10, steps: int = 3000,
+                  classes: int = 4) -> Heads:
+    """`seeds` heads of SUPERB, or some more, of which each has not heard one of `folds` parts of the speakers.
+
+    Their mean softmax is cross-fitted: for every utterance of `train` there are heads that never saw its speaker, so
+    the mean tells less of who was in training than heads do that saw all.
+
+    speakers: indices [N] of the points of `train`; dev chooses each head's step, as for a pool
+    UserError for fewer speakers than folds, or where a part leaves no point of a class.
+    """
+    part = deal_speakers(speakers, folds)[speakers]  # [N]
+    best = []
+    for left_out in range(folds):
+        heard = part != left_out
+        if len(train[1][heard].unique()) < classes:
+            raise UserError(f"teacher_folds: {folds}: one of the parts leaves a class without an utterance. Give fewer "
+                            "folds, or 0.")
+        points = train[0][heard], train[1][heard]
+        pool = train_pool(points, dev, -(-seeds // folds), steps, classes=classes, progress=False)
+        best.append(pool.best())
+    return Heads.join(best)
+
+
+def deal_speakers(speakers: torch.Tensor, folds: int) -> torch.Tensor:
+    """The part, from 0, of each speaker [S], dealt by lot as evenly as can be. speakers: indices [N], each below S"""
+    number = int(speakers.max()) + 1
+    if number < folds:
+        raise UserError(f"teacher_folds: {folds} parts of {number} speakers. Give fewer folds, or 0.")
+    order = torch.randperm(number, generator=keyed("parts of the speakers"))
+    return order % folds
 
 
 def train_frame_pool(kind: str, train: LabelledFrames, dev: LabelledFrames, seeds: int = 4, steps: int = 600,

@@ -12,6 +12,7 @@ from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.generator.calibrate import covariance, fit_calibration
+from s3prl_dd.pool.pool import train_crossed
 
 OFFSETS = torch.diag(torch.tensor([4.0, 1.0, 0.0]))
 """Covariance of speakers' offsets."""
@@ -124,3 +125,14 @@ def test_a_feature_store_says_who_speaks(tmp_path):
     data = TrainingData.from_store(FeatureStore(run / "features"), fold)
     names = fold.train.speakers
     assert [names[index] for index in data.speakers] == [item.speaker for item in fold.train.utterances]
+
+
+def test_a_cross_fitted_teacher_takes_the_place_of_the_pools(tmp_path):
+    data = known(tiny_data())
+    pool = tiny_pool(data)
+    trainer = tiny_trainer(tmp_path, data, pool, teacher_folds=2)
+    expected = train_crossed((data.means, data.labels), data.dev, data.speakers, 2, steps=60, classes=3).linear()
+    assert torch.equal(trainer.current().teacher.weight, expected.weight.detach()) and len(expected.weight) == 10
+    assert len(tiny_trainer(tmp_path / "pool", data, pool).current().teacher.weight) == 3
+    with pytest.raises(UserError, match="do not say who speaks"):
+        tiny_trainer(tmp_path, tiny_data(), pool, teacher_folds=2)

@@ -28,6 +28,7 @@ DISTILLER = sorted(path.stem for kind in ("gan_*", "ablation_*", "gaussian") for
     ("eval_heads=0", "eval_heads: expected greater than or equal to 1"),
     ("privacy=1.5", "privacy: expected less than or equal to 1"),
     ("privacy=-0.1", "privacy: expected greater than or equal to 0"),
+    ("teacher_folds=1", "teacher_folds: 1, expected 0, or 2 or more"),
     ("steps=0", "steps: expected greater than or equal to 1"),
     ("steps=1.5", "steps: expected a valid integer"),
     ("batch=true", "batch: expected a number"),
@@ -64,6 +65,7 @@ def test_what_needs_a_pool():
     needs = {(teacher, matching): DistillConfig(teacher=teacher, lambdas=Lambdas(softmax_matching=matching)).needs_pool
              for teacher in (False, True) for matching in (0, 0.5)}
     assert needs == {(False, 0): False, (False, 0.5): True, (True, 0): True, (True, 0.5): True}
+    assert not DistillConfig(teacher_folds=2).needs_pool  # it trains heads of its own
 
 
 @pytest.mark.parametrize("config, words", [("gan_1d", ["calibrate=false"]), ("gan_att", []),

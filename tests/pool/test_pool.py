@@ -16,7 +16,7 @@ from support.recipe import start
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.pool.heads import SUPERB_KEYS, Heads
-from s3prl_dd.pool.pool import Pool, score_heads, train_heads, train_pool
+from s3prl_dd.pool.pool import Pool, deal_speakers, score_heads, train_crossed, train_heads, train_pool
 from s3prl_dd.pool.training import clip_each
 from s3prl_dd.recipe import stages
 from s3prl_dd.recipe.stages import states_of
@@ -241,6 +241,31 @@ def test_other_checkpoints_are_refused(tmp_path, s3prl_head):
         with pytest.raises(UserError, match="states-1.ckpt: not a checkpoint of S3PRL, or cut off"):
             states_of((str(path.parent),))
     assert not (tmp_path / "exploded").exists()
+
+
+# cross-fitted
+
+
+def test_each_head_of_a_cross_fitted_teacher_has_not_heard_a_part_of_the_speakers():
+    means, labels = classes_of(60)
+    speakers, dev = torch.arange(60) // 3 % 5, classes_of(30, seed=1)
+    part = deal_speakers(speakers, 2)
+    assert sorted(torch.bincount(part).tolist()) == [2, 3]
+    other = means.clone()
+    other[part[speakers] == 1] += 1  # speakers of the second part, whom the second fold's heads do not hear
+    one, two = (train_crossed((values, labels), dev, speakers, 2, 3, 30, classes=3).linear().weight
+                for values in (means, other))
+    assert len(one) == 4  # three heads, dealt to two folds
+    same = [torch.equal(*pair) for pair in zip(one, two, strict=True)]
+    assert same == [False, False, True, True]
+
+
+def test_too_few_speakers_for_the_parts_are_refused():
+    points = classes_of(12)
+    with pytest.raises(UserError, match="teacher_folds: 3 parts of 2 speakers"):
+        train_crossed(points, points, torch.arange(12) // 6, 3, classes=3)
+    with pytest.raises(UserError, match="leaves a class without an utterance"):
+        train_crossed(points, points, torch.arange(12) % 3, 3, 3, 5, classes=3)
 
 
 # in the recipe

@@ -79,7 +79,7 @@ def tiny_config(**changes: object) -> DistillConfig:
 
 
 class TinyTrainer(Trainer):
-    head_steps, frame_head_steps = 60, 12
+    head_steps, frame_head_steps, teacher_steps = 60, 12, 60
 
 
 def tiny_trainer(out: Path, data: TrainingData | None = None, pool: Pool | None = None, **changes: object) -> Trainer:
