@@ -39,6 +39,17 @@ def auc(higher: np.ndarray, lower: np.ndarray, seed: int) -> Interval:
     return _with_quantiles(roc_auc_score(truth, np.concatenate([higher, lower])), areas)
 
 
+def found(higher: np.ndarray, lower: np.ndarray, false: float, seed: int) -> Interval:
+    """Share of `higher` [N] above what only a share `false` of `lower` [N'] exceeds; bootstrap over both."""
+    draw = np.random.default_rng([seed, 7])
+    shares = []
+    for _ in range(ROUNDS):
+        threshold = np.quantile(draw.choice(lower, len(lower)), 1 - false, method="higher")
+        shares.append((draw.choice(higher, len(higher)) > threshold).mean())
+    threshold = np.quantile(lower, 1 - false, method="higher")
+    return _with_quantiles((higher > threshold).mean(), np.array(shares))
+
+
 def _weights(size: int, draw: np.random.Generator) -> np.ndarray:
     """[ROUNDS, size]: the weight of each of `size` values in a bootstrap's rounds."""
     return draw.multinomial(size, np.full(size, 1 / size), ROUNDS) / size

@@ -10,9 +10,11 @@ nothing without the head's UAR beside it: a head that knows nothing is private t
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
@@ -21,6 +23,7 @@ from ..distill.data import resample
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..generator import Generator
+from ..pool.heads import LinearHeads
 from ..recipe.folder import Run, need
 from ..recipe.settings import device_name
 from . import attacks, intervals
@@ -31,6 +34,7 @@ from .rows import GanRuns, Head, Row, rows_of
 from .settings import Settings
 from .sid import SidScore, SidSetup, Tree, run_rows
 from .table import plot, table
+from .teacher import Labelled, TeacherAttacked, attack_teachers
 
 __all__ = ["Settings", "measure"]
 
@@ -56,7 +60,7 @@ def measure(out: str | Path, sid_roots: Sequence[str | Path] = (), list_file: st
     sid = dict(PrivacyResults.read(path).sid)
     for tree in trees:
         sid[tree.name] = measure_tree(runs, tree, folder / tree.name, settings)
-    results = PrivacyResults(sid, attack_generators(runs, settings.samples))
+    results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs))
     results.write(path)
     print(table(results))
     if results.sid:
@@ -134,10 +138,14 @@ def row_result(heads: Sequence[Head], scores: Sequence[SidScore], tested: int, p
 def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attacked]]:
     """View -> {generator or control -> what every attack found}, see privacy.attacks. samples: of each generator.
 
+    Of each generator there are its samples as its network makes them, the same centred, as users get them unless they
+    say otherwise (`_centred`), and those of its learnt latents alone (`_latents`), where the file keeps some.
     The real utterances are the proposed run's features, in as many frames as its samples have. Frames are not compared
     where two generators make different numbers of them.
     """
-    drawn = {str(row): draw(run, samples) for row, run in runs.by_row().items()}
+    drawn: dict[str, np.ndarray] = {}
+    for row, run in runs.by_row().items():
+        drawn |= draw(run, row, samples)
     frames = drawn[Row.PROPOSED].shape[1]
     same_frames = all(values.shape[1] == frames for values in drawn.values())
     results = {}
@@ -150,11 +158,39 @@ def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attac
     return results
 
 
-def draw(run: Run, samples: int) -> np.ndarray:
-    """[N, T, D]: what the run's generator file gives, N at least one a class, uncentred, as its network makes them."""
+def draw(run: Run, row: str, samples: int) -> dict[str, np.ndarray]:
+    """Name -> [N, T, D]: what the run's generator file gives, N at least one a class, see attack_generators."""
     generator = Generator.load(run.generator)
     budget = {"total": max(samples, len(generator.header.labels))}
-    return generator.sample(budget, seed=0, center=False).features.numpy()
+    drawn = {str(row): generator.sample(budget, seed=0, center=False).features.numpy(),
+             f"{row}_centred": generator.sample(budget, seed=0, center=True).features.numpy()}
+    if generator.latents is not None:
+        learnt = generator.sample({"ppc": generator.latents.shape[1]}, seed=0, center=False)
+        drawn[f"{row}_latents"] = learnt.features.numpy()
+    return drawn
+
+
+def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
+    """Teacher in a generator file, or control -> what the attack on it found, see privacy.teacher; none, nothing."""
+    teachers = {}
+    for row, run in runs.by_row().items():
+        teacher = Generator.load(run.generator).teacher
+        if teacher is not None:
+            teachers[str(row)] = partial(opinion_of, LinearHeads(*teacher))
+    if not teachers:
+        return {}
+    run = runs.proposed
+    store, fold = FeatureStore(run.features), run.fold
+    train, dev = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
+    means = (store.means(store.select(part)).numpy() for part in (train, dev))
+    labels = (np.array([part.labels[utterance.label] for utterance in part.utterances]) for part in (train, dev))
+    (of_train, of_dev), (train_labels, dev_labels) = means, labels
+    return attack_teachers(Labelled(of_train, train_labels, of_dev, dev_labels), teachers)
+
+
+def opinion_of(heads: LinearHeads, means: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes by each head [M, N, C], of utterance means [N, D]."""
+    return heads.of_means(torch.from_numpy(means)).softmax(dim=-1).numpy()
 
 
 def real_utterances(run: Run, frames: int, view: View) -> Real:

@@ -1,6 +1,7 @@
 """<run>/privacy/results.json as a type."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..evaluation.significance import Interval
 from ..files import read_json, write_json
 from .attacks import Attacked, View
 from .rows import Row
+from .teacher import TeacherAttacked
 
 
 @settings
@@ -90,6 +92,8 @@ class PrivacyResults:
     """Tree -> its rows."""
     attacks: dict[View, dict[str, Attacked]]
     """What the attacker sees -> generator or control -> what every attack found."""
+    teachers: dict[str, TeacherAttacked] = field(default_factory=dict)
+    """Whose heads in a generator file, or control -> what the attack on them found; empty in files until 0.1."""
 
     @classmethod
     def read(cls, path: Path) -> "PrivacyResults":

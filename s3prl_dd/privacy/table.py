@@ -10,6 +10,7 @@ from ..files import atomic_path
 from .attacks import Attacked, SpeakersFromReal, View, blind
 from .results import PrivacyResults, RowResult, TreeResult
 from .rows import TITLES, Row
+from .teacher import TeacherAttacked
 
 SID_HEADERS = ("first linear layer of", "SID acc %", "95 %", "probe %", "95 %", "- real", "95 %", "SER UAR %")
 VIEW_TITLES = {View.MEAN: "utterance means", View.FRAMES: "all frames"}
@@ -27,6 +28,8 @@ def table(results: PrivacyResults) -> str:
                   "equal UAR."]
     for view, sets in results.attacks.items():
         lines += _attacks(view, sets)
+    if results.teachers:
+        lines += _teachers(results.teachers)
     heard = results.attacks[View.MEAN]["proposed"].speakers_from_real if results.attacks else None
     if heard:
         lines += ["", _attacker_on_real(heard),
@@ -62,7 +65,7 @@ def _percents(interval: Interval | None) -> tuple[str, str]:
 
 
 def _attacks(view: View, sets: dict[str, Attacked]) -> list[str]:
-    headers = ["samples", "membership AUC", "train / dev distance"]
+    headers = ["samples", "membership AUC", "found at 1 % false, %", "train / dev distance"]
     if view == View.MEAN:
         headers += ["sounds known AUC", "names real speech %"]
     rows = [[name, *_attacked(result)] for name, result in sets.items()]
@@ -75,8 +78,24 @@ def _attacks(view: View, sets: dict[str, Attacked]) -> list[str]:
     return lines
 
 
+def _teachers(found: dict[str, TeacherAttacked]) -> list[str]:
+    headers = ["heads", "membership AUC", "by the loss alone", "found at 1 % false, %"]
+    rows = []
+    for name, result in found.items():
+        share = Interval(*(100 * value for value in result.found_at_1_percent_false))
+        rows.append([name, _interval(result.auc, result.auc.low > 0.5),
+                     _interval(result.auc_of_loss, result.auc_of_loss.low > 0.5), _interval(share, False, digits=0)])
+    title = "attack on the heads in the file: who was in training, by their loss; * = caught"
+    lines = ["", title, "", *aligned(headers, rows, left=len(headers))]
+    if not found["memorised"].caught:
+        lines.append("WARNING: heads that know train by heart were not caught: these figures say nothing here.")
+    return lines
+
+
 def _attacked(result: Attacked) -> list[str]:
-    cells = [_interval(result.membership.auc, result.membership.caught),
+    found = result.membership.found_at_1_percent_false
+    share = "-" if found is None else _interval(Interval(*(100 * value for value in found)), False, digits=0)
+    cells = [_interval(result.membership.auc, result.membership.caught), share,
              _interval(result.nearest.ratio, result.nearest.caught)]
     if result.speakers_from_real and result.speakers_from_samples:
         named = result.speakers_from_samples

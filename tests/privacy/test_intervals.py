@@ -44,3 +44,13 @@ def test_the_interval_of_a_mean():
     value, low, high = intervals.mean(values, 0)
     assert value == pytest.approx(values.mean()) and high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
     assert intervals.mean(values, 0) == (value, low, high) != intervals.mean(values, 1)
+
+
+def test_found_at_a_share_of_false_alarms():
+    """Threshold above all but one in a hundred of the others; at chance as many are found."""
+    others = np.arange(200.0)
+    interval = intervals.found(np.array([250.0, 199.5, 150.0, 10.0]), others, 0.01, seed=0)
+    assert interval.value == 0.5 and 0 <= interval.low <= 0.5 <= interval.high <= 1
+    draw = np.random.default_rng(0)
+    same = intervals.found(draw.standard_normal(2000), draw.standard_normal(2000), 0.01, seed=0)
+    assert same.low < 0.01 < same.high

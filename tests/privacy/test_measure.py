@@ -9,7 +9,9 @@ import torch
 from support.privacy import write_run
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
+from s3prl_dd.distill.data import resample
 from s3prl_dd.errors import UserError
+from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.files import read_json
 from s3prl_dd.generator import Generator
 from s3prl_dd.privacy import attacks, sid
@@ -86,7 +88,7 @@ def test_files(measured):
     written = read_json(path)
     assert written == json.loads(json.dumps(results.as_json())) and PrivacyResults.read(path) == results
     tree, = written["sid"].values()
-    assert set(written) == {"sid", "attacks"} and set(tree) == TREE_KEYS
+    assert set(written) == {"sid", "attacks", "teachers"} and set(tree) == TREE_KEYS
     assert {frozenset(row) for row in tree["rows"].values()} == {frozenset(ROW_KEYS | PROBE_KEYS)}
     assert tree["rows"]["upstream"]["ser_uar"] is None and len(tree["rows"]["real"]["sid_accuracy"]) == 3
     frames = written["attacks"]["frames"]
@@ -105,6 +107,7 @@ def test_what_is_printed(measured):
     real = next(line for line in lines if line.startswith("SER head on real data"))
     assert real.split()[-2:] == ["-", "80.0"]
     copied = next(line for line in lines if line.startswith("copied"))
+    assert "memorised" in lines[lines.index(next(line for line in lines if line.startswith("heads "))) + 4]
     assert copied.count("*") == sum(result.caught for result in vars(results.attacks[View.MEAN]["copied"]).values())
     text = "\n".join(lines)
     assert "chance 33.3 %" in text and "2 seeds" in text and "Not caught is no guarantee" in text
@@ -137,11 +140,12 @@ def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_pat
 
     fold, draws = runs.proposed.fold, {}
     for name, run in runs.by_row().items():
-        drawn = Generator.load(run.generator).sample({"total": 60}, seed=0, center=False).features.numpy()
-        draws[name] = drawn.mean(axis=1)
+        for center, kind in ((False, ""), (True, "_centred")):
+            drawn = Generator.load(run.generator).sample({"total": 60}, seed=0, center=center).features.numpy()
+            draws[name + kind] = drawn.mean(axis=1)
     train = store_means(runs.proposed, fold.train)
     mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-8
-    assert list(samples) == ["proposed", "baseline"]
+    assert list(samples) == ["proposed", "proposed_centred", "baseline", "baseline_centred"]
     for name, values in draws.items():
         assert np.allclose(samples[name], (values - mean) / spread, atol=1e-3)
     assert np.allclose(real.train, (train - mean) / spread, atol=1e-3)
@@ -150,11 +154,53 @@ def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_pat
         assert [utterance.speaker for utterance in part.utterances] == speakers.tolist()
 
 
+def test_samples_of_learnt_latents_are_attacked_by_themselves(tmp_path):
+    run = Run.open(write_run(tmp_path))
+    generator = Generator.load(run.generator)
+    shape = len(generator.header.labels), 3, generator.header.network.noise
+    generator.latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    generator.save(run.generator)
+    drawn = privacy.draw(run, "proposed", 60)
+    assert list(drawn) == ["proposed", "proposed_centred", "proposed_latents"]
+    assert len(drawn["proposed_latents"]) == 3 * shape[0]
+    distances = np.abs(drawn["proposed_latents"][:, None] - drawn["proposed"]).max(axis=(2, 3))
+    assert (distances.min(axis=1) < 1e-4).all()  # a user's set begins with them
+
+
+def test_the_heads_in_the_file_are_attacked_with_train_and_dev(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(privacy, "attack_teachers", lambda *given: seen.append(given) or {})
+    runs = GanRuns(*map(Run.open, write_two(tmp_path)))
+    privacy.attack_heads(runs)
+    (data, teachers), fold = seen[0], runs.proposed.fold
+    assert list(teachers) == ["proposed", "baseline"]
+    store = FeatureStore(runs.proposed.features)
+    for part, means, labels in ((fold.train, data.train, data.train_labels), (fold.dev, data.dev, data.dev_labels)):
+        assert np.allclose(means, store.means(store.select(part)))
+        assert [part.class_names[label] for label in labels] == [item.label for item in part.utterances]
+    for name, run in runs.by_row().items():
+        generator = Generator.load(run.generator)
+        heard = teachers[name](data.dev)
+        assert heard.shape == (len(generator.teacher.weight), len(data.dev), len(generator.header.labels))
+        assert np.allclose(heard.mean(axis=0), generator.soften(torch.from_numpy(data.dev)), atol=1e-5)
+
+
+def test_a_file_of_the_version_before_is_read(measured, tmp_path):
+    (proposed, _), results = measured
+    written = read_json(proposed / "privacy/results.json")
+    del written["teachers"]
+    for sets in written["attacks"].values():
+        for result in sets.values():
+            del result["membership"]["found_at_1_percent_false"]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(written))
+    before = PrivacyResults.read(path)
+    assert before.teachers == {} and before.sid == results.sid
+    assert "attacks on generated features" in table(before)
+
+
 def store_means(run, part):
     """Utterance means of 12 frames that were averaged to the samples' 8."""
-    from s3prl_dd.distill.data import resample
-    from s3prl_dd.features.store import FeatureStore
-
     store = FeatureStore(run.features)
     return np.stack([resample(store[place], 8).mean(dim=0).numpy() for place in store.select(part)])
 
