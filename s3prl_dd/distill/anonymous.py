@@ -1,9 +1,13 @@
-"""The dial `privacy`, beyond the paper: what the within-class covariance of samples keeps of the speakers.
+"""What a file tells of speakers, and how to take it out: the dial `privacy`, and heads that never heard speech.
+
+The dial, beyond the paper, says what the within-class covariance of samples keeps of the speakers.
 
 Within a class an utterance mean is the class's mean, an offset of its speaker, and a rest that changes from utterance
 to utterance. Calibration gives samples a covariance (generator/calibrate.py); here the offsets' share is taken out of
 it: speakers are told apart by what differs between them and is alike in all that each of them says of a class, and that
 is the offset. Class means stay, and with them what tells emotions.
+
+Heads in the file tell by their loss whom they were trained on. Pupils of theirs, which heard samples alone, tell less.
 """
 
 from typing import NamedTuple
@@ -11,7 +15,12 @@ from typing import NamedTuple
 import torch
 
 from ..errors import UserError
+from ..generator import Generator, Teacher
 from ..generator.calibrate import covariance
+from ..pool.pool import train_heads
+
+PUPILS_SAMPLES = 500
+"""Samples of each class that pupils hear."""
 
 
 class Scatter(NamedTuple):
@@ -47,6 +56,17 @@ def speaker_scatter(means: torch.Tensor, labels: torch.Tensor, speakers: torch.T
     whole = covariance(around_class)
     rest = covariance(around_cell) * ((count - classes) / (count - cell_count))
     return Scatter(whole - rest, rest)
+
+
+def pupils(generator: Generator, seed: int, steps: int) -> Teacher:
+    """As many heads of SUPERB as the generator's teacher has, trained on its samples and their soft labels alone."""
+    assert generator.teacher is not None
+    samples = generator.without_latents().sample({"ppc": PUPILS_SAMPLES}, seed)
+    assert samples.soft_labels is not None
+    number, classes = generator.teacher.bias.shape
+    points, targets = samples.features.mean(dim=1).cpu(), samples.soft_labels.cpu()
+    heads = train_heads(points, targets, range(number), steps, classes=classes)[-1].heads
+    return Teacher(*(tensor.detach().to(generator.device) for tensor in heads.linear()))
 
 
 def _around_means(points: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, int]:

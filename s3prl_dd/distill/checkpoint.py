@@ -23,7 +23,7 @@ REMOVED: dict[str, Any] = {"schedule": "constant", "warm_steps": 0, "softmax_red
 
 ADDED: dict[str, Any] = {"penalty_every": 1, "softmax_kinds": ["superb"], "eval_kinds": ["superb"],
                          "eval_labels": "hard", "selection": "dev", "latents": 0, "privacy": 0,
-                         "teacher_folds": 0}
+                         "teacher_folds": 0, "teacher_hears": "speech"}
 """Settings that the version before lacks, with the values for which they change nothing."""
 
 

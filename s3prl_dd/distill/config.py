@@ -139,6 +139,10 @@ class DistillConfig:
     """Beyond the paper: K trains the file's heads anew, each without one of K parts of the speakers, so that they tell
     less of who was in training; 0 takes the pool's, which heard all."""
 
+    teacher_hears: Literal["speech", "samples"] = "speech"
+    """Beyond the paper: what the file's heads were trained on; samples, heads anew on the finished generator's samples
+    with the former heads' soft labels, which tell less of who was in training."""
+
     latents: Latents = 0
     """Beyond the paper: latents of each class that are learnt when the GAN is done (distill/latents.py). Sets begin
     with them, so that small ones are good; 0 learns none."""
@@ -197,6 +201,9 @@ class DistillConfig:
             raise ValueError("eval_labels: soft labels are the teacher's, and this configuration has none "
                              "(teacher: false)")
         is_gan = self.network.architecture in GANS
+        if self.teacher_hears == "samples" and not (self.teacher and is_gan):
+            raise ValueError("teacher_hears: samples is for a GAN with teacher: true (teacher is "
+                             f"{str(self.teacher).lower()}, network.architecture {self.network.architecture})")
         if self.teacher_folds == 1 or (self.teacher_folds and not (self.teacher and is_gan)):
             raise ValueError(f"teacher_folds: {self.teacher_folds}, expected 0, or 2 or more of a GAN with teacher: "
                              f"true (teacher is {str(self.teacher).lower()}, network.architecture "

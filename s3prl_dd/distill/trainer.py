@@ -28,7 +28,7 @@ from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
 from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
-from .anonymous import speaker_scatter
+from .anonymous import pupils, speaker_scatter
 from .batches import Batches, balanced_size
 from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
 from .config import DistillConfig
@@ -57,7 +57,7 @@ FRAMES_MEASURED = 500
 FRAMES_HEARD = 150
 """Samples of each class, at most, that quick heads of kinds which hear frames are trained on."""
 
-STATISTICS_SEED, EVALUATION_SEED = 2_000_000, 1_000_000
+STATISTICS_SEED, EVALUATION_SEED, PUPILS_SEED = 2_000_000, 1_000_000, 3_000_000
 """Added to the configuration's seed: samples that no training step has seen."""
 
 MODULES = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
@@ -408,13 +408,20 @@ class Trainer:
         return self._finished(progress) if lead else None
 
     def _finished(self, progress: bool) -> Generator:
-        """The best generator on dev, with latents where the configuration wants them: learnt once, for it alone."""
-        path = self.out / "generator.safetensors"
+        """The best generator on dev, with pupils and latents where the configuration wants them: once, for it alone."""
+        path, config = self.out / "generator.safetensors", self.config
         generator = Generator.load(path)
-        if not self.config.latents or generator.latents is not None:
+        header = generator.header
+        teach = config.teacher_hears == "samples" and not header.training.get("pupils", False)
+        learn = config.latents > 0 and generator.latents is None
+        if teach:
+            generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)
+            generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
+        if learn:
+            real = self.data.means, self.data.labels
+            generator.latents = learn_latents(generator, real, config.latents, config.seed, progress)
+        if not (teach or learn):
             return generator
-        real = self.data.means, self.data.labels
-        generator.latents = learn_latents(generator, real, self.config.latents, self.config.seed, progress)
         generator.save(path, half=self.config.half_file)
         return Generator.load(path)
 

@@ -7,10 +7,11 @@ import torch
 from support.gauss import tiny_data, tiny_pool, tiny_trainer, write_run
 
 from s3prl_dd.corpora.metadata import read_fold
-from s3prl_dd.distill.anonymous import speaker_scatter
+from s3prl_dd.distill.anonymous import pupils, speaker_scatter
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
+from s3prl_dd.generator import Generator
 from s3prl_dd.generator.calibrate import covariance, fit_calibration
 from s3prl_dd.pool.pool import train_crossed
 
@@ -136,3 +137,29 @@ def test_a_cross_fitted_teacher_takes_the_place_of_the_pools(tmp_path):
     assert len(tiny_trainer(tmp_path / "pool", data, pool).current().teacher.weight) == 3
     with pytest.raises(UserError, match="do not say who speaks"):
         tiny_trainer(tmp_path, tiny_data(), pool, teacher_folds=2)
+
+
+def test_pupils_take_the_teachers_place_in_the_finished_file(tmp_path):
+    """Once, though training is called again; they agree with it on samples and know nothing else."""
+    data = tiny_data()
+    changes = {"steps": 2, "eval_every": 2, "latents": 2}
+    taught = tiny_trainer(tmp_path / "samples", data, tiny_pool(data), teacher_hears="samples", **changes)
+    plain = tiny_trainer(tmp_path / "speech", data, tiny_pool(data), **changes)
+    made, former = taught.train(progress=False), plain.train(progress=False)
+    assert made.teacher.weight.shape == former.teacher.weight.shape
+    assert not torch.equal(made.teacher.weight, former.teacher.weight) and made.latents.shape[1] == 2
+    expected = pupils(former, 3_000_000, taught.teacher_steps)
+    torch.testing.assert_close(made.teacher.weight, expected.weight)
+    assert torch.equal(taught.train(progress=False).teacher.weight, made.teacher.weight)
+    assert Generator.load(tmp_path / "samples/generator.safetensors").header.training["pupils"]
+
+
+def test_pupils_hear_samples_and_have_the_teachers_opinion(tmp_path):
+    data = tiny_data()
+    generator = tiny_trainer(tmp_path, data, tiny_pool(data), calibrate=True).current()
+    heads = pupils(generator, 0, 600)
+    samples = generator.sample({"ppc": 100}, seed=1)
+    former = samples.soft_labels.argmax(dim=1)
+    generator.teacher = heads
+    agreed = generator.soften(samples.features.mean(dim=1)).argmax(dim=1) == former
+    assert agreed.float().mean() > 0.9

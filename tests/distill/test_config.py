@@ -29,6 +29,7 @@ DISTILLER = sorted(path.stem for kind in ("gan_*", "ablation_*", "gaussian") for
     ("privacy=1.5", "privacy: expected less than or equal to 1"),
     ("privacy=-0.1", "privacy: expected greater than or equal to 0"),
     ("teacher_folds=1", "teacher_folds: 1, expected 0, or 2 or more"),
+    ("teacher_hears=dev", "teacher_hears: expected 'speech' or 'samples'"),
     ("steps=0", "steps: expected greater than or equal to 1"),
     ("steps=1.5", "steps: expected a valid integer"),
     ("batch=true", "batch: expected a number"),
