@@ -21,7 +21,7 @@ from . import intervals
 from .attacks import attacker
 
 REFERENCES = 16
-"""Shadow models: each utterance is unknown to about half of them."""
+"""Pairs of shadow models, one of each half of the utterances: every utterance is unknown to one of a pair."""
 
 NEIGHBOURS = 15
 """Of the control that knows its training utterances by heart."""
