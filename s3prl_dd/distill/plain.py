@@ -151,8 +151,12 @@ def copy_moments(ours: torch.optim.Optimizer, plain: torch.optim.Optimizer) -> N
     for one, other in zip(ours.param_groups, plain.param_groups, strict=True):
         for parameter, theirs in zip(one["params"], other["params"], strict=True):
             state = ours.state.get(parameter, {})
-            plain.state[theirs] = {name: value.detach().clone().reshape(theirs.shape) if value.dim() else value.cpu()
-                                   for name, value in state.items()}  # an Adam that is not fused counts on the CPU
+            plain.state[theirs] = {name: _like(value, theirs) for name, value in state.items()}
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A copy of what Adam keeps: moments in a parameter's shape; an Adam that is not fused counts steps on the CPU."""
+    return value.detach().clone().reshape(parameter.shape) if value.dim() else value.detach().clone().cpu()
 
 
 def _copy(values: Iterable[torch.Tensor], to: Iterable[torch.Tensor]) -> None:

@@ -169,11 +169,12 @@ class ScaleTime(NamedTuple):
 
 
 def make_corpus(folder: Path, size: int, dim: int) -> None:
-    """Metadata (train.json) and a feature store of `size` utterances in `folder`."""
+    """Metadata (train.json) and a feature store of `size` utterances in `folder`, 20 or more of each speaker."""
     emotions = ("neu", "hap", "ang", "sad")
+    speakers = min(997, max(2, size // 20))
     utterances = [
-        Utterance(f"speaker{number % 997:03}/session{number % 89:02}/{number:06}.wav", emotions[number % 4],
-                  f"speaker{number % 997:03}") for number in range(size)]
+        Utterance(f"speaker{number % speakers:03}/session{number % 89:02}/{number:06}.wav", emotions[number % 4],
+                  f"speaker{number % speakers:03}") for number in range(size)]
     Metadata({name: place for place, name in enumerate(emotions)}, tuple(utterances)).write(folder / "train.json")
     noise = torch.randn(64, dim, generator=torch.Generator().manual_seed(0))
     features = Provenance(upstream="noise", upstream_ckpt_digest=None, selection="none", layer=None, normalize=False,
