@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two commands on a fresh machine do everything:
 #   bash run.sh                  set-up, then the main job on the embedded demo corpus, ending with a table of results
-#   bash run.sh test             set-up, then all tests (10 minutes on two cores)
+#   bash run.sh test             set-up, then all tests (13 minutes on two cores)
 # And:
 #   bash run.sh setup            the set-up alone (a virtual environment in .venv, or $VENV)
 #   bash run.sh test --fast      the unit tests alone (90 seconds); further words go to pytest
