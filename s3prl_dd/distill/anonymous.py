@@ -66,7 +66,7 @@ def pupils(generator: Generator, seed: int, steps: int) -> Teacher:
     number, classes = generator.teacher.bias.shape
     points, targets = samples.features.mean(dim=1).cpu(), samples.soft_labels.cpu()
     heads = train_heads(points, targets, range(number), steps, classes=classes)[-1].heads
-    return Teacher(*(tensor.detach().to(generator.device) for tensor in heads.linear()))
+    return Teacher(*(tensor.to(generator.device) for tensor in heads.linear()))
 
 
 def _around_means(points: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -177,7 +177,7 @@ class Trainer:
         else:
             assert self.pool is not None
             heads = self.pool.teacher()
-        return Teacher(*(tensor.detach().to(self.device) for tensor in heads.linear()))
+        return Teacher(*(tensor.to(self.device) for tensor in heads.linear()))
 
     # one update
 

@@ -36,6 +36,10 @@ class LinearHeads(NamedTuple):
         """Logits [M, B, C] of utterance means [B, D]."""
         return means @ self.weight.transpose(1, 2) + self.bias[:, None]
 
+    def soften(self, means: torch.Tensor) -> torch.Tensor:
+        """Soft labels [B, C], the heads' mean softmax, of utterance means [B, D]."""
+        return self.of_means(means).softmax(dim=-1).mean(dim=0)
+
 
 class HeadStack(nn.Module):
     """M heads of one kind, their parameters stacked under S3PRL's own state_dict keys."""
@@ -131,8 +135,9 @@ class Heads(HeadStack):
         """Logits [M, B, C] of utterance means [B, D], or of a batch for each head [M, B, D]."""
         return linear(linear(means, *self.layer(PROJECTOR)), *self.layer(OUTPUT))
 
+    @torch.no_grad()
     def linear(self) -> LinearHeads:
-        """Each head's two layers as one."""
+        """Each head's two layers as one; no gradient passes."""
         (first, first_bias), (last, last_bias) = self.layer(PROJECTOR), self.layer(OUTPUT)
         return LinearHeads(last @ first, torch.einsum("mch,mh->mc", last, first_bias) + last_bias)
 

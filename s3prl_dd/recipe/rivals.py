@@ -57,8 +57,7 @@ def score_teacher(run: Run) -> None:
     truth: dict[str, list[int]] = {}
     for split, part in (("dev", run.fold.dev), ("test", run.fold.test)):
         with torch.no_grad():
-            logits = teacher.of_means(utterance_means(run, part))  # [M, N, C]
-        predicted[split] = logits.softmax(dim=-1).mean(dim=0).argmax(dim=-1).tolist()
+            predicted[split] = teacher.soften(utterance_means(run, part)).argmax(dim=-1).tolist()
         truth[split] = [part.labels[utterance.label] for utterance in part.utterances]
     score = Score(arm=TEACHER.name, seed=0, lr=None, expdir=path.parent.name, seconds=time.time() - started, step=0,
                   dev_uar=uar(truth["dev"], predicted["dev"]), uar=uar(truth["test"], predicted["test"]),

@@ -42,7 +42,7 @@ def fit_gaussian(config: DistillConfig, data: TrainingData, parts: Parts, pool: 
         _fit_frames(gaussian, data)
     teacher = None
     if config.teacher and pool is not None:
-        teacher = Teacher(*(tensor.detach() for tensor in pool.teacher().linear()))
+        teacher = Teacher(*pool.teacher().linear())
     header = parts.header(network, data, config)
     return Generator(gaussian, data.mean, data.std, class_means(data.means, data.labels), header, teacher)
 

@@ -13,7 +13,6 @@ from ..distill.parts import Parts
 from ..generator import Generator, NetworkConfig, Teacher, build_generator
 from ..generator.networks import Architecture, Points
 from ..generator.sampling import Labels
-from ..pool.heads import LinearHeads
 from ..pool.pool import Pool
 from .gaussian import fit_gaussian
 from .learnt import LabelsOf, Learning, Real, closed_form, gradient_matching
@@ -102,10 +101,10 @@ def _learnt_points(name: Name, material: Material, wanted: list[int], labels: La
 
 def teacher_of(pool: Pool, scale: Scale) -> LabelsOf:
     """The pool's teacher: standardised utterance means [n, D] -> mean softmax of its heads [n, C]."""
-    heads = LinearHeads(*(part.detach() for part in pool.teacher().linear()))
+    heads = pool.teacher().linear()
 
     def labels_of(points: torch.Tensor) -> torch.Tensor:
-        return heads.of_means(points * scale.spread + scale.center).softmax(dim=-1).mean(dim=0)
+        return heads.soften(points * scale.spread + scale.center)
 
     return labels_of
 
@@ -119,7 +118,7 @@ def _as_file(points: PointSet, material: Material, training: dict[str, Any]) -> 
     with torch.no_grad():
         network.points.copy_(points.frames)
     header = material.parts.header(network.config, data, DistillConfig())
-    teacher = Teacher(*(part.detach() for part in material.pool.teacher().linear()))
+    teacher = Teacher(*material.pool.teacher().linear())
     centers = class_means(data.means, data.labels)
     return Generator(network, points.scale.center, points.scale.spread, centers, replace(header, training=training),
                      teacher)
