@@ -68,18 +68,7 @@ def mcnemar_of_heads(folds: Sequence[Paired]) -> float:
 def uar_interval(folds: Sequence[Heard], draws: int = 2000, seed: int = 0) -> Interval:
     """An arm's UAR, a mean over heads and folds; its 95 % interval draws test speakers anew within each fold."""
     chance = np.random.default_rng(seed)
-    uars = np.mean([_uars_of(fold, draws, chance) for fold in folds], axis=0)  # [1 + draws]
-    low, high = np.percentile(uars[1:], [2.5, 97.5])
-    return Interval(float(uars[0]), float(low), float(high))
-
-
-def _uars_of(fold: Heard, draws: int, chance: np.random.Generator) -> np.ndarray:
-    """[1 + draws]: the UAR on the test list as it is, then on each draw of its speakers."""
-    truth = np.asarray(fold.truth)
-    names, speaker = np.unique(np.asarray(fold.speakers), return_inverse=True)
-    weights = _times_drawn(len(names), draws, chance)
-    right = np.asarray(fold.predicted) == truth  # [S, N]
-    return _uars(weights, _one_hot(speaker, np.arange(len(names))), _one_hot(truth, np.unique(truth)), right)
+    return _interval([_Draws.of(fold, draws, chance).uars(fold.predicted) for fold in folds])
 
 
 def uar_difference(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) -> Interval:
@@ -89,21 +78,43 @@ def uar_difference(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) ->
     speaker hang together, so an interval over utterances would be too narrow.
     """
     chance = np.random.default_rng(seed)
-    differences = np.mean([_differences(fold, draws, chance) for fold in folds], axis=0)  # [1 + draws]
-    low, high = np.percentile(differences[1:], [2.5, 97.5])
-    return Interval(float(differences[0]), float(low), float(high))
+    differences = []
+    for fold in folds:
+        drawn = _Draws.of(fold, draws, chance)
+        differences.append(drawn.uars(fold.first) - drawn.uars(fold.second))
+    return _interval(differences)
 
 
-def _differences(fold: Paired, draws: int, chance: np.random.Generator) -> np.ndarray:
-    """[1 + draws]: the difference on the test list as it is, then on each draw of its speakers."""
-    truth = np.asarray(fold.truth)
-    names, speaker = np.unique(np.asarray(fold.speakers), return_inverse=True)
-    weights = _times_drawn(len(names), draws, chance)
-    of_class = _one_hot(truth, np.unique(truth))  # [C, N]
-    of_speaker = _one_hot(speaker, np.arange(len(names)))  # [G, N]
-    first = _uars(weights, of_speaker, of_class, np.asarray(fold.first) == truth)
-    second = _uars(weights, of_speaker, of_class, np.asarray(fold.second) == truth)
-    return first - second
+def _interval(folds: Sequence[np.ndarray]) -> Interval:
+    """The mean over folds. folds: [1 + draws] each, the value on the test list as it is and on each draw."""
+    values = np.mean(folds, axis=0)
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+class _Draws(NamedTuple):
+    """Speakers of a fold's test list, drawn anew."""
+
+    truth: np.ndarray  # [N]
+    weights: np.ndarray  # [1 + draws, G], see _times_drawn
+    of_speaker: np.ndarray  # [G, N] of 0 and 1
+    of_class: np.ndarray  # [C, N] of 0 and 1
+
+    @classmethod
+    def of(cls, fold: Heard | Paired, draws: int, chance: np.random.Generator) -> "_Draws":
+        """So many draws of a fold's speakers."""
+        truth = np.asarray(fold.truth)
+        names, speaker = np.unique(np.asarray(fold.speakers), return_inverse=True)
+        weights = _times_drawn(len(names), draws, chance)
+        return cls(truth, weights, _one_hot(speaker, np.arange(len(names))), _one_hot(truth, np.unique(truth)))
+
+    def uars(self, predicted: ArrayLike) -> np.ndarray:
+        """[1 + draws]: UAR, mean over heads, on the test list as it is, then on each draw. predicted: [S, N]"""
+        share = (np.asarray(predicted) == self.truth).mean(axis=0)  # [N], of heads that are right
+        total = self.weights @ self.of_speaker @ self.of_class.T  # [1 + draws, C] utterances
+        with np.errstate(invalid="ignore"):
+            recalls = self.weights @ (self.of_speaker * share) @ self.of_class.T / total
+        return np.nanmean(recalls, axis=1)  # a draw may lack a class
 
 
 def _times_drawn(speakers: int, draws: int, chance: np.random.Generator) -> np.ndarray:
@@ -115,12 +126,3 @@ def _times_drawn(speakers: int, draws: int, chance: np.random.Generator) -> np.n
 def _one_hot(values: np.ndarray, choices: np.ndarray) -> np.ndarray:
     """[K, N] of 0 and 1: whether utterance n has choice k."""
     return (values == choices[:, None]).astype(float)
-
-
-def _uars(weights: np.ndarray, of_speaker: np.ndarray, of_class: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """UAR of each draw, mean over heads, [1 + draws]. right: [S, N], whether a head is right."""
-    share = right.mean(axis=0)  # [N], of heads
-    total = weights @ of_speaker @ of_class.T  # [1 + draws, C] utterances
-    with np.errstate(invalid="ignore"):
-        recalls = weights @ (of_speaker * share) @ of_class.T / total
-    return np.nanmean(recalls, axis=1)  # a draw may lack a class
