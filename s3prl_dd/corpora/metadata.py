@@ -98,6 +98,11 @@ class Metadata:
         return sorted(self.labels, key=self.labels.__getitem__)
 
     @property
+    def class_indices(self) -> list[int]:
+        """Each utterance's class index."""
+        return [self.labels[utterance.label] for utterance in self.utterances]
+
+    @property
     def class_counts(self) -> list[int]:
         """Utterances per class, C numbers by class index."""
         counts = Counter(utterance.label for utterance in self.utterances)

@@ -104,9 +104,9 @@ class TrainingData:
         """
         if selection == "speakers":
             fold = hold_out_speakers(fold)
-        dev = store.means(store.select(fold.dev)), torch.tensor(_class_indices(fold.dev, fold.train.labels))
+        dev = store.means(store.select(fold.dev)), torch.tensor(fold.dev.class_indices)
         utterances = StoredUtterances(store, store.select(fold.train))
-        data = cls.build(utterances, _class_indices(fold.train, fold.train.labels), dev, framing, frames)
+        data = cls.build(utterances, fold.train.class_indices, dev, framing, frames)
         return dataclasses.replace(data, dev_utterances=StoredUtterances(store, store.select(fold.dev)),
                                    speakers=_speaker_indices(fold.train))
 
@@ -244,10 +244,6 @@ def _framed(utterances: Iterable[torch.Tensor], lengths: torch.Tensor, framing: 
         framed[number] = resample(utterance, frames)
     assert framed is not None
     return framed
-
-
-def _class_indices(part: Metadata, labels: dict[str, int]) -> list[int]:
-    return [labels[utterance.label] for utterance in part.utterances]
 
 
 def _speaker_indices(part: Metadata) -> torch.Tensor:

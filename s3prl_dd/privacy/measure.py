@@ -183,7 +183,7 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
     store, fold = FeatureStore(run.features), run.fold
     train, dev = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
     means = (store.means(store.select(part)).numpy() for part in (train, dev))
-    labels = (np.array([part.labels[utterance.label] for utterance in part.utterances]) for part in (train, dev))
+    labels = (np.array(part.class_indices) for part in (train, dev))
     (of_train, of_dev), (train_labels, dev_labels) = means, labels
     return attack_teachers(Labelled(of_train, train_labels, of_dev, dev_labels), teachers)
 

@@ -61,7 +61,7 @@ def _real_means(run: Run) -> tuple[np.ndarray, np.ndarray]:
     train = run.fold.train
     store = FeatureStore(run.features)
     means = store.means(store.select(train)).numpy()
-    return means, np.array([train.labels[utterance.label] for utterance in train.utterances])
+    return means, np.array(train.class_indices)
 
 
 def _samples(run: Run, plane: PCA, seed: int) -> Cloud:

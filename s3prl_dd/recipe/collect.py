@@ -29,7 +29,7 @@ def collect(run: Run) -> Results:
     for score in run.scores():
         of_arm.setdefault(Arm.parse(score.arm), []).append(score)
     arms = {arm.name: arm_result(of_arm[arm], arm.points(counts)) for arm in sorted(of_arm)}
-    truth = [fold.test.labels[item.label] for item in fold.test.utterances]
+    truth = fold.test.class_indices
     return Results(
         corpus=corpus.name, synthetic=corpus.synthetic, upstream=settings.upstream.upstream, fold=fold.name,
         config=settings.distiller.config, overrides=list(settings.distiller.overrides), head=settings.heads.head,

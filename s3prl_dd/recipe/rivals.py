@@ -58,7 +58,7 @@ def score_teacher(run: Run) -> None:
     for split, part in (("dev", run.fold.dev), ("test", run.fold.test)):
         with torch.no_grad():
             predicted[split] = teacher.soften(utterance_means(run, part)).argmax(dim=-1).tolist()
-        truth[split] = [part.labels[utterance.label] for utterance in part.utterances]
+        truth[split] = part.class_indices
     score = Score(arm=TEACHER.name, seed=0, lr=None, expdir=path.parent.name, seconds=time.time() - started, step=0,
                   dev_uar=uar(truth["dev"], predicted["dev"]), uar=uar(truth["test"], predicted["test"]),
                   accuracy=_accuracy(truth["test"], predicted["test"]), command=f"s3prl-dd train --out {run.out}",

@@ -256,18 +256,15 @@ def states_of(expdirs: tuple[str, ...]) -> list[tuple[Path, dict[str, Any]]]:
 
 def means_of(store: FeatureStore, part: Metadata) -> tuple[torch.Tensor, torch.Tensor]:
     """(utterance means [N, D], class indices [N]) of a metadata's utterances."""
-    labels = torch.tensor([part.labels[utterance.label] for utterance in part.utterances])
-    return store.means(store.select(part)), labels
+    return store.means(store.select(part)), torch.tensor(part.class_indices)
 
 
 def frames_of(store: FeatureStore, part: Metadata) -> tuple[Utterances, torch.Tensor]:
     """(frames, class indices [n]) of a metadata's utterances, of as many as FRAMES_BYTES hold, evenly spread."""
-    positions = store.select(part)
-    longest = max(store.entries.frames[positions])
+    longest = max(store.entries.frames[store.select(part)])
     number = min(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest))))
-    chosen = [index * len(part.utterances) // number for index in range(number)]
-    labels = torch.tensor([part.labels[part.utterances[index].label] for index in chosen])
-    return Utterances.of(store[int(positions[index])] for index in chosen), labels
+    kept = part.subset(index * len(part.utterances) // number for index in range(number))
+    return Utterances.of(store[position] for position in store.select(kept)), torch.tensor(kept.class_indices)
 
 
 def _is_complete(features: Path) -> bool:
