@@ -129,6 +129,7 @@ class Trainer:
         _check_data(data, self.network)
         _check_speakers(data, config)
         check_size(self.network)
+        self.wanted_covariance = _wanted_covariance(data, config.privacy, self.device)
         self.data = data.to(self.device)
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
@@ -458,16 +459,8 @@ class Trainer:
         if not self.config.calibrate:
             return losses.class_means(means, labels), None
         real = self.data.means.to(self.device), self.data.labels.to(self.device)
-        calibration = fit_calibration(*real, means, labels, self._wanted_covariance())
+        calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
         return calibration.real.clone(), calibration
-
-    def _wanted_covariance(self) -> torch.Tensor | None:
-        """Of samples within a class, [D, D]; None: the real one, speakers and all."""
-        if not self.config.privacy:
-            return None
-        assert self.data.speakers is not None
-        scatter = speaker_scatter(self.data.means, self.data.labels, self.data.speakers)
-        return scatter.kept(self.config.privacy).to(self.device)
 
     def evaluate(self, log: RunLog) -> None:
         """Measure the generator on dev, and keep it if it is the best so far."""
@@ -585,14 +578,18 @@ def _check_data(data: TrainingData, network: Network) -> None:
 
 
 def _check_speakers(data: TrainingData, config: DistillConfig) -> None:
-    """UserError where a setting asks who speaks, and the data do not tell or a speaker says too little."""
-    if not (config.privacy or config.teacher_folds):
-        return
-    if data.speakers is None:
+    """UserError where a setting asks who speaks, and the data do not tell."""
+    if (config.privacy or config.teacher_folds) and data.speakers is None:
         raise UserError("privacy and teacher_folds: these data do not say who speaks. Build them from a feature store, "
                         "or give 0.")
-    if config.privacy:
-        speaker_scatter(data.means, data.labels, data.speakers)
+
+
+def _wanted_covariance(data: TrainingData, privacy: float, device: torch.device) -> torch.Tensor | None:
+    """Of samples within a class, [D, D]; None: the real one, speakers and all. UserError, see speaker_scatter."""
+    if not privacy:
+        return None
+    assert data.speakers is not None
+    return speaker_scatter(data.means, data.labels, data.speakers).kept(privacy).to(device)
 
 
 @contextlib.contextmanager
