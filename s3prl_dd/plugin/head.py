@@ -32,7 +32,7 @@ from ..generator import read_header
 from .compat import mend
 from .encoder import Encoder, spec_of
 from .featurizer import find_states, first_line, layer_weights, read_checkpoint
-from .upstreams import looks_like_path
+from .upstreams import check_trust, looks_like_path
 
 DOWNSTREAMS = ("emotion", "distilled_emotion")
 RUNS = f"a run of -d {' or -d '.join(DOWNSTREAMS)}"
@@ -350,7 +350,8 @@ class SerModel:
         path = find_checkpoint(path)
         checkpoint = read_ser_checkpoint(path)
         features = features_of(checkpoint, path, changes)
-        check_trust(features, path, changes or {}, f"name it: --upstream {features.upstream}")
+        named = (changes or {}).get("upstream")
+        check_trust(features.upstream, named, path, f"name it: --upstream {features.upstream}")
         head, origin = build_head(checkpoint, path), origin_of(checkpoint)
         names = name_classes(path, origin, head.classes, labels)
         with contextlib.redirect_stdout(sys.stderr):  # S3PRL talks; stdout is for results
@@ -417,16 +418,6 @@ class SerModel:
         label = self.classes[int(probabilities.argmax())]
         by_name = dict(zip(self.classes, probabilities.tolist(), strict=True))
         return Prediction(label, by_name, window.start / RATE, window.end / RATE)
-
-
-def check_trust(features: HeadFeatures, path: str | Path, changes: Mapping[str, Any], remedy: str) -> None:
-    """Refuse an upstream that is code somewhere on this machine, unless the user names it and not the file alone.
-
-    changes: what the user gives of HeadFeatures; remedy: how to name it
-    """
-    if ":" in features.upstream and changes.get("upstream") != features.upstream:
-        raise UserError(f"{path}: its upstream is code, {features.upstream}, which is not run because a file says so. "
-                        f"If you trust it, {remedy}.")
 
 
 def _adopt_upstream(encoder: Encoder, checkpoint: Mapping[str, Any], features: HeadFeatures, path: Path) -> None:

@@ -35,14 +35,14 @@ import torch
 from ..config import CONFIGS, config_path, read_yaml
 from ..devices import device_name
 from ..errors import DiskError, UserError
-from ..features.spec import absolute_name, own_upstream
+from ..features.spec import absolute_name
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .overrides import override, set_options, write_overrides
 from .registration import check_downstream, register
 from .runner import LITERAL_GLOB, FeatureCache, make_runner
-from .upstreams import check_upstream
+from .upstreams import check_trust, check_upstream
 
 OF_S3PRL = {
     "-c": "config", "-d": "downstream", "-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
@@ -273,9 +273,7 @@ def _check_resumed(given: Namespace, path: str | Path) -> None:
         if given.past_exp and value not in (None, getattr(saved, name, None)):
             changes[f"args.{name}"] = value
             setattr(saved, name, value)
-    if own_upstream(saved.upstream) and given.upstream != saved.upstream:
-        raise UserError(f"{path}: its upstream is code, {saved.upstream}, which is not run because a file says so. "
-                        f"If you trust it, name it: -u {saved.upstream}.")
+    check_trust(saved.upstream, given.upstream, path, f"name it: -u {saved.upstream}")
     if getattr(saved, "hub", "torch") == "torch":
         check_upstream(saved.upstream, saved.upstream_ckpt, saved.upstream_model_config)
     if changes:

@@ -60,6 +60,16 @@ def check_upstream(name: str, ckpt: str | None = None, model_config: str | None 
             raise UserError(f"upstream {name}: {source}: no such {what}. Check {flag}.")
 
 
+def check_trust(name: str, given: str | None, path: str | Path, remedy: str) -> None:
+    """Refuse an upstream that is code somewhere on this machine, unless the user names it and not the file alone.
+
+    name: what the checkpoint `path` says; given: what the user says; remedy: how to name it
+    """
+    if own_upstream(name) and given != name:
+        raise UserError(f"{path}: its upstream is code, {name}, which is not run because a file says so. "
+                        f"If you trust it, {remedy}.")
+
+
 def looks_like_path(source: str) -> bool:
     """Whether a -k or -g is meant as a path on this machine: no URL, and no model id such as facebook/hubert-base."""
     suffix = Path(source).suffix[1:]

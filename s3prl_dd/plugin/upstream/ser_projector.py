@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...config import read_yaml
 from ...errors import UserError
-from ..head import RUNS, HeadFeatures, check_trust, features_of, make_encoder, read_ser_checkpoint
+from ..head import RUNS, HeadFeatures, features_of, make_encoder, read_ser_checkpoint
+from ..upstreams import check_trust
 
 ELSEWHERE = "Give the right place in a YAML file with -g: `{key}: PATH`."
 
@@ -28,7 +29,7 @@ class SerHead(NamedTuple):
     weight: torch.Tensor  # [256, D], of the first linear layer
     bias: torch.Tensor  # [256]
     upstream_state: dict[str, torch.Tensor] | None  # of a fine-tuned upstream
-    changes: dict[str, Any]  # what the user gave of HeadFeatures
+    named: str | None  # the upstream, where the user gave it
 
 
 def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -> SerHead:
@@ -45,7 +46,7 @@ def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -
     features = features_of(checkpoint, ckpt, changes, model_config)
     tuned = checkpoint.get("Upstream") if features.upstream == checkpoint["Args"].upstream else None
     head = checkpoint["Downstream"]
-    return SerHead(features, head["projector.weight"], head["projector.bias"], tuned, changes)
+    return SerHead(features, head["projector.weight"], head["projector.bias"], tuned, changes.get("upstream"))
 
 
 class UpstreamExpert(nn.Module):
@@ -54,8 +55,8 @@ class UpstreamExpert(nn.Module):
     def __init__(self, ckpt: str | None = None, model_config: str | None = None, **ignored: Any) -> None:
         super().__init__()
         head = read_head(ckpt, model_config)
-        named = f"name it in a YAML file with -g: `upstream: {head.features.upstream}`"
-        check_trust(head.features, str(ckpt), head.changes, named)
+        remedy = f"name it in a YAML file with -g: `upstream: {head.features.upstream}`"
+        check_trust(head.features.upstream, head.named, str(ckpt), remedy)
         encoder = make_encoder(head.features, str(ckpt), ELSEWHERE)
         if encoder.dim != head.weight.shape[1]:
             raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions"
