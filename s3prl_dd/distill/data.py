@@ -142,6 +142,11 @@ class TrainingData:
         return _lengths(self.utterances)
 
     @cached_property
+    def mean_length(self) -> float:
+        """Frames of an utterance, on average."""
+        return self.lengths.float().mean().item()
+
+    @cached_property
     def first_numbers(self) -> torch.Tensor:
         """The first number of each utterance [N], by which a checkpoint knows its data again."""
         if isinstance(self.utterances, StoredUtterances):

@@ -249,15 +249,15 @@ class Trainer:
             terms["generator_class"] = F.cross_entropy(_full(on_fake.logits), labels)
         if not (lambdas.softmax_matching or lambdas.diversity or lambdas.mmd or lambdas.hear_frames):
             return GeneratorTerms(terms, None)
-        whole = self._whole_batch(fake)
-        clamped = None
+        whole, clamped = self._whole_batch(fake), None
+        if lambdas.softmax_matching or lambdas.hear_frames:
+            real = gather(real, self.world)
         if lambdas.softmax_matching:
-            terms["softmax_matching"] = self._softmax_matching(whole, gather(real, self.world), step)
+            terms["softmax_matching"] = self._softmax_matching(whole, real, step)
         if lambdas.frame_covariance:
-            terms["frame_covariance"] = losses.frame_covariance(gather(real, self.world), whole.fake,
-                                                                self.network.classes)
+            terms["frame_covariance"] = losses.frame_covariance(real, whole.fake, self.network.classes)
         if lambdas.modulation:
-            terms["modulation"] = losses.modulation(gather(real, self.world), whole.fake, self.network.classes)
+            terms["modulation"] = losses.modulation(real, whole.fake, self.network.classes)
         if lambdas.diversity:
             terms["diversity"], clamped = self._diversity(whole, gather(noise, self.world))
         if lambdas.mmd:
@@ -318,8 +318,8 @@ class Trainer:
         frames = frames * self.std + self.mean
         if not heads.counts_frames:
             return frames
-        length = round(self.data.lengths.float().mean().item())
-        return F.interpolate(frames.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
+        size = round(self.data.mean_length)
+        return F.interpolate(frames.transpose(1, 2), size=size, mode="linear").transpose(1, 2)
 
     def _diversity(self, whole: WholeBatch, noise: torch.Tensor) -> Diversity:
         """Eq. 7: each sample with the next one of its class. noise: [B, Z]"""
@@ -508,8 +508,7 @@ class Trainer:
         parts = generator.draw_set(index_labels(budget), self.config.seed + EVALUATION_SEED, self.step, lengths,
                                    center=soft)
         drawn = Samples.join(list(parts))
-        targets = drawn.soft_labels if soft and drawn.soft_labels is not None else drawn.labels
-        return Utterances(drawn.features, drawn.lengths.to(self.device)), targets.to(self.device)
+        return Utterances(drawn.features, drawn.lengths.to(self.device)), _targets(drawn, soft).to(self.device)
 
     def _measured(self, generator: Generator) -> dict[str, float]:
         """Frames and lengths of real utterances and of samples beside each other."""
@@ -517,7 +516,7 @@ class Trainer:
         labels = torch.arange(FRAMES_MEASURED) % self.network.classes
         seed = self.config.seed + EVALUATION_SEED
         made = torch.cat([part.frames for part in generator.raw_batches(labels, seed, self.step)])
-        lengths = {"length_real": self.data.lengths.float().mean().item(),
+        lengths = {"length_real": self.data.mean_length,
                    "length_generated": sum(map(sum, generator.header.lengths)) / (101 * self.network.classes)}
         return {**measure(real).named("real"), **measure((made - self.mean) / self.std).named("generated"), **lengths}
 
