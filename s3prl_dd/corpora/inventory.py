@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import file_digest, read_json, write_json
 from .ahead import ahead
 from .audio import AudioError
-from .metadata import CORPUS_FILE, read_corpus
+from .metadata import CORPUS_FILE, Metadata, read_corpus
 from .text import shown
 
 FILE = "files.json"
@@ -98,8 +98,8 @@ def check_same(metadata: str | Path, root: str | Path) -> None:
 
 def _check_total(metadata: Path, root: Path) -> None:
     """As check_same, by what metadata of older versions tell."""
-    paths = {item["path"] for path in sorted(metadata.glob("Session*/*_meta_data.json"))
-             for item in read_json(path)["meta_data"]}
+    lists = map(Metadata.read, metadata.glob("Session*/*_meta_data.json"))
+    paths = {utterance.path for part in lists for utterance in part.utterances}
     total = sum(_size(metadata, root, name) for name in sorted(paths))
     told = read_corpus(metadata).audio_bytes
     if told and total != told:
