@@ -19,6 +19,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, its first line alone."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def load_failure(error: BaseException) -> str:
     """Why a file could not be loaded, in one line; of torch's refusal of code inside it, which code it asks for."""
     text = str(error).strip()

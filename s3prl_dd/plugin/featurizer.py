@@ -57,8 +57,3 @@ def layer_weights(checkpoint: Mapping[str, Any]) -> list[float] | None:
     """As read_layer_weights, of a checkpoint in memory."""
     logits = checkpoint.get("Featurizer", {}).get("weights")
     return None if logits is None else logits.float().softmax(dim=-1).tolist()
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, its first line alone."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

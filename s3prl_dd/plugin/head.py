@@ -25,13 +25,13 @@ from ..config import Weight, build, settings
 from ..corpora.audio import SHORTEST, load_audio
 from ..corpora.metadata import Metadata, session
 from ..devices import device_name
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..features.spec import FeatureSpec
 from ..files import read_json
 from ..generator import read_header
 from .compat import mend
 from .encoder import Encoder, spec_of
-from .featurizer import find_states, first_line, layer_weights, read_checkpoint
+from .featurizer import find_states, layer_weights, read_checkpoint
 from .upstreams import check_trust, looks_like_path
 
 DOWNSTREAMS = ("emotion", "distilled_emotion")
