@@ -19,7 +19,7 @@ from ..generator import Provenance
 from .compat import s3prl_version
 from .featurizer import to_logits
 from .placeholder import PROBE_SAMPLES
-from .upstreams import check_states, check_upstream, code_of, make_upstream
+from .upstreams import check_states, code_of, make_upstream
 
 
 class Encoder:
@@ -31,7 +31,6 @@ class Encoder:
         Raises UserError for a name that the hub lacks, a checkpoint that does not load, an output or a layer that the
         upstream does not give, and layer weights of another number.
         """
-        check_upstream(spec.upstream, spec.upstream_ckpt, spec.upstream_model_config)
         self.spec, self.device = spec, device
         with torch.random.fork_rng(devices=[]):  # models start from random weights, Featurizer tries them on noise
             made = make_upstream(spec.upstream, spec.upstream_ckpt, spec.upstream_model_config)
