@@ -154,13 +154,17 @@ class Arm:
         wanted = class_counts(self.budget, counts)
         return wanted if self.kind.drawn else [min(pair) for pair in zip(wanted, counts, strict=True)]
 
+    @property
+    def size(self) -> str:
+        """Its budget as a table shows it; empty without one."""
+        if self.budget is None:
+            return ""
+        return f"{self.budget} a class" if isinstance(self.budget, int) else TITLES[self.budget]
+
     def title(self, gaussian: bool = False) -> str:
         """The arm as a table shows it. gaussian: its samples are those of the closed form, not of a GAN."""
         what = "Gaussian samples" if self.generated and gaussian else self.kind.title
-        if self.budget is None:
-            return what
-        size = f"{self.budget} a class" if isinstance(self.budget, int) else TITLES[self.budget]
-        return f"{what}, {size}"
+        return f"{what}, {self.size}" if self.size else what
 
     def __lt__(self, other: Any) -> bool:
         return self._place() < other._place() if isinstance(other, Arm) else NotImplemented

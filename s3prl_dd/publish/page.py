@@ -13,7 +13,6 @@ import numpy as np
 from tabulate import tabulate
 
 from .. import __version__
-from ..arms import Source
 from ..errors import UserError
 from ..evaluation.text import percent
 from ..files import write_text
@@ -173,7 +172,7 @@ def _tiles(study: Study) -> list[tuple[str, str]]:
 def _budgets(study: Study, prefix: str) -> tuple[Panel | None, list[Key]]:
     curves: dict[str, list[figures.Point]] = {}
     for line in study.lines:
-        if line.row.arm.source is not Source.REAL:
+        if line.row.arm.budget is not None:
             curves.setdefault(_curve_name(line, study), []).append(_point(line))
     if not curves:
         return None, []
@@ -193,7 +192,7 @@ def _budgets(study: Study, prefix: str) -> tuple[Panel | None, list[Key]]:
 def _curve_name(line: Line, study: Study) -> str:
     """The curve that a line is a point of; the corpus's own class mix is a budget of its own."""
     name = tables.named(line, study)
-    return name if line.row.arm.budget == "original" else name.replace(f", {line.size}", "")
+    return name if line.row.arm.budget == "original" else name.replace(f", {line.row.arm.size}", "")
 
 
 def _point(line: Line) -> figures.Point:

@@ -71,11 +71,6 @@ class Line:
         return self.points / next(iter(self.cells.values())).run.classes
 
     @property
-    def heads(self) -> int:
-        """How many heads it stands for, over all folds."""
-        return sum(cell.result.seeds for cell in self.cells.values())
-
-    @property
     def seconds(self) -> float:
         """Wall time of a run of S3PRL's runner, mean over folds."""
         return float(np.mean([cell.result.train_seconds for cell in self.cells.values()]))
@@ -83,12 +78,7 @@ class Line:
     @property
     def kind(self) -> str:
         """What it was trained on, without the size of it."""
-        return self.row.trained_on.rpartition(", ")[0] or self.row.trained_on
-
-    @property
-    def size(self) -> str:
-        """How many points, in the words of the table."""
-        return self.row.trained_on.rpartition(", ")[2]
+        return self.row.trained_on.removesuffix(f", {self.row.arm.size}")
 
     @property
     def series(self) -> str:

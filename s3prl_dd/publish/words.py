@@ -50,7 +50,7 @@ def source(study: Study) -> str:
 
 
 def _plain(line: Line) -> str:
-    size = line.size if line.size != "full size" else f"full size ({line.points:.0f} points)"
+    size = line.row.arm.size if line.row.arm.budget != "balanced" else f"full size ({line.points:.0f} points)"
     return f"{line.kind}, {size},"
 
 

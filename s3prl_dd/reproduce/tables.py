@@ -145,7 +145,7 @@ def table2(cells: Sequence[Cell], out: Path) -> Printed:
         if network is None:
             continue
         key = (family(network), arm.budget, losses)
-        values.setdefault(f"{network}, {_size(arm)}", {})[losses or ""] = _value(results, paper.LOSSES_UAR.get(key))
+        values.setdefault(f"{network}, {arm.size}", {})[losses or ""] = _value(results, paper.LOSSES_UAR.get(key))
     rows = [[name, *(_text(row.get(losses)) for losses in LOSSES)] for name, row in values.items()]
     return Printed("table2", f"Table 2: UAR % by losses, {_about(cells)}", ["samples of", *LOSSES], rows, [ELSEWHERE],
                    _numbers(values))
@@ -286,12 +286,6 @@ def _value(results: Sequence[ArmResult], of_paper: float | None) -> Value:
     spreads = [result.spread for result in results if result.spread is not None]
     spread = float(np.mean(spreads)) if spreads else None
     return Value(float(np.mean([result.uar for result in results])), spread, of_paper)
-
-
-def _size(arm: Arm) -> str:
-    if isinstance(arm.budget, int):
-        return f"{arm.budget} a class"
-    return "full size" if arm.budget == "balanced" else "original mix"
 
 
 def _about(cells: Sequence[Cell]) -> str:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.published import closed_form, contents, reported_run
+from support.published import closed_form, contents, keep_scores, reported_run
 
 from s3prl_dd.cli import main
 from s3prl_dd.errors import UserError
@@ -127,6 +127,15 @@ def test_real_heads_alone(tmp_path):
     collect(run).write(run.results)
     assert run.results.read_text() != results
     assert "nothing was distilled yet" in write_page([run.out], tmp_path / "page.html")[1].read_text()
+
+
+def test_the_teacher_is_a_row_and_no_point_over_budgets(tmp_path, recwarn):
+    run = reported_run(tmp_path / "run")
+    keep_scores(run, {"teacher": [0.9]})
+    collect(run).write(run.results)
+    twin = write_page([run.out], tmp_path / "page.html")[1].read_text()
+    assert "teacher alone, no samples" in twin and not recwarn.list
+    assert "teacher" not in twin[twin.index("UAR over training points"):twin.index("## Confusion")]
 
 
 def test_runs_of_two_corpora_are_two_chapters(runs, tmp_path):
