@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
 from ..recipe.results import ArmResult, Results, TestList
 from .report import color_of
-from .significance import Interval, Paired, mcnemar_of_heads, uar_difference
+from .significance import Heard, Interval, Paired, mcnemar_of_heads, uar_difference
 from .text import aligned, percent
 
 
@@ -44,6 +44,10 @@ class Row:
     """Difference to it; None for all real data itself, and where its predictions or the row's were not kept."""
     mcnemar: float | None
     """p against it (significance.mcnemar_of_heads); None as minus_real."""
+
+    def at(self, fold: str) -> float | None:
+        """UAR on a fold, mean over its seeds; None where the row has none."""
+        return float(np.mean(self.uar[fold])) if fold in self.uar else None
 
     def as_json(self) -> dict[str, Any]:
         """As comparison.json holds it."""
@@ -99,7 +103,11 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     Raises UserError for runs of different corpora or upstreams, and where runs do not share the heads of a row and fold
     that they have in common (all real data, or a variant given twice).
     """
-    runs = {Path(folder): _read(folder) for folder in folders}
+    return compare_results({Path(folder): read(folder) for folder in folders})
+
+
+def compare_results(runs: Mapping[Path, Results]) -> Comparison:
+    """The same of runs that were read: folder -> its results. Raises UserError as `compare`."""
     first, *others = runs.values()
     for other in others:
         if (other.corpus, other.upstream) != (first.corpus, first.upstream):
@@ -114,7 +122,8 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     return Comparison(first.corpus, first.upstream, sorted({run.fold for run in runs.values()}), rows)
 
 
-def _read(folder: str | Path) -> Results:
+def read(folder: str | Path) -> Results:
+    """The results of a finished run's folder. Raises UserError where there are none, or of an unknown head."""
     path = Path(folder) / "results.json"
     if not path.is_file():
         raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report` writes it).")
@@ -171,13 +180,22 @@ def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -
 
 def _pairs(cells: Cells, real: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
     """The row's predictions beside those of all real data, fold by fold; none where some were not kept."""
-    pairs = []
-    for fold in sorted(cells):
-        first, second = cells[fold].result.predictions, real[fold].result.predictions
-        if first is None or second is None or fold not in tests:
+    ours, theirs = heard(cells, tests), heard({fold: real[fold] for fold in cells}, tests)
+    if not ours or not theirs:
+        return []
+    return [Paired(first.truth, first.speakers, first.predicted, second.predicted)
+            for first, second in zip(ours, theirs, strict=True)]
+
+
+def heard(cells: Cells, tests: Mapping[str, TestList]) -> list[Heard]:
+    """A row's predictions, fold by fold; none where some were not kept."""
+    found = []
+    for fold, cell in sorted(cells.items()):
+        predicted = cell.result.predictions
+        if predicted is None or fold not in tests:
             return []
-        pairs.append(Paired(tests[fold].truth, tests[fold].speakers, first, second))
-    return pairs
+        found.append(Heard(tests[fold].truth, tests[fold].speakers, predicted))
+    return found
 
 
 # what is printed, drawn and written
@@ -200,17 +218,22 @@ def table(comparison: Comparison) -> str:
 
 
 def _line(row: Row, comparison: Comparison, tested: bool) -> list[str]:
-    folds = [percent(float(np.mean(row.uar[fold]))) if fold in row.uar else "-" for fold in comparison.folds]
+    folds = [percent(row.at(fold)) for fold in comparison.folds]
     seeds = min(len(values) for values in row.uar.values())
     share = "-" if row.of_real is None else f"{percent(row.of_real)}%"
     cells = [row.trained_on, describe(row, comparison), *folds, percent(row.mean), percent(row.spread), str(seeds),
              share]
     if not tested:
         return cells
+    return [*cells, *difference(row), "" if row.mcnemar is None else f"{row.mcnemar:.2g}"]
+
+
+def difference(row: Row) -> list[str]:
+    """A row's difference to all real data and its interval, as text; empty where there is none."""
     if row.minus_real is None:
-        return [*cells, "", "", ""]
-    difference, low, high = row.minus_real
-    return [*cells, percent(difference), f"{percent(low)} .. {percent(high)}", f"{row.mcnemar:.2g}"]
+        return ["", ""]
+    value, low, high = row.minus_real
+    return [percent(value), f"{percent(low)} .. {percent(high)}"]
 
 
 def plot(comparison: Comparison, path: str | Path) -> None:

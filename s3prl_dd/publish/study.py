@@ -12,7 +12,7 @@ import numpy as np
 
 from ..arms import REAL, Source
 from ..errors import UserError
-from ..evaluation.compare import Cell, Comparison, Row, RowKey, compare, gather, test_lists
+from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
 from ..evaluation.significance import Heard, Interval, uar_interval
 from ..generator import read_header
 from ..recipe.folder import Run
@@ -136,47 +136,34 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def _member(folder: Path) -> Member:
-    path = folder / "results.json"
-    if not path.is_file():
-        raise UserError(f"{path}: not there. Give the folders of finished runs (`s3prl-dd report` writes it).")
+    results = read(folder)
     try:
         run = Run.open(folder)
     except UserError:
         run = None  # results alone: the page says what is not there
-    return Member(folder, Results.read(path), run)
+    return Member(folder, results, run)
 
 
 def _study(members: list[Member]) -> Study:
-    comparison = compare([member.folder for member in members])
     runs = {member.folder: member.results for member in members}
+    comparison = compare_results(runs)
     tests, cells = test_lists(runs), gather(runs)
     lines = [_line(row, cells[RowKey(row.head, row.arm, row.variant)], tests) for row in comparison.rows]
     return Study(comparison, members, lines, _class_names(members))
 
 
-def _line(row: Row, cells: dict[str, Cell], tests: dict[str, TestList]) -> Line:
-    heard = _heard(cells, tests)
-    if not heard:
+def _line(row: Row, cells: Cells, tests: dict[str, TestList]) -> Line:
+    folds = heard(cells, tests)
+    if not folds:
         return Line(row, cells, None, None)
     classes = next(iter(cells.values())).run.classes
-    return Line(row, cells, uar_interval(heard), _confusion(heard, classes))
+    return Line(row, cells, uar_interval(folds), _confusion(folds, classes))
 
 
-def _heard(cells: dict[str, Cell], tests: dict[str, TestList]) -> list[Heard]:
-    """The row's predictions fold by fold; none where some were not kept."""
-    heard = []
-    for fold, cell in sorted(cells.items()):
-        predicted = cell.result.predictions
-        if predicted is None or fold not in tests:
-            return []
-        heard.append(Heard(tests[fold].truth, tests[fold].speakers, predicted))
-    return heard
-
-
-def _confusion(heard: Sequence[Heard], classes: int) -> np.ndarray:
+def _confusion(folds: Sequence[Heard], classes: int) -> np.ndarray:
     """[C, C]: counts over folds and heads, each row divided by its sum; a class that no list has is a row of zeros."""
     counts = np.zeros((classes, classes))
-    for fold in heard:
+    for fold in folds:
         for predicted in np.asarray(fold.predicted):
             np.add.at(counts, (np.asarray(fold.truth), predicted), 1)
     return counts / counts.sum(axis=1, keepdims=True).clip(min=1)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ..evaluation.significance import Interval
 from ..evaluation.text import percent
 from ..recipe.results import Results
@@ -19,6 +17,11 @@ class Table(NamedTuple):
     headers: list[str]
     rows: list[list[str]]
     left: int = 1
+
+
+def shown(share: float | None) -> str:
+    """A share in [0, 1] in per cent; a dash for None."""
+    return NONE if share is None else percent(share)
 
 
 def interval(value: Interval | None, digits: int = 1) -> str:
@@ -50,17 +53,14 @@ def _result(line: Line, study: Study) -> list[str]:
     against = [NONE] * 3
     if row.minus_real is not None:
         against = [minus(percent(row.minus_real.value)), interval(row.minus_real), chance(row.mcnemar)]
-    spread = NONE if row.spread is None else percent(row.spread)
-    return [named(line, study), f"{line.points:.0f}", percent(row.mean), interval(line.uar), spread, share, *against]
+    return [named(line, study), f"{line.points:.0f}", percent(row.mean), interval(line.uar), shown(row.spread), share,
+            *against]
 
 
 def by_fold(study: Study) -> Table:
     """UAR of each fold, mean over seeds."""
     folds = study.comparison.folds
-    rows = []
-    for line in study.lines:
-        means = [percent(float(np.mean(line.row.uar[fold]))) if fold in line.row.uar else NONE for fold in folds]
-        rows.append([named(line, study), *means])
+    rows = [[named(line, study), *(shown(line.row.at(fold)) for fold in folds)] for line in study.lines]
     return Table(["UAR %", *folds], rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..arms import Arm, Source
-from ..evaluation.compare import Comparison, Row, compare
+from ..evaluation.compare import Comparison, Row, compare, difference
 from ..evaluation.ranking import (
     benjamini_hochberg,
     hard_label_recovery,
@@ -205,8 +205,8 @@ def beyond(cells: Sequence[Cell], out: Path) -> list[Printed]:
 
 def _arms_table(comparison: Comparison) -> Printed:
     adjusted = benjamini_hochberg([row.mcnemar for row in comparison.rows])
-    rows = [[row.trained_on, row.head, *_folds(row, comparison), percent(row.mean), percent(row.spread),
-             "-" if row.of_real is None else f"{percent(row.of_real)}%", *_difference(row),
+    rows = [[row.trained_on, row.head, *(percent(row.at(fold)) for fold in comparison.folds), percent(row.mean),
+             percent(row.spread), "-" if row.of_real is None else f"{percent(row.of_real)}%", *difference(row),
              "" if p is None else f"{p:.2g}", *_ranking(row, comparison)]
             for row, p in zip(comparison.rows, adjusted, strict=True)]
     headers = ["trained on", "head", *comparison.folds, "mean", "+-", "of real", "- real", "95 %", "p (BH)",
@@ -215,16 +215,6 @@ def _arms_table(comparison: Comparison) -> Printed:
              "HLR, IOR, LRS: DD-Ranking's, on UAR; the random subset is of the same size and head, with hard labels"]
     title = f"Beyond the paper: UAR % on held-out speakers, {comparison.corpus}, {comparison.upstream}"
     return Printed("beyond", title, headers, rows, notes, comparison.as_json(), left=2)
-
-
-def _folds(row: Row, comparison: Comparison) -> list[str]:
-    return [percent(float(np.mean(row.uar[fold]))) if fold in row.uar else "-" for fold in comparison.folds]
-
-
-def _difference(row: Row) -> list[str]:
-    if row.minus_real is None:
-        return ["", ""]
-    return [percent(row.minus_real.value), f"{percent(row.minus_real.low)} .. {percent(row.minus_real.high)}"]
 
 
 def _ranking(row: Row, comparison: Comparison) -> list[str]:
