@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from .errors import DiskError, UserError, one_line
@@ -47,6 +48,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(temporary)
+
+
+def save_torch(value: Any, path: str | Path, *options: Any, **named: Any) -> None:
+    """torch.save by atomic_path; the system's error, which torch hides behind one of its own, is a DiskError too."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as opened:
+        try:
+            torch.save(value, opened, *options, **named)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def disk_error(error: BaseException, path: str | Path) -> DiskError | None:

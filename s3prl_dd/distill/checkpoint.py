@@ -1,6 +1,5 @@
 """Checkpoints of a distillation: written whole or not at all, and read only by the run that wrote them."""
 
-import io
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, load_failure
-from ..files import atomic_path, text_digest
+from ..files import save_torch, text_digest
 from ..generator import Network
 from ..pool.pool import Pool
 from .config import DistillConfig, Lambdas
@@ -29,10 +28,7 @@ ADDED: dict[str, Any] = {"penalty_every": 1, "softmax_kinds": ["superb"], "eval_
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers and text."""
-    buffer = io.BytesIO()  # torch.save hides the operating system's error (a full disk) when it writes to a file itself
-    torch.save(dict(state), buffer)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    save_torch(dict(state), path)
 
 
 def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 
 from ..errors import DiskError, UserError
-from ..files import atomic_path, disk_error
+from ..files import disk_error, save_torch
 from .featurizer import read_checkpoint
 
 NO_ROOM = 74
@@ -41,27 +41,16 @@ def whole_checkpoints(expdir: str | Path) -> Iterator[None]:
     save = torch.save
 
     def save_whole(value: Any, file: Any, *options: Any, **named: Any) -> None:
-        if not isinstance(file, str | os.PathLike):
+        if isinstance(file, str | os.PathLike):
+            save_torch(value, Path(file), *options, **named)  # it comes back here with a file that is open
+        else:
             save(value, file, *options, **named)
-            return
-        with atomic_path(os.fspath(file)) as temporary, open(temporary, "wb") as opened:
-            _told_by_the_system(save, value, opened, *options, **named)
 
     torch.save = save_whole  # type: ignore[assignment]
     try:
         yield
     finally:
         torch.save = save
-
-
-def _told_by_the_system(save: Any, *arguments: Any, **named: Any) -> None:
-    """torch.save, raising the system's error, which it hides behind one of its own."""
-    try:
-        save(*arguments, **named)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, load_failure
-from ..files import atomic_path
+from ..files import save_torch
 from .compat import mend
 
 
@@ -21,8 +21,7 @@ def to_logits(layer_weights: Sequence[float]) -> torch.Tensor:
 
 def write_featurizer_checkpoint(layer_weights: Sequence[float], path: str | Path) -> None:
     """Write an S3PRL checkpoint with nothing but the Featurizer, for `run_downstream.py -i`: softmaxed weights [L]."""
-    with atomic_path(path) as temporary:
-        torch.save({"Featurizer": {"weights": to_logits(layer_weights)}}, temporary)
+    save_torch({"Featurizer": {"weights": to_logits(layer_weights)}}, path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 
 from ..arms import REAL, Arm
 from ..errors import UserError
-from ..files import atomic_path
+from ..files import save_torch
 from ..plugin.featurizer import read_checkpoint
 from ..pool.heads import Heads
 from ..recipe.folder import Run
@@ -97,6 +97,5 @@ def write_untrained(checkpoint: Path, path: Path, seed: int) -> Path:
         head = {**state["Downstream"], **{key: fresh[key][0] for key in PROJECTOR}}
         uniform = {key: torch.zeros_like(logits) for key, logits in state.get("Featurizer", {}).items()}
         made = {"Downstream": head, "Featurizer": uniform, "Args": state["Args"], "Config": state.get("Config")}
-        with atomic_path(path) as temporary:
-            torch.save(made, temporary)
+        save_torch(made, path)
     return path.resolve()

@@ -1,9 +1,13 @@
 """Layer weights in and out of S3PRL's checkpoints."""
 
+import os
+
 import pytest
 import torch
+from support.disks import limit_files
+from support.gauss import forked
 
-from s3prl_dd.errors import UserError
+from s3prl_dd.errors import DiskError, UserError
 from s3prl_dd.plugin.featurizer import find_states, read_layer_weights, to_logits, write_featurizer_checkpoint
 
 
@@ -20,6 +24,23 @@ def test_what_are_no_layer_weights(weights, tmp_path):
     with pytest.raises(UserError, match="expected numbers >= 0"):
         write_featurizer_checkpoint(weights, tmp_path / "weights.ckpt")
     assert not list(tmp_path.iterdir())
+
+
+def write_with_little_room(path):
+    limit_files(100)
+    try:
+        write_featurizer_checkpoint([0.5, 0.5], path)
+    except DiskError as error:
+        os._exit(3 if "weights.ckpt: could not be written (File too large)" in str(error) else 4)
+    os._exit(0)
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """torch alone says `iostream error`."""
+    process = forked().Process(target=write_with_little_room, args=(tmp_path / "weights.ckpt",))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 3 and not list(tmp_path.iterdir())
 
 
 def test_what_is_no_checkpoint(tmp_path):
