@@ -4,6 +4,7 @@ Its header is described in header.py, its tensors in layout.py.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +71,9 @@ def read_file(path: str | Path) -> Contents:
     except ValueError as error:
         raise UserError(f"{path}: {error}. {REMEDY}") from None
     network = empty_network(layout.header.network)
-    network.load_state_dict(_part(tensors, NETWORK), assign=True)
-    teacher = Teacher(**_part(tensors, TEACHER)) if layout.heads else None
-    calibration = Calibration(**_part(tensors, CALIBRATION)) if layout.calibrated else None
+    network.load_state_dict(part_of(tensors, NETWORK), assign=True)
+    teacher = Teacher(**part_of(tensors, TEACHER)) if layout.heads else None
+    calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
     return Contents(network, *means, layout.header, teacher, calibration, tensors.get(LATENTS))
 
@@ -108,6 +109,6 @@ def _tensors(contents: Contents, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

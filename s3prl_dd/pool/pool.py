@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from ..errors import UserError
 from ..files import atomic_path
+from ..generator.file import part_of
 from ..metrics import uar
 from ..rng import keyed
 from .frame_heads import KINDS
@@ -106,10 +107,12 @@ class Pool(Snapshots[Heads]):
             others = {name: _columns(entry) for name, entry in about.get("others", {}).items()}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not a pool of heads ({error}). `s3prl-dd pool` writes one.") from None
-        if unknown := [name for name in (kind, *others) if name not in KINDS] or [kind] * (kind != KIND):
-            raise UserError(f"{path}: a pool of {unknown[0]} heads, expected {KIND} ones and beside them those of "
+        foreign = [name for name in (kind, *others) if name not in KINDS]
+        if foreign or kind != KIND:
+            found = foreign[0] if foreign else kind
+            raise UserError(f"{path}: a pool of {found} heads, expected {KIND} ones and beside them those of "
                             f"{', '.join(KINDS)}. `s3prl-dd pool` writes one.")
-        stacks = {name: _part(tensors, f"{name}/") for name in others}
+        stacks = {name: part_of(tensors, f"{name}/") for name in others}
         stacks[KIND] = {key: value for key, value in tensors.items() if key.split("/")[0] not in others}
         for name, values in {**others, KIND: columns}.items():
             if complaint := _complaint(KINDS[name], stacks[name], values):
@@ -173,11 +176,6 @@ def _origins(checkpoints: Sequence[Checkpoint]) -> tuple[list[int], list[str]]:
 
 def _columns(about: Mapping[str, Any]) -> tuple[list, list, list]:
     return about["steps"], about["seeds"], about["dev_uar"]
-
-
-def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Those whose names begin with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _complaint(kind: type[HeadStack], stack: Mapping[str, torch.Tensor], columns: Sequence[object]) -> str | None:
