@@ -82,9 +82,9 @@ def _teachers(found: dict[str, TeacherAttacked]) -> list[str]:
     headers = ["heads", "membership AUC", "by the loss alone", "found at 1 % false, %"]
     rows = []
     for name, result in found.items():
-        share = Interval(*(100 * value for value in result.found_at_1_percent_false))
         rows.append([name, _interval(result.auc, result.auc.low > 0.5),
-                     _interval(result.auc_of_loss, result.auc_of_loss.low > 0.5), _interval(share, False, digits=0)])
+                     _interval(result.auc_of_loss, result.auc_of_loss.low > 0.5),
+                     _share(result.found_at_1_percent_false)])
     title = "attack on the heads in the file: who was in training, by their loss; * = caught"
     lines = ["", title, "", *aligned(headers, rows, left=len(headers))]
     if not found["memorised"].caught:
@@ -93,20 +93,24 @@ def _teachers(found: dict[str, TeacherAttacked]) -> list[str]:
 
 
 def _attacked(result: Attacked) -> list[str]:
-    found = result.membership.found_at_1_percent_false
-    share = "-" if found is None else _interval(Interval(*(100 * value for value in found)), False, digits=0)
-    cells = [_interval(result.membership.auc, result.membership.caught), share,
+    cells = [_interval(result.membership.auc, result.membership.caught),
+             _share(result.membership.found_at_1_percent_false),
              _interval(result.nearest.ratio, result.nearest.caught)]
     if result.speakers_from_real and result.speakers_from_samples:
         named = result.speakers_from_samples
         cells.append(_interval(result.speakers_from_real.more_than_unknown, result.speakers_from_real.caught))
-        cells.append(_interval(Interval(*(100 * value for value in named.accuracy)), named.caught, digits=0))
+        cells.append(_share(named.accuracy, named.caught))
     return cells
 
 
 def _interval(interval: Interval, caught: bool, digits: int = 2) -> str:
     value, low, high = (f"{number:.{digits}f}" for number in interval)
     return f"{value} ({low} .. {high}){'*' if caught else ''}"
+
+
+def _share(interval: Interval | None, caught: bool = False) -> str:
+    """In percent."""
+    return "-" if interval is None else _interval(Interval(*(100 * value for value in interval)), caught, digits=0)
 
 
 def _attacker_on_real(heard: SpeakersFromReal) -> str:
