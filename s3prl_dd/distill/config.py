@@ -19,8 +19,8 @@ Latents = Annotated[int, Field(ge=0, le=1000), Number]
 Folds = Annotated[int, Field(ge=0, le=100), Number]
 """Parts of the speakers."""
 
-Share = Annotated[float, Field(ge=0, le=1), Number]
-"""All of it is 1."""
+Dial = Annotated[float, Field(ge=0, le=1), Number]
+"""From nothing, 0, to all of it, 1."""
 
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
 """Kinds of heads, at least one."""
@@ -128,7 +128,7 @@ class DistillConfig:
     calibrate: bool = False
     """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
 
-    privacy: Share = 0
+    privacy: Dial = 0
     """Beyond the paper: how much of what tells speakers is taken out of the within-class covariance that calibration
     gives samples (distill/anonymous.py): 0 nothing, 1 all that lies between speakers. It takes calibrate: true."""
 

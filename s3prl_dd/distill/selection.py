@@ -17,7 +17,6 @@ HEAD_LR = 3e-3
 MEASURED_AT = (3, 4, 5, 6)
 """Sixths of the quick heads' training after which they are scored: dev sets are small, so scores are averaged."""
 
-
 MEASURED = 2000
 """Utterances of each class at most, real or generated, whose distances are taken and which are shown."""
 

@@ -108,8 +108,6 @@ def is_frame(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[..., None]
 
 
-
-
 def _drop(maps: torch.Tensor, sources: Sequence[torch.Generator] | None) -> torch.Tensor:
     """Dropout of [M, ...], each head by its own source of noise; nothing without sources."""
     if sources is None:

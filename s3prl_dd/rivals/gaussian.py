@@ -14,6 +14,7 @@ from sklearn.covariance import LedoitWolf
 
 from ..distill.config import DistillConfig
 from ..distill.data import TrainingData
+from ..distill.frames import centred
 from ..distill.losses import class_means
 from ..distill.parts import Parts
 from ..errors import UserError
@@ -61,8 +62,7 @@ def _fit_frames(gaussian: GaussianFrames, data: TrainingData) -> None:
     """Each class's profile over time, directions and memories, from its real utterances in T frames."""
     for label in range(gaussian.config.classes):
         of_class = (data.labels == label).nonzero()[:, 0]
-        frames = data.frames_of(of_class, torch.zeros(len(of_class))).double().cpu()  # [n, T, D]
-        frames = frames - frames.mean(dim=1, keepdim=True)
+        frames = centred(data.frames_of(of_class, torch.zeros(len(of_class))).double().cpu())  # [n, T, D]
         profile = frames.mean(dim=0)  # [T, D]
         within = within_utterances(frames - profile)
         gaussian.profile[label] = profile
