@@ -99,8 +99,8 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
     for _ in range(rounds + 1):
         plain.take_state(trainer)
         apart = max(apart, losses_apart(trainer, plain))
-        theirs.append(_time_steps(plain, steps))
-        ours.append(_time_steps(trainer, steps))
+        theirs.append(time_steps(plain, steps))
+        ours.append(time_steps(trainer, steps))
     theirs, ours = theirs[1:], ours[1:]  # the first warms up
     ratio = statistics.median(one.seconds / other.seconds for one, other in zip(theirs, ours, strict=True))
     if trainer.device.type == "cuda":
@@ -118,7 +118,8 @@ class Round(NamedTuple):
     peak: int
 
 
-def _time_steps(loop: Trainer | PlainLoop, steps: int) -> Round:
+def time_steps(loop: Trainer | PlainLoop, steps: int) -> Round:
+    """So many steps, one after the other."""
     device = loop.trainer.device if isinstance(loop, PlainLoop) else loop.device
     before = 0
     if device.type == "cuda":

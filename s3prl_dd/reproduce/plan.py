@@ -1,12 +1,11 @@
 """What a grid will take: its cells, which are done, and a projection of the rest."""
 
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import load_config
-from ..distill.bench import make_trainer
+from ..distill.bench import make_trainer, time_steps
 from ..distill.config import DistillConfig
 from ..distill.describe import describe
 from ..evaluation.text import aligned
@@ -98,8 +97,5 @@ def step_flops(config: DistillConfig, dim: int) -> float:
 def _rate() -> float:
     """Multiplies and adds a second, in steps of the distiller here and now."""
     trainer = make_trainer(PROBE, PROBE_DIM, 4, "cpu")
-    trainer.train_step()
-    started = time.perf_counter()
-    for _ in range(PROBE_STEPS):
-        trainer.train_step().values()
-    return PROBE_STEPS * step_flops(PROBE, PROBE_DIM) / (time.perf_counter() - started)
+    trainer.train_step()  # warms up
+    return step_flops(PROBE, PROBE_DIM) / time_steps(trainer, PROBE_STEPS).seconds
