@@ -10,18 +10,18 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from tabulate import tabulate
 
-from .. import __version__
 from ..errors import UserError
-from ..files import read_json, write_json
+from ..files import read_json, write_json, write_text
+from ..recipe import collect
 
-VERSIONS = ("torch", "numpy", "s3prl")
+VERSIONS = ("s3prl_dd", "python", "torch", "numpy", "s3prl")
+"""Of what a measurement is told."""
 
 BEGIN, END = "<!-- costs: written by python -m s3prl_dd.benchmarks.costs -->", "<!-- /costs -->"
 """Lines around a table in a document."""
@@ -81,7 +81,8 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of us and what we stand on."""
-    return {"s3prl_dd": __version__, "python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+    told = {**collect.versions(), "python": platform.python_version()}
+    return {name: told[name] for name in VERSIONS}
 
 
 # the table
@@ -219,7 +220,7 @@ def main(source: str) -> None:
     kept = read_json(Path(source), "measurements")
     for name, short in DOCUMENTS.items():
         path = Path(name)
-        path.write_text(with_costs(path.read_text(encoding="utf-8"), costs_text(kept, short)), encoding="utf-8")
+        write_text(path, with_costs(path.read_text(encoding="utf-8"), costs_text(kept, short)))
 
 
 if __name__ == "__main__":
