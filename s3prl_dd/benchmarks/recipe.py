@@ -29,7 +29,7 @@ from ..plugin.bench import (
     write_generator,
 )
 from ..plugin.encoder import Encoder
-from ..plugin.placeholder import Recording
+from ..plugin.placeholder import recordings_of
 from ..plugin.states import Listener
 from ..plugin.store import StateStore
 
@@ -151,7 +151,7 @@ def _utterances(folder: Path, encoder: Encoder, rounds: int) -> tuple[Timed, Tim
     metadata = Metadata.read(folder / "metadata" / session("fold1") / "train_meta_data.json")
     chosen = metadata.utterances[:HEARD]
     paths = [folder / "audio" / utterance.path for utterance in chosen]
-    recordings = [Recording.of(folder / "audio", {"path": utterance.path}) for utterance in chosen]
+    recordings = recordings_of(folder / "audio", chosen)
     stock, ours = [], []
     for number in range(rounds):
         started = time.perf_counter()

@@ -9,7 +9,8 @@ features come with silence, which passes the upstream like any other wav.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from ..corpora.audio import Samples, audio_length, load_audio
+from ..corpora.metadata import Utterance
 from ..errors import UserError
 
 GENERATED = -1
@@ -54,6 +56,11 @@ class Recording(NamedTuple):
     def length(self) -> int:
         """Samples that load will give, by the header."""
         return audio_length(self.path, **self.part)  # type: ignore[arg-type]
+
+
+def recordings_of(root: str | Path, utterances: Iterable[Utterance]) -> list[Recording]:
+    """The recording of each utterance. root: of the corpus"""
+    return [Recording.of(root, asdict(utterance)) for utterance in utterances]
 
 
 class Recordings:

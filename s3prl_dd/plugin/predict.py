@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..metrics import uar
 from .head import RATE, VALID_RATIO, WINDOW, Origin, Prediction, SerModel, cut_windows, head_logits
-from .placeholder import Recording
+from .placeholder import Recording, recordings_of
 
 STDIN = "-"
 """Stands for a recording on standard input."""
@@ -294,7 +294,7 @@ def score(labels: Sequence[str], task: Task, predicted: Sequence[str]) -> Evalua
 
 def _classes_of(model: SerModel, task: Task, window: float | None, progress: bool) -> list[str]:
     """The predicted class name of each utterance."""
-    recordings = [Recording.of(task.root, asdict(utterance)) for utterance in task.metadata.utterances]
+    recordings = recordings_of(task.root, task.metadata.utterances)
     waves = ahead(Recording.load, recordings, WORKERS, AHEAD)
     bar = tqdm(waves, total=len(recordings), desc="evaluate", unit="utt", disable=not progress)
     return [model.classify(wave, window).label for wave in bar]

@@ -63,10 +63,10 @@ def sizes(run: Run) -> Sizes:
 
 def audio_bytes(run: Run, paths: Iterable[str]) -> int:
     """Bytes of these files of the corpus, as it was prepared: it may lie elsewhere by now."""
-    known = read_inventory(run.metadata)
+    known, root = read_inventory(run.metadata), Path(run.corpus.root)
     total = 0
     for path in paths:
-        file = Path(run.corpus.root) / path
+        file = root / path
         if path not in known and not file.is_file():
             raise UserError(f"{file}: no such audio file, and {run.metadata} (of an older version) does not tell its "
                             f"size. Say where it is: `s3prl-dd run --out {run.out} --root FOLDER --stage 7`.")

@@ -14,7 +14,7 @@ from ..features.store import FeatureStore
 from ..files import write_json
 from ..metrics import uar
 from ..plugin.encoder import Encoder
-from ..plugin.placeholder import Recording
+from ..plugin.placeholder import recordings_of
 from ..plugin.states import describe, state_key
 from ..plugin.store import StateStore
 from ..pool.pool import Pool
@@ -75,16 +75,15 @@ def utterance_means(run: Run, part: Metadata) -> torch.Tensor:
     spec, weights = run.settings.upstream, FeatureStore(run.features).provenance.layer_weights
     store = StateStore(run.means, run.settings.machine.feature_cache * 1e9)
     made_by = describe(spec, "means")
+    layers = torch.ones(1) if weights is None else torch.tensor(weights)
     encoder: Encoder | None = None
     means = []
-    for utterance in part.utterances:
-        recording = Recording.of(run.corpus.root, asdict(utterance))
+    for recording in recordings_of(run.corpus.root, part.utterances):
         states = None if spec.normalize else store.read(state_key(made_by, recording))  # [L, 1, D]
         if states is None:
             encoder = encoder or Encoder(spec, run.settings.device_name(), weights)
             means.append(encoder.encode([torch.from_numpy(recording.load())])[0].float().mean(dim=0).cpu())
         else:
-            layers = torch.ones(1) if weights is None else torch.tensor(weights)
             means.append(layers @ states[:, 0])
     store.close()
     return torch.stack(means)

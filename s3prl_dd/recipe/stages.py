@@ -9,7 +9,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from ..generator import CorpusInfo, NetworkConfig
 from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
-from ..plugin.placeholder import Recording
+from ..plugin.placeholder import recordings_of
 from ..plugin.states import fill
 from ..plugin.store import StateStore
 from ..plugin.waiting import WaitingStates
@@ -88,16 +87,12 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     upstream, machine, fold = run.settings.upstream, run.settings.machine, run.fold
     if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head]:
         return
-    extracted, tested = _recordings(run, fold.train, fold.dev), _recordings(run, fold.test)
-    recordings = extracted + tested
+    extracted = recordings_of(run.corpus.root, fold.train.utterances + fold.dev.utterances)
+    recordings = extracted + recordings_of(run.corpus.root, fold.test.utterances)
     store = StateStore(run.means, machine.feature_cache * 1e9)
     keep = None if waiting is None else waiting.keeper(extracted)
     count = fill(upstream, recordings, store, run.settings.device_name(), keep)
     log.info("%d of %d recordings passed the upstream: %s", count, len(recordings), store.path)
-
-
-def _recordings(run: Run, *parts: Metadata) -> list[Recording]:
-    return [Recording.of(run.corpus.root, asdict(utterance)) for part in parts for utterance in part.utterances]
 
 
 def extract(run: Run) -> None:
