@@ -56,11 +56,6 @@ def feature_matching(real_maps: Sequence[torch.Tensor], fake_maps: Sequence[torc
     return total
 
 
-def class_means(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Means of x [B, N] by class index, labels [B] -> [classes present, N]."""
-    return torch.stack([x[labels == label].mean(dim=0) for label in labels.unique()])
-
-
 def softmax_matching(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
     """Eq. 6: mean KL(p_m(x) || p_m(G(z))) over heads m and samples b, whose x_b and z_b share a label.
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, Network, Teacher, build_generator
-from ..generator.calibrate import fit_calibration
+from ..generator.calibrate import class_means, fit_calibration
 from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
 from ..pool.frame_heads import KINDS, Kind
@@ -449,15 +449,15 @@ class Trainer:
         header = self.parts.header(self.network, self.data, self.config, step=self.step)
         unknown = torch.zeros(self.network.classes, self.network.dim)
         draft = Generator(network, self.mean.clone(), self.std.clone(), unknown, header, self.teacher).to(self.device)
-        class_means, calibration = self._statistics(draft)
-        return Generator(network, draft.mean, draft.std, class_means, header, self.teacher, calibration)
+        centers, calibration = self._statistics(draft)
+        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration)
 
     def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
         """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
         counts = [STATISTICS_SAMPLES] * self.network.classes
         means, labels = _draw_means(draft, counts, self.config.seed + STATISTICS_SEED)  # [C * n, D]
         if not self.config.calibrate:
-            return losses.class_means(means, labels), None
+            return class_means(means, labels), None
         real = self.data.means.to(self.device), self.data.labels.to(self.device)
         calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
         return calibration.real.clone(), calibration

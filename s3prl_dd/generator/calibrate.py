@@ -38,9 +38,8 @@ def fit_calibration(real: torch.Tensor, real_labels: torch.Tensor, generated: to
     real: [N, D]; generated: [n, D]; their labels: class indices [N] and [n], each class in both
     wanted: within-class covariance [D, D] to be given to samples, in place of the real one
     """
-    classes = int(real_labels.max()) + 1
-    generated_centers = _class_means(generated, generated_labels, classes)
-    real_centers = _class_means(real, real_labels, classes)
+    generated_centers = class_means(generated, generated_labels)
+    real_centers = class_means(real, real_labels)
     generated_covariance = _within_class_covariance(generated, generated_labels, generated_centers)
     if wanted is None:
         wanted = _within_class_covariance(real, real_labels, real_centers)
@@ -75,6 +74,6 @@ def power(matrix: torch.Tensor, exponent: float, ridge: float | torch.Tensor) ->
     return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
 
 
-def _class_means(points: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """[N, D], [N] -> [C, D]"""
-    return torch.stack([points[labels == label].mean(dim=0) for label in range(classes)])
+def class_means(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Means of points [N, D] by class index [N], from 0 up, none without a point. -> [C, D]"""
+    return torch.stack([points[labels == label].mean(dim=0) for label in range(int(labels.max()) + 1)])

@@ -15,11 +15,10 @@ from sklearn.covariance import LedoitWolf
 from ..distill.config import DistillConfig
 from ..distill.data import TrainingData
 from ..distill.frames import centred
-from ..distill.losses import class_means
 from ..distill.parts import Parts
 from ..errors import UserError
 from ..generator import Generator, Teacher
-from ..generator.calibrate import power
+from ..generator.calibrate import class_means, power
 from ..generator.networks import Gaussian, GaussianFrames, build_generator
 from ..pool.pool import Pool
 
@@ -45,7 +44,8 @@ def fit_gaussian(config: DistillConfig, data: TrainingData, parts: Parts, pool: 
     if config.teacher and pool is not None:
         teacher = Teacher(*pool.teacher().linear())
     header = parts.header(network, data, config)
-    return Generator(gaussian, data.mean, data.std, class_means(data.means, data.labels), header, teacher)
+    centers = class_means(data.means, data.labels)
+    return Generator(gaussian, data.mean, data.std, centers, header, teacher)
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from ..distill.config import DistillConfig
 from ..distill.data import Scale, TrainingData
-from ..distill.losses import class_means
 from ..distill.parts import Parts
 from ..generator import Generator, NetworkConfig, Teacher, build_generator
+from ..generator.calibrate import class_means
 from ..generator.networks import Architecture, Points
 from ..generator.sampling import Labels
 from ..pool.pool import Pool

@@ -18,6 +18,7 @@ from s3prl_dd.distill.selection import Best, quick_uar
 from s3prl_dd.distill.trainer import STATISTICS_SAMPLES, Trainer
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator, build_generator, read_header
+from s3prl_dd.generator.calibrate import class_means
 from s3prl_dd.pool.heads import SUPERB_KEYS
 from s3prl_dd.pool.pool import score_heads, train_heads
 from s3prl_dd.rng import keyed
@@ -474,12 +475,12 @@ def test_the_file_holds_the_average_not_the_last_weights(kept):
 def test_class_means_of_the_file_are_where_its_samples_lie(kept, data):
     calibrated, generator, _ = kept
     drawn = generator.sample(4 * STATISTICS_SAMPLES, seed=77, center=False)
-    means = losses.class_means(drawn.features.mean(dim=1), drawn.labels)
+    means = class_means(drawn.features.mean(dim=1), drawn.labels)
     spread = drawn.features.mean(dim=1).std(dim=0).max()
     assert generator.class_means.abs().min() > 0
     torch.testing.assert_close(generator.class_means, means, rtol=0, atol=0.25 * spread)
     if calibrated:
-        real = losses.class_means(data.means, data.labels)
+        real = class_means(data.means, data.labels)
         torch.testing.assert_close(generator.class_means, real)
 
 
@@ -488,7 +489,7 @@ def test_calibration_is_fitted_where_it_is_asked_for(kept, data):
     calibrated, generator, _ = kept
     assert (generator.calibration is not None) == calibrated
     drawn = generator.sample(STATISTICS_SAMPLES, seed=2_000_000, center=False)
-    made, real = (torch.cov((means - losses.class_means(means, labels)[labels]).T)
+    made, real = (torch.cov((means - class_means(means, labels)[labels]).T)
                   for means, labels in ((drawn.features.mean(dim=1), drawn.labels), (data.means, data.labels)))
     apart = (made - real).norm() / real.norm()
     assert (apart < 0.4) if calibrated else (apart > 0.6), apart
