@@ -174,7 +174,7 @@ ALL = (
     Bench("busy", rounds=2),
     Bench("scale"),
 )
-"""What `all` measures: about eight minutes on two cores."""
+"""What `all` measures: some minutes on two cores, and `scale` last, which takes longer."""
 
 KINDS: dict[str, Callable[[Bench], Measured]] = {
     "step": step, "sample": sample, "extract": extract, "heads": heads, "recipe": recipe, "busy": busy, "scale": scale,

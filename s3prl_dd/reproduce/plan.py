@@ -38,7 +38,8 @@ def plan(cells: Sequence[Cell], out: Path) -> str:
     done = sum(state.done for state in states)
     hours = sum(seconds) / 3600
     lines.append(f"{done} of {len(states)} cells are done; about {hours:.1f} hours are left on this machine, going by")
-    lines.append(f"{PROBE_STEPS} steps of {PROBE.network.architecture} timed just now and by what finished cells took.")
+    lines.append(f"{PROBE_STEPS} steps of {PROBE.network.architecture} timed just now and by what finished cells took; "
+                 f"where none of a kind has, {HEAD_SECONDS:.0f} s a head.")
     return "\n".join(lines)
 
 
