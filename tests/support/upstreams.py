@@ -102,28 +102,11 @@ def number(**settings):
     return 1
 
 
-def mute(**settings):
-    return Mute()
+def maker(module):
+    return lambda **settings: module()
 
 
-def flat(**settings):
-    return Flat()
-
-
-def listed(**settings):
-    return Listed()
-
-
-def renamed(**settings):
-    return Renamed()
-
-
-def slow(**settings):
-    return Slow()
-
-
-def deaf(**settings):
-    return Deaf()
+mute, flat, listed, renamed, slow, deaf = map(maker, (Mute, Flat, Listed, Renamed, Slow, Deaf))
 
 
 def broken(**settings):
