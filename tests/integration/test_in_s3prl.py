@@ -157,8 +157,7 @@ def test_a_run_among_paths_of_any_name(nasty, fbank_generator):
     """Started as the recipe starts it; a second call goes on, and only max_keep states stay."""
     shutil.copy(fbank_generator, nasty / "g=1,,2.safetensors")
     corpus = nasty / "lr=1e-4"
-    data = {**data_options(corpus), f"{DATARC}.generator": str(nasty / "g=1,,2.safetensors"), f"{DATARC}.budget": 2}
-    data = {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
+    data = data_options(corpus, generator=nasty / "g=1,,2.safetensors", budget=2)
     expdir = nasty / "exp" / "lr=1e-4 r*"
     other = nasty / "exp" / "lr=1e-4 rest"  # the expdir's name, read as a pattern, would match this too
     other.mkdir(parents=True)
@@ -177,8 +176,7 @@ def test_bytes_that_are_no_text(tmp_path, corpus):
     """A name that a file system allows and no encoding does."""
     folder = os.fsencode(tmp_path) + b"/\xff\xfe"
     shutil.copytree(corpus, os.fsdecode(folder))
-    options = {key: str(value) if isinstance(value, Path) else value
-               for key, value in data_options(Path(os.fsdecode(folder))).items()}
+    options = data_options(Path(os.fsdecode(folder)))
     run_launcher("-m", "train", "-d", "emotion", "-u", "fbank", "--device", "cpu",
                  f"--expdir={os.fsdecode(folder)}/run", "-o", write_overrides({**options, **FEW}))
     assert Path(os.fsdecode(folder), "run", "dev-best.ckpt").is_file()

@@ -154,7 +154,6 @@ def test_runs_on_a_disk_that_is_full_at_every_level(corpus, tmp_path):
     """One line of ours, whatever was written last; with room again the same call ends well."""
     changes = {**data_options(corpus), "config.runner.total_steps": 8, "config.runner.save_step": 2,
                "config.runner.eval_step": 4, "config.runner.log_step": 2, "config.runner.gradient_accumulate_steps": 1}
-    changes = {key: value if isinstance(value, int) else str(value) for key, value in changes.items()}
     flags = ["-u", "fbank", "--device", "cpu", "--feature_folder", str(tmp_path / "disk/means")]
     for kilobytes in (12, 40, 900, 1500):
         with small_disk(tmp_path / "disk", kilobytes) as disk:

@@ -74,9 +74,9 @@ def class_means_of(corpus, spec=None):
 
 
 def data_options(corpus, **datarc):
-    """-o for S3PRL: the corpus, and further keys of datarc."""
+    """-o for S3PRL, paths as text: the corpus, and further keys of datarc."""
     values = {"root": corpus / "audio", "meta_data": corpus / "metadata", "num_workers": 0, **datarc}
-    return {f"{DATARC}.{key}": value for key, value in values.items()}
+    return {f"{DATARC}.{key}": str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
 STEPS = {"config.runner.total_steps": 8, "config.runner.log_step": 4, "config.runner.eval_step": 4,
