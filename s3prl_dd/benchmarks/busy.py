@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from .. import WAITING
 from ..errors import UserError
 from ..plugin.stepping import Answering
+from ..timing import Timed, median_ratio
 from . import units
 
 SPINNING = {"OMP_WAIT_POLICY": "ACTIVE"}
@@ -83,9 +83,9 @@ def _measure(name: str, folder: Path, processes: int, rounds: int) -> BusyTime:
             spinning.append(_unit(name, theirs))
             with busy_processes(processes):
                 busy.append(_unit(name, ours))
-    median = statistics.median(idle)
-    return BusyTime(name, median, statistics.median(busy), (max(idle) - min(idle)) / median,
-                    _median_ratio(busy, idle), _median_ratio(idle, spinning))
+    alone = Timed.of(idle)
+    return BusyTime(name, alone.seconds, Timed.of(busy).seconds, alone.spread, median_ratio(busy, idle),
+                    median_ratio(idle, spinning))
 
 
 def own_environment() -> dict[str, str]:
@@ -129,10 +129,6 @@ def busy_processes(number: int) -> Iterator[None]:
             process.kill()
         for process in started:
             process.communicate()
-
-
-def _median_ratio(numbers: Sequence[float], others: Sequence[float]) -> float:
-    return statistics.median(one / other for one, other in zip(numbers, others, strict=True))
 
 
 def busy_table(rows: Sequence[BusyTime], processes: int) -> str:

@@ -1,6 +1,5 @@
 """What training a head costs from end to end at the paper's shape, extrapolated from parts that are measured."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from ..plugin.encoder import Encoder
 from ..plugin.placeholder import recordings_of
 from ..plugin.states import Listener
 from ..plugin.store import StateStore
+from ..timing import Timed
 
 STEPS, BATCH, EVALUATIONS = 30_000, 32, 30
 """Of S3PRL's emotion recipe: optimiser steps, utterances of each, evaluations along the way."""
@@ -86,19 +86,6 @@ class RecipeTimes(NamedTuple):
     parts: list[RecipePart]
     heads: list[HeadTime]
     """The optimiser steps as measured, see plugin.bench."""
-
-
-class Timed(NamedTuple):
-    """Seconds of one, over the rounds."""
-
-    seconds: float
-    spread: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Timed":
-        """seconds: one a round"""
-        median = statistics.median(seconds)
-        return cls(median, (max(seconds) - min(seconds)) / median)
 
 
 def bench_recipe(rounds: int = 3, base: bool = True) -> RecipeTimes:

@@ -1,7 +1,6 @@
 """What a distiller's step costs beside a plain loop's (plain.py), and what many utterances take in time and memory."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from ..generator.networks import GANS
 from ..pool.heads import Heads
 from ..pool.pool import Pool, train_pool
 from ..rng import keyed
+from ..timing import Timed, median_ratio
 from .config import DistillConfig
 from .data import TrainingData
 from .parts import Parts
@@ -102,7 +102,7 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
         theirs.append(time_steps(plain, steps))
         ours.append(time_steps(trainer, steps))
     theirs, ours = theirs[1:], ours[1:]  # the first warms up
-    ratio = statistics.median(one.seconds / other.seconds for one, other in zip(theirs, ours, strict=True))
+    ratio = median_ratio([taken.seconds for taken in theirs], [taken.seconds for taken in ours])
     if trainer.device.type == "cuda":
         peaks = [max(round.peak for round in taken) for taken in (theirs, ours)]
     else:
@@ -145,9 +145,8 @@ def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
 
 
 def _row(name: str, rounds: list[Round], ratio: float, peak: int, apart: float, steps: int) -> StepTime:
-    seconds = [taken.seconds for taken in rounds]
-    median = statistics.median(seconds)
-    return StepTime(name, median, (max(seconds) - min(seconds)) / median, ratio, peak, apart, median * steps / 3600)
+    seconds, spread = Timed.of([taken.seconds for taken in rounds])
+    return StepTime(name, seconds, spread, ratio, peak, apart, seconds * steps / 3600)
 
 
 def step_table(rows: list[StepTime], dim: int, device: str) -> str:

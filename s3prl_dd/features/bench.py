@@ -2,7 +2,6 @@
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from ..corpora.audio import load_audio
 from ..corpora.metadata import Metadata, Utterance
 from ..errors import UserError
 from ..generator.header import Provenance
+from ..timing import Timed, median_ratio
 from .extract import RATE, Encoder, extract
 from .store import FeatureStore, StoreWriter
 
@@ -82,9 +82,9 @@ def bench_extract(
             store = extract(encoder, folder, utterances, Path(folder, f"store{number}"), "float32", batch_seconds)
             our_seconds.append(time.perf_counter() - started)
         ours = [store[store.positions[utterance.path]] for utterance in utterances]
-    ratios = [theirs / mine for theirs, mine in zip(stock_seconds, our_seconds, strict=True)]
-    return [_row("S3PRL's loop", stock_seconds, 1.0, _difference(padded, alone)),
-            _row("extract", our_seconds, statistics.median(ratios), _difference(ours, alone))]
+    ratio = median_ratio(stock_seconds, our_seconds)
+    return [ExtractTime("S3PRL's loop", *Timed.of(stock_seconds), 1.0, _difference(padded, alone)),
+            ExtractTime("extract", *Timed.of(our_seconds), ratio, _difference(ours, alone))]
 
 
 def draw_lengths(count: int, lengths: Lengths) -> np.ndarray:
@@ -139,11 +139,6 @@ def _difference(features: list[torch.Tensor], reference: list[torch.Tensor]) -> 
         shared = min(len(one), len(other))
         differences.append((one[:shared] - other[:shared]).abs().max().item())
     return max(differences) / largest
-
-
-def _row(name: str, seconds: list[float], ratio: float, difference: float) -> ExtractTime:
-    median = statistics.median(seconds)
-    return ExtractTime(name, median, (max(seconds) - min(seconds)) / median, ratio, difference)
 
 
 def extract_table(rows: Sequence[ExtractTime]) -> str:

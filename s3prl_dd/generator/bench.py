@@ -1,6 +1,5 @@
 """What a sample costs: the network as it is trained beside its folded copy, and both beside the machine's own rate."""
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
 from ..rng import keyed
+from ..timing import Timed, median_ratio
 from .inference import DRAWN, DrawOptions, Inference
 from .networks import NetworkConfig, build_generator
 
@@ -120,10 +120,9 @@ def _seconds(way: Callable[[], torch.Tensor], device: torch.device) -> float:
 def _row(name: str, taken: Sequence[float], baseline: Sequence[float], count: int, flop: int, rate: Sequence[float],
          apart: float) -> SampleTime:
     """taken, baseline: seconds of `count` samples by round; flop: of a sample; rate: of the machine by round"""
-    median = statistics.median(taken)
-    ratio = statistics.median(theirs / mine for theirs, mine in zip(baseline, taken, strict=True))
-    share = statistics.median(count * flop / mine / most for mine, most in zip(taken, rate, strict=True))
-    return SampleTime(name, median / count, (max(taken) - min(taken)) / median, ratio, share, apart)
+    seconds, spread = Timed.of(taken)
+    share = median_ratio([count * flop / mine for mine in taken], rate)
+    return SampleTime(name, seconds / count, spread, median_ratio(baseline, taken), share, apart)
 
 
 def table(rows: Sequence[SampleTime], dim: int, device: str) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec
 from ..generator import CorpusInfo, Generator, Header, Teacher, build_generator
+from ..timing import Timed, median_ratio
 from .compat import mend
 from .datarc import DATARC
 from .encoder import Encoder
@@ -116,10 +116,8 @@ def _compare(steps: Mapping[str, Callable[[], float]], rounds: int) -> list[Head
                 taken[name].append(mean)
     rows = []
     for name, seconds in taken.items():
-        median = statistics.median(seconds)
-        ratio = statistics.median(a / b for a, b in zip(taken[STOCK], seconds, strict=True))
-        of_bare = statistics.median(a / b for a, b in zip(seconds, taken[BARE], strict=True))
-        rows.append(HeadTime(name, median, (max(seconds) - min(seconds)) / median, ratio, of_bare))
+        rows.append(HeadTime(name, *Timed.of(seconds), ratio=median_ratio(taken[STOCK], seconds),
+                             of_bare=median_ratio(seconds, taken[BARE])))
     return rows
 
 

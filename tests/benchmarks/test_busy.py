@@ -13,6 +13,7 @@ from s3prl_dd.benchmarks import busy, units
 from s3prl_dd.benchmarks.busy import bench_busy, busy_processes, busy_table, own_environment
 from s3prl_dd.errors import UserError
 from s3prl_dd.plugin.stepping import Answering
+from s3prl_dd.timing import median_ratio
 
 ECHO = "import sys; print(flush=True); [print(flush=True) for line in sys.stdin]"
 
@@ -42,7 +43,7 @@ def test_each_stage_is_a_row(echoes):
 
 
 def test_ratios_are_of_the_same_round():
-    assert busy._median_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 2.0]) == 2.0
+    assert median_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 2.0]) == 2.0
 
 
 def test_a_process_that_is_not_measured_is_stopped(echoes, tmp_path):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from s3prl_dd.benchmarks.recipe import RecipeTimes, Timed, _parts, _totals, bench_recipe, recipe_table
+from s3prl_dd.benchmarks.recipe import RecipeTimes, _parts, _totals, bench_recipe, recipe_table
 from s3prl_dd.plugin.bench import CACHED, DISTILLED, STOCK
+from s3prl_dd.timing import Timed
 
 
 def test_parts_add_up():
