@@ -23,6 +23,7 @@ from support.runs import (
     run_python,
     write_tones,
 )
+from support.upstreams import OWN
 
 from s3prl_dd.config import CONFIGS, read_yaml
 from s3prl_dd.errors import UserError
@@ -280,9 +281,12 @@ def test_hf_hubert_one_layer(corpus, tmp_path):
     (("-u", "fbank", "-l", "99"), "layer 99: hidden_states of upstream fbank has 1 state"),
     (("-u", "hubert_local", "-k", "{folder}/text.pt"), "text.pt is not a checkpoint of its kind"),
     (("-u", "fbank", "-f", "--feature_cache", "1"), "--feature_cache: features of a trained upstream"),
+    (("-u", "{folder}/mine.py:flat"), "mine.py:flat: a hidden state of one recording is [1, 100]"),
 ])
 def test_an_upstream_that_cannot_be(upstream, message, corpus, tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "beside_mine.py").write_text("RATE = 160\n")
     words = [word.replace("{folder}", str(tmp_path)) for word in upstream]
     done = run_launcher(*TRAIN, "-d", "emotion", *words, "-p", tmp_path / "run", "-o", override(data_options(corpus)),
                         check=False)
