@@ -23,7 +23,6 @@ class WaitingStates:
 
     def __init__(self, folder: Path, limit_bytes: float, spec: FeatureSpec) -> None:
         """spec: the features whose states they are"""
-        self.folder = folder
         self.store = StateStore(folder, limit_bytes, "float16")
         self.made_by = describe(spec, "states")
 
@@ -55,4 +54,4 @@ class WaitingStates:
     def remove(self) -> None:
         """Give the disk back."""
         self.store.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.store.folder, ignore_errors=True)

@@ -159,7 +159,7 @@ class Run:
 
     def scores(self) -> list[Score]:
         """The score of each arm and seed that is this run's or its base's: the learning rate that is best on dev."""
-        folders = dict.fromkeys([*self._above(), self.out])
+        folders = [*self._above(), self.out]
         paths = [path for folder in folders for path in sorted(folder.glob("exp/*_seed*/run.json"))]
         best: dict[tuple[Arm, int], Score] = {}
         for path in paths:
