@@ -2,8 +2,8 @@
 
 Beyond the paper. A list of each class, in order: its first 1, 2, 3, 6, 12, ... are each good, so any budget takes the
 list's beginning. They are learnt one after the other: what is there stays, what comes is to make it better. What is
-asked of a beginning: the head that ridge regression makes of its utterance means and
-their soft labels has the teacher's opinion of real speech (matching.py; as CLP-DD, with a generator in between).
+asked of a beginning: the head that ridge regression makes of its utterance means and their soft labels has the
+teacher's opinion of real speech (matching.py; as CLP-DD, with a generator in between).
 """
 
 import math
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..generator import Generator
-from ..generator.calibrate import calibrate
 from ..pool.pool import Points
 from ..rng import keyed
 from .data import Scale
@@ -94,9 +93,7 @@ def means_of(generator: Generator, noise: torch.Tensor, labels: torch.Tensor) ->
     if not noise.shape[1]:
         return noise.new_empty(len(noise), 0, generator.header.network.dim)
     of_each = labels.repeat_interleave(noise.shape[1])
-    frames = generator.network(noise.flatten(0, 1), of_each) * generator.std + generator.mean  # [C * n, T, D]
-    if generator.calibration is not None:
-        frames = calibrate(frames, of_each, generator.calibration)
+    frames = generator.scaled(generator.network(noise.flatten(0, 1), of_each), of_each)  # [C * n, T, D]
     return frames.mean(dim=1).unflatten(0, noise.shape[:2])
 
 

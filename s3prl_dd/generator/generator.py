@@ -208,11 +208,13 @@ class Generator:
             self._inference = Inference(self.network, self.options)
         learnt = self._are_learnt(labels, epoch, places)
         inputs = self._inputs(noise, labels, learnt, places)
-        frames = self._inference(inputs.to(self.device), labels)  # [B, T, D], standardised
-        frames = frames * self.std + self.mean
-        if self.calibration is not None:
-            frames = calibrate(frames, labels, self.calibration)
+        frames = self.scaled(self._inference(inputs.to(self.device), labels), labels)
         return Raw(frames, labels, noise.quantiles, learnt)
+
+    def scaled(self, frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The network's frames [B, T, D], standardised, of classes [B], in the features' units and calibrated."""
+        frames = frames * self.std + self.mean
+        return frames if self.calibration is None else calibrate(frames, labels, self.calibration)
 
     def _are_learnt(self, labels: torch.Tensor, epoch: int, places: torch.Tensor | None) -> torch.Tensor:
         """Which samples are of the learnt latents [B]: the first ones of each class, in the set of epoch 0 alone."""
