@@ -58,12 +58,12 @@ def card(file: str | Path, run: str | Path | None = None, repo: str | None = Non
     terms = _terms(header, study)
     title = f"{header.corpus.name}, {header.corpus.fold}, {header.features.upstream}: distilled"
     place = f"{PREFIX}{repo}" if repo else FILE
+    privacy = privacy_of(study) if study else []
     facts = [(key, text) for key, text in described(file).items() if text and key != "file"]
     shown = Card(
         title=title, place=place, header=header, facts=facts, terms=terms, study=study,
-        results=tables.results(study) if study else None, privacy=privacy_of(study) if study else [],
-        limits=words.limits(study, bool(privacy_of(study))) if study else [], load=LOAD.format(place=place),
-        preview=preview)
+        results=tables.results(study) if study else None, privacy=privacy,
+        limits=words.limits(study, bool(privacy)) if study else [], load=LOAD.format(place=place), preview=preview)
     front = front_matter(header, terms, study, repo or Path(file).stem)
     return f"---\n{front.to_yaml()}\n---\n\n" + fill("card.md.j2", card=shown, words=words, as_pipes=as_pipes)
 

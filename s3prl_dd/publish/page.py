@@ -41,6 +41,8 @@ class Panel(NamedTuple):
 
     drawing: figures.Drawing
     caption: str
+    keys: Sequence[Key] = ()
+    """Its legend; none where several panels share one."""
     narrow: figures.Drawing | None = None
     """The same for a phone, where the figure is too wide for one."""
 
@@ -66,14 +68,11 @@ class Chapter:
     results: tables.Table
     by_fold: tables.Table
     budgets: Panel | None
-    budget_keys: list[Key]
     confusions: list[Confusion]
     plane: list[Panel]
     class_keys: list[Key]
     explained: float
     training: list[Panel]
-    training_keys: list[Key]
-    term_keys: list[Key]
     costs: tables.Table
     times: tables.Table
     privacy: list[tuple[str, str]]
@@ -126,19 +125,15 @@ def confusion_as_pipes(confusion: Confusion, class_names: Sequence[str]) -> str:
 def chapter(study: Study, number: int = 0) -> Chapter:
     """What a page shows of a study; number: of the study on the page."""
     prefix = f"c{number}"
-    trainings = _trainings(study)
     plane = project(_drawn(study))
     privacy = privacy_of(study)
-    budgets, budget_keys = _budgets(study, prefix)
-    terms = _first_terms(trainings)
     return Chapter(
         study=study, title=f"{study.comparison.corpus} · {study.comparison.upstream}", source=words.source(study),
         result=words.result(study), budget=words.budget(study), tiles=_tiles(study), results=tables.results(study),
-        by_fold=tables.by_fold(study), budgets=budgets, budget_keys=budget_keys, confusions=_confusions(study),
+        by_fold=tables.by_fold(study), budgets=_budgets(study, prefix), confusions=_confusions(study),
         plane=_panels(plane, study, prefix), class_keys=_keys(study.class_names),
-        explained=plane.explained if plane else 0.0, training=_curves(trainings, terms, prefix),
-        training_keys=_keys(list(trainings)), term_keys=_keys(list(terms)), costs=tables.costs(study),
-        times=tables.times(study), privacy=privacy,
+        explained=plane.explained if plane else 0.0, training=_curves(_trainings(study), prefix),
+        costs=tables.costs(study), times=tables.times(study), privacy=privacy,
         commands=[(member.name, words.command(member)) for member in study.members],
         versions=tables.versions([member.results for member in study.members]), provenance=_provenance(study),
         missing=words.missing(study), limits=words.limits(study, bool(privacy)))
@@ -169,13 +164,13 @@ def _tiles(study: Study) -> list[tuple[str, str]]:
 # UAR over budgets
 
 
-def _budgets(study: Study, prefix: str) -> tuple[Panel | None, list[Key]]:
+def _budgets(study: Study, prefix: str) -> Panel | None:
     curves: dict[str, list[figures.Point]] = {}
     for line in study.lines:
         if line.row.arm.budget is not None:
             curves.setdefault(_curve_name(line, study), []).append(_point(line))
     if not curves:
-        return None, []
+        return None
     curves = {name: sorted(points) for name, points in curves.items()}
     real = study.real
     level = figures.Level(*_bar(real)) if real else None
@@ -186,7 +181,7 @@ def _budgets(study: Study, prefix: str) -> tuple[Panel | None, list[Key]]:
     caption = ("UAR over training points a class. Bars and band: 95 % interval over test speakers (where predictions "
                "were kept, else ± the spread over seeds). All arms are tested on the same speakers, so differences are "
                f"surer than the bars: see the table. Chance is {percent(chance)} %.")
-    return Panel(wide, caption, narrow), _keys(list(curves))
+    return Panel(wide, caption, _keys(list(curves)), narrow)
 
 
 def _curve_name(line: Line, study: Study) -> str:
@@ -284,8 +279,8 @@ def _first_terms(trainings: dict[str, Training]) -> dict[str, dict[int, float]]:
     return {name.replace("_", " "): terms[name] for name in GENERATOR_TERMS if name in terms}
 
 
-def _curves(trainings: dict[str, Training], terms: dict[str, dict[int, float]], prefix: str) -> list[Panel]:
-    panels = []
+def _curves(trainings: dict[str, Training], prefix: str) -> list[Panel]:
+    panels, keys = [], _keys(list(trainings))
     dev = {name: each.dev["dev_uar"] for name, each in trainings.items() if "dev_uar" in each.dev}
     if dev:
         best = {name: each.best for name, each in trainings.items() if each.best is not None}
@@ -293,18 +288,19 @@ def _curves(trainings: dict[str, Training], terms: dict[str, dict[int, float]], 
             f"{name} from {percent(list(curve.values())[0])} % to {percent(max(curve.values()))} % at best"
             for name, curve in dev.items()) + "."
         panels.append(Panel(figures.curves(f"{prefix}-dev", dev, "dev UAR %", alt, best, percent=True),
-                            "UAR on dev of quick heads on samples; the ring is the step that was taken."))
+                            "UAR on dev of quick heads on samples; the ring is the step that was taken.", keys))
     score = {name: each.terms["wasserstein"] for name, each in trainings.items() if "wasserstein" in each.terms}
     if score:
         alt = "The critic's estimate of the Wasserstein distance along training: " + "; ".join(
             f"{name} ends at {list(curve.values())[-1]:.1f}" for name, curve in score.items()) + "."
         panels.append(Panel(figures.curves(f"{prefix}-score", score, "Wasserstein estimate", alt),
-                            "What the critic still tells apart: its estimate of the Wasserstein distance."))
+                            "What the critic still tells apart: its estimate of the Wasserstein distance.", keys))
+    terms = _first_terms(trainings)
     if terms:
         alt = "The generator's loss terms: " + "; ".join(
             f"{name} ends at {list(curve.values())[-1]:.2f}" for name, curve in terms.items()) + "."
         panels.append(Panel(figures.curves(f"{prefix}-terms", terms, "loss term", alt),
-                            f"The generator's loss terms, unweighted, of {next(iter(trainings))}."))
+                            f"The generator's loss terms, unweighted, of {next(iter(trainings))}.", _keys(list(terms))))
     return panels
 
 
