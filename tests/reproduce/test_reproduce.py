@@ -9,6 +9,7 @@ from support.recipe import wanted
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
+from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.results import Results, Sizes
 from s3prl_dd.reproduce import tables, work
 from s3prl_dd.reproduce.grid import LOSSES, cells_of
@@ -109,6 +110,13 @@ def test_a_grid_is_done_once_and_more_seeds_go_on_in_the_same_folders(tmp_path, 
     assert stages == []
     execute(cells_of("table3", asked(run=wanted(budgets=(100,), labels="soft", seeds=5))), tmp_path, ClusterSettings())
     assert ("fold1-gan_att_small-both", "report") in stages
+
+
+def test_a_cell_runs_on_its_base(tmp_path, stages):
+    base, cell = cells_of("table3", asked())
+    execute([base, cell], tmp_path, ClusterSettings())
+    found = [Run.open(each.folder(tmp_path)).settings.base for each in (base, cell)]
+    assert found == [None, str(base.folder(tmp_path).resolve())]
 
 
 def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path, stages, monkeypatch, capsys):
