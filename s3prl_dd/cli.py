@@ -662,11 +662,7 @@ def run_defaults(flags: Sequence[str]) -> RunVerb:
     """What `run` takes where no flag says otherwise: the folder's own settings, its base's, the preset's, or ours."""
     from .recipe.folder import Run
 
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--out", "--base", "--preset", "--config"):
-        first.add_argument(flag)
-    first.add_argument("--overrides", nargs="*")
-    given, _ = first.parse_known_args(list(flags))
+    given = glance(flags, "--out", "--base", "--preset", "--config", "--overrides")
     out = given.out or "result/demo"
     if given.preset not in (None, *PRESETS) or "-h" in flags or "--help" in flags:
         return RunVerb(out=out)
@@ -678,11 +674,17 @@ def run_defaults(flags: Sequence[str]) -> RunVerb:
 
 def reproduce_defaults(flags: Sequence[str]) -> Reproduce:
     """What `reproduce` takes where no flag says otherwise: the preset's settings, or ours."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset")
-    preset = first.parse_known_args(list(flags))[0].preset
+    preset = glance(flags, "--preset").preset
     known = preset if preset in PRESETS else None
     return Reproduce(preset=known, run=with_preset(Settings(), known))
+
+
+def glance(flags: Sequence[str], *names: str) -> argparse.Namespace:
+    """The values of these flags before all are read, None where one is not there; nothing is judged."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        first.add_argument(name, nargs="*" if name == "--overrides" else None)
+    return first.parse_known_args(list(flags))[0]
 
 
 def overview() -> str:
