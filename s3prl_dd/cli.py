@@ -10,6 +10,7 @@ import difflib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
@@ -617,8 +618,27 @@ VERBS: dict[str, type] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. returns: the exit code, 2 for what the user can mend"""
+    """Run the command line. returns: the exit code, 2 for what the user can mend, 141 where nobody reads on (| head)"""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with printed_whole():
+            return answer(words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python writes when it ends
+        return 128 + signal.SIGPIPE
+
+
+@contextlib.contextmanager
+def printed_whole() -> Iterator[None]:
+    """Nothing that was printed waits at the end, however that comes: --help ends by SystemExit."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+def answer(words: Sequence[str]) -> int:
+    """Do what a command line asks for. returns: the exit code"""
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0

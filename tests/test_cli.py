@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import tyro
@@ -48,6 +50,15 @@ def test_overview(capsys):
     text = capsys.readouterr().out
     assert all(f"  {verb} " in text for verb in cli.VERBS)
     assert cli.main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["inspect", "--json"]], ids=["help", "verb"])
+def test_it_ends_quietly_where_nobody_reads_on(words, fbank_generator):
+    """As behind `| head`: no traceback, neither from the verb nor from Python when it ends."""
+    command = [sys.executable, "-m", "s3prl_dd", *words, *([str(fbank_generator)] if words[0] == "inspect" else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 141)
 
 
 def test_flags_come_in_groups(capsys):
