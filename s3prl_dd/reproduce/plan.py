@@ -1,7 +1,7 @@
 """What a grid will take: its cells, which are done, and a projection of the rest."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..config import load_config
@@ -15,8 +15,8 @@ from ..recipe.folder import Run
 from .grid import Cell
 from .work import State, state_of
 
-PROBE = load_config(DistillConfig, "gan_att_small")
-"""What is timed, some steps of it, to know what this machine can do."""
+PROBES = {"gan_1d": "gan_1d", "gan_att": "gan_att_small", "gan_cnn": "gan_cnn_small"}
+"""Architecture -> the configuration whose steps are timed to know what this machine can do with its kind."""
 
 PROBE_DIM, PROBE_STEPS = 288, 3
 
@@ -30,17 +30,27 @@ HEAVY = 9
 def plan(cells: Sequence[Cell], out: Path) -> str:
     """The grid as a table: what each cell is, how far it is, and minutes to go by this machine's speed."""
     states = [state_of(cell, out) for cell in cells]
-    rate = _rate() if any(not state.done and state.cell.against is None for state in states) else 1.0
-    seconds = [0.0 if state.done else project(state, states, rate, out) for state in states]
+    trained = [architecture_of(state.cell) for state in states if not state.done]
+    rates = {name: rate_of(name) for name in PROBES if name in trained}
+    seconds = [0.0 if state.done else project(state, states, rates, out) for state in states]
     rows = [[state.cell.name, state.cell.above.name if state.cell.above else "-", *_size(state.cell), _word(state),
              "-" if state.done else f"{spent / 60:.0f}"] for state, spent in zip(states, seconds, strict=True)]
     lines = aligned(["cell", "based on", "steps", "heads", "state", "minutes"], rows, left=2)
     done = sum(state.done for state in states)
     hours = sum(seconds) / 3600
     lines.append(f"{done} of {len(states)} cells are done; about {hours:.1f} hours are left on this machine, going by")
-    lines.append(f"{PROBE_STEPS} steps of {PROBE.network.architecture} timed just now and by what finished cells took; "
-                 f"where none of a kind has, {HEAD_SECONDS:.0f} s a head.")
+    timed = ", ".join(PROBES[name] for name in rates)
+    probed = f"{PROBE_STEPS} steps of {timed} timed just now and by " if timed else ""
+    lines.append(f"{probed}what finished cells took; where none of a kind has, {HEAD_SECONDS:.0f} s a head.")
     return "\n".join(lines)
+
+
+def architecture_of(cell: Cell) -> str | None:
+    """The network that a cell trains; None where it trains none."""
+    if cell.against is not None or cell.last != "report":
+        return None
+    architecture = cell.settings.distiller.distill_config().network.architecture
+    return architecture if architecture in GANS else None
 
 
 def _size(cell: Cell) -> list[str]:
@@ -62,18 +72,22 @@ def _word(state: State) -> str:
     return "done" if state.done else "failed" if state.error else "to do"
 
 
-def project(state: State, states: Sequence[State], rate: float, out: Path) -> float:
-    """Seconds of a cell that is not done: as one of its kind took, else by its steps and its heads."""
+def project(state: State, states: Sequence[State], rates: Mapping[str, float], out: Path) -> float:
+    """Seconds of a cell that is not done: as one of its kind took, else by its steps and its heads.
+
+    rates: architecture -> multiplies and adds a second, as rate_of measures
+    """
     cell = state.cell
     alike = [other.seconds for other in states if other.done and other.seconds and _kind(other.cell) == _kind(cell)]
     if alike:
         return statistics.fmean(alike)
     if cell.against is not None:
         return HEAD_SECONDS * 20 * cell.settings.heads.seeds
+    heads, architecture = HEAD_SECONDS * _heads(cell), architecture_of(cell)
+    if architecture is None:
+        return heads
     config = cell.settings.distiller.distill_config()
-    trains = cell.last == "report" and config.network.architecture in GANS
-    dim = _dim(cell, out)
-    return HEAD_SECONDS * _heads(cell) + (config.steps * step_flops(config, dim) / rate if trains else 0)
+    return heads + config.steps * step_flops(config, _dim(cell, out)) / rates[architecture]
 
 
 def _kind(cell: Cell) -> tuple[object, ...]:
@@ -95,8 +109,9 @@ def step_flops(config: DistillConfig, dim: int) -> float:
     return config.batch * (config.critic_steps * (one + HEAVY * other) + 3 * (one + other))
 
 
-def _rate() -> float:
-    """Multiplies and adds a second, in steps of the distiller here and now."""
-    trainer = make_trainer(PROBE, PROBE_DIM, 4, "cpu")
+def rate_of(architecture: str) -> float:
+    """Multiplies and adds a second, in a distiller's steps with such a network here and now."""
+    probe = load_config(DistillConfig, PROBES[architecture])
+    trainer = make_trainer(probe, PROBE_DIM, 4, "cpu")
     trainer.train_step()  # warms up
-    return step_flops(PROBE, PROBE_DIM) / time_steps(trainer, PROBE_STEPS).seconds
+    return step_flops(probe, PROBE_DIM) / time_steps(trainer, PROBE_STEPS).seconds

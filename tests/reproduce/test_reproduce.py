@@ -11,6 +11,7 @@ from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
 from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.results import Results, Sizes
+from s3prl_dd.reproduce import plan as plans
 from s3prl_dd.reproduce import tables, work
 from s3prl_dd.reproduce.grid import LOSSES, cells_of
 from s3prl_dd.reproduce.plan import plan
@@ -219,6 +220,15 @@ def test_the_plan_shows_what_is_done_and_runs_nothing(tmp_path, stages, capsys):
     assert [line.split()[-2] for line in lines if line.startswith("fold1")] == ["done", "done", "do", "do", "do"]
     assert "2 of 5 cells are done" in plan(cells, tmp_path)
     assert state_of(cells[0], tmp_path).done
+
+
+def test_each_kind_of_network_is_projected_by_steps_of_its_own(tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(plans, "rate_of", lambda name: timed.append(name) or {"gan_1d": 1e12, "gan_att": 1e9}[name])
+    text = plan(cells_of("all", asked(other_heads=())), tmp_path)
+    assert timed == ["gan_1d", "gan_att"] and "3 steps of gan_1d, gan_att_small timed just now" in text
+    minutes = {line.split()[0]: int(line.split()[-1]) for line in text.splitlines() if line.startswith("fold1")}
+    assert minutes["fold1-gan_att_small-both"] > 10 * minutes["fold1-superb"]
 
 
 def test_what_fits_no_cell_is_refused_before_any_work(tmp_path, stages):
