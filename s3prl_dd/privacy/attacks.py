@@ -12,16 +12,16 @@ between: it holds their mean and covariance and no utterance. A result says `cau
 what chance gives. Not caught is no guarantee: these attackers, on this many utterances, did not find it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import euclidean_distances
 from sklearn.model_selection import GroupKFold
 
 from ..config import settings
@@ -218,6 +218,23 @@ def _copies(of: np.ndarray, number: int, noise: float, draw: np.random.Generator
     return chosen + noise * of.std(axis=0) * draw.standard_normal(chosen.shape)
 
 
+class Distances(NamedTuple):
+    """Of samples from real utterances."""
+
+    to_train: np.ndarray  # [N, N train]
+    to_dev: np.ndarray  # [N, N dev]
+
+    @classmethod
+    def of(cls, samples: np.ndarray, real: Real) -> "Distances":
+        """samples: [N, K]"""
+        return cls(_distances(samples, real.train), _distances(samples, real.dev))
+
+
+def _distances(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[N, M] Euclidean distances of [N, K] and [M, K], in double precision: as a matrix product, for K is large."""
+    return euclidean_distances(vectors.astype(np.float64), others.astype(np.float64))
+
+
 # all attacks
 
 
@@ -229,17 +246,19 @@ def attack(real: Real, samples: Mapping[str, np.ndarray], number: int, seed: int
     returns: name -> results
     """
     made = controls(real, number, seed)
+    listener = Listener.of(real) if speakers else None
     heard_floor, named_floor = 0.5, None
-    if speakers and "gaussian" in made:
-        heard_floor = speakers_from_real(real, made["gaussian"], seed).more_than_unknown.value
+    if listener and "gaussian" in made:
+        heard_floor = speakers_from_real(listener, made["gaussian"], seed).more_than_unknown.value
         named_floor = speakers_from_samples(real, made["gaussian"], seed).accuracy.value
     results = {}
     for name, values in {**samples, **made}.items():
+        distances = Distances.of(values, real)
         results[name] = Attacked(
-            membership(real, values, seed), nearest(real, values, seed),
-            speakers_from_real(real, values, seed, heard_floor) if speakers else None,
-            speakers_from_samples(real, values, seed, named_floor) if speakers else None)
-    results["held_out"] = Attacked(held_out(real, membership, seed), held_out(real, nearest, seed))
+            membership(distances, seed), nearest(distances, seed),
+            speakers_from_real(listener, values, seed, heard_floor) if listener else None,
+            speakers_from_samples(real, values, seed, named_floor) if listener else None)
+    results["held_out"] = held_out(real, seed)
     return results
 
 
@@ -257,23 +276,45 @@ def attacker(values: np.ndarray, names: np.ndarray) -> LinearDiscriminantAnalysi
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(values, names)
 
 
-def speakers_from_real(real: Real, samples: np.ndarray, seed: int = 0, floor: float = 0.5) -> SpeakersFromReal:
-    """An attacker who learnt the training speakers from real speech hears the samples [N, K].
+class Listener(NamedTuple):
+    """An attacker who learnt the training speakers from real speech; he is the same for all samples."""
+
+    knows: LinearDiscriminantAnalysis
+    """S speakers."""
+
+    of_dev: np.ndarray
+    """[N', S] what he says of dev utterances: probabilities."""
+
+    dev_speakers: np.ndarray
+    """[N'] whose they are."""
+
+    strangers: np.ndarray
+    """[N + N'] how sure such attackers are of real utterances of speakers whom they did not learn."""
+
+    @classmethod
+    def of(cls, real: Real) -> "Listener":
+        """Of the training utterances."""
+        knows = attacker(real.train, real.train_speakers)
+        strangers = _confidence_in_strangers(real, folds=min(5, len(knows.classes_)))
+        return cls(knows, knows.predict_proba(real.dev), real.dev_speakers, strangers)
+
+
+def speakers_from_real(listener: Listener, samples: np.ndarray, seed: int = 0, floor: float = 0.5
+                       ) -> SpeakersFromReal:
+    """The attacker who learnt the training speakers from real speech hears the samples [N, K].
 
     His confidence (largest probability) is compared with that in dev utterances of speakers he knows, and in real
     utterances of speakers he does not know. `floor`: how often samples that know no speaker (the Gaussian control) get
     more confidence than a stranger.
     """
-    knows = attacker(real.train, real.train_speakers)
+    knows, of_dev, dev_speakers, strangers = listener
     of_samples = knows.predict_proba(samples)  # [N, S]
-    of_dev = knows.predict_proba(real.dev)  # [N', S]
-    strangers = _confidence_in_strangers(real, folds=min(5, len(knows.classes_)))
     sure = of_samples.max(axis=1)
     share = of_samples.mean(axis=0)  # [S]
     entropy = -(share * np.log(share + 1e-12)).sum()
     more = intervals.auc(sure, strangers, seed)
     return SpeakersFromReal(
-        accuracy_on_dev=intervals.wilson_of(knows.classes_[of_dev.argmax(axis=1)] == real.dev_speakers),
+        accuracy_on_dev=intervals.wilson_of(knows.classes_[of_dev.argmax(axis=1)] == dev_speakers),
         chance=1 / len(knows.classes_),
         confidence=Confidence(samples=intervals.mean(sure, seed),
                               known_speakers=intervals.mean(of_dev.max(axis=1), seed),
@@ -300,7 +341,7 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
     """
     names = np.unique(real.train_speakers)
     centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])  # [S, K]
-    named = names[cdist(samples, centres).argmin(axis=1)]  # [N]
+    named = names[_distances(samples, centres).argmin(axis=1)]  # [N]
     chosen, counts = np.unique(named, return_counts=True)
     heard = chosen[counts > 1]  # of a single sample no spread is known
     if len(heard) > 1:
@@ -308,7 +349,7 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
         guessed = attacker(samples[usable], named[usable]).predict(real.dev)
     else:
         guessed = np.repeat(chosen[counts.argmax()], len(real.dev))
-    by_means = names[cdist(real.dev, centres).argmin(axis=1)]
+    by_means = names[_distances(real.dev, centres).argmin(axis=1)]
     accuracy = intervals.wilson_of(guessed == real.dev_speakers)
     chance = 1 / len(names)
     floor = chance if floor is None else floor
@@ -321,51 +362,55 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
 # memorised utterances
 
 
-def membership(real: Real, samples: np.ndarray, seed: int = 0) -> Membership:
-    """Was this utterance in the training set? The nearer a sample of [N, K], the more so."""
-    in_train = -cdist(samples, real.train).min(axis=0)  # [N'] nearness of the nearest sample
-    in_dev = -cdist(samples, real.dev).min(axis=0)
+def membership(distances: Distances, seed: int = 0) -> Membership:
+    """Was this utterance in the training set? The nearer a sample, the more so."""
+    in_train = -distances.to_train.min(axis=0)  # [N train] nearness of the nearest sample
+    in_dev = -distances.to_dev.min(axis=0)
     auc = intervals.auc(in_train, in_dev, seed)
     found = in_train > np.quantile(in_dev, 0.95)
     return Membership(auc, found_at_5_percent_false=float(found.mean()), caught=auc.low > 0.5,
                       found_at_1_percent_false=intervals.found(in_train, in_dev, 0.01, seed))
 
 
-def nearest(real: Real, samples: np.ndarray, seed: int = 0) -> Nearest:
-    """Mean distance of samples [N, K] to the nearest training utterance over that to the nearest dev utterance.
+def nearest(distances: Distances, seed: int = 0) -> Nearest:
+    """Mean distance of samples to the nearest training utterance over that to the nearest dev utterance.
 
     Train is cut to the size of dev, again and again, for of two sets the larger is nearer by chance. The interval is
     that of the utterances, by the delete-half jackknife of the logarithm (a bootstrap's repeated utterances would thin
     both sets out and move the ratio).
     """
     draw = np.random.default_rng([seed, 1])
-    to_train, to_dev = cdist(samples, real.train), cdist(samples, real.dev)  # [N, N train], [N, N dev]
-    trains, size = to_train.shape[1], to_dev.shape[1]
-    near_dev = to_dev.min(axis=1)
+    to_train, to_dev = (np.ascontiguousarray(values.T) for values in distances)  # [N train, N], [N dev, N]
+    trains, size = len(to_train), len(to_dev)
+    near_dev = to_dev.min(axis=0)
     logs, nearer, halves = [], [], []
     for _ in range(ROUNDS):
-        near_train = to_train[:, draw.choice(trains, size, replace=False)].min(axis=1)
+        near_train = to_train[draw.choice(trains, size, replace=False)].min(axis=0)
         logs.append(np.log(near_train.mean() / near_dev.mean()))
         nearer.append((near_train < near_dev).mean())
         half_of_train = draw.choice(trains, size // 2, replace=False)
         half_of_dev = draw.choice(size, size // 2, replace=False)
-        halves.append(np.log(to_train[:, half_of_train].min(axis=1).mean() / to_dev[:, half_of_dev].min(axis=1).mean()))
+        halves.append(np.log(to_train[half_of_train].min(axis=0).mean() / to_dev[half_of_dev].min(axis=0).mean()))
     middle, spread = np.mean(logs), np.std(halves)
     ratio = Interval(*(float(np.exp(middle + side * spread)) for side in (0, -1.96, 1.96)))
     return Nearest(ratio, nearer_to_train=float(np.mean(nearer)), caught=ratio.high < 1)
 
 
-def held_out(real: Real, measure: Callable[[Real, np.ndarray, int], Memory], seed: int = 0, rounds: int = 5) -> Memory:
-    """`measure` where nothing was memorised: all utterances dealt anew as train, dev and "samples".
-
-    returns: the first round's result; `caught` where more than half of the rounds were
-    """
+def held_out(real: Real, seed: int = 0, rounds: int = 5) -> Attacked:
+    """Memory where nothing was memorised: all utterances dealt anew as train, dev and "samples"."""
     everyone, speakers, size = real.everyone, real.all_speakers, len(real.dev)
-    results = []
+    found = []
     for number in range(rounds):
         order = np.random.default_rng([seed, 2, number]).permutation(len(everyone))
         dev, samples, train = np.split(order, [size, 2 * size])
         dealt = Real(everyone[train], speakers[train], everyone[dev], speakers[dev])
-        results.append(measure(dealt, everyone[samples], seed))
+        distances = Distances.of(everyone[samples], dealt)
+        found.append((membership(distances, seed), nearest(distances, seed)))
+    of_members, of_nearest = zip(*found, strict=True)
+    return Attacked(_over_rounds(of_members), _over_rounds(of_nearest))
+
+
+def _over_rounds(results: Sequence[Memory]) -> Memory:
+    """The first round's result; `caught` where more than half of the rounds were."""
     caught = sum(result.caught for result in results)
-    return replace(results[0], caught=caught > rounds / 2, caught_rounds=f"{caught}/{rounds}")
+    return replace(results[0], caught=caught > len(results) / 2, caught_rounds=f"{caught}/{len(results)}")
