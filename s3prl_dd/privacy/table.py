@@ -1,6 +1,8 @@
 """What `s3prl-dd privacy` prints and draws."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -15,38 +17,56 @@ from .teacher import TeacherAttacked
 SID_HEADERS = ("first linear layer of", "SID acc %", "95 %", "probe %", "95 %", "- real", "95 %", "SER UAR %")
 VIEW_TITLES = {View.MEAN: "utterance means", View.FRAMES: "all frames"}
 
+ROLES = {"copied": "to be caught", "one_in_ten_copied": "a tenth is copied", "gaussian": "holds no utterance",
+         "held_out": "not to be caught", "memorised": "to be caught"}
+"""Control -> what is known of it; all else is a file's."""
+
+PROBE = ("probe: linear discriminant analysis of the same embeddings, every utterance tested once; - real: paired over "
+         "utterances.",
+         "The untrained head shows what any linear layer lets through; privacy is only worth something at equal UAR.")
+
+NO_GUARANTEE = "Not caught is no guarantee: these attackers, on this many utterances, did not find it."
+
+
+class Section(NamedTuple):
+    """A table of what was measured, as text in cells; the first `left` columns are flush left."""
+
+    title: str
+    headers: Sequence[str]
+    rows: list[list[str]]
+    left: int = 1
+    notes: Sequence[str] = ()
+    """What must be known to read it."""
+
 
 def table(results: PrivacyResults) -> str:
     """The results as text."""
-    lines = []
-    for tree in results.sid.values():
-        lines += _tree(tree)
-    if results.sid:
-        lines += ["", "probe: linear discriminant analysis of the same embeddings, every utterance tested once; "
-                  "- real: paired over utterances.",
-                  "The untrained head shows what any linear layer lets through; privacy is only worth something at "
-                  "equal UAR."]
-    for view, sets in results.attacks.items():
-        lines += _attacks(view, sets)
-    if results.teachers:
-        lines += _teachers(results.teachers)
-    heard = results.attacks[View.MEAN]["proposed"].speakers_from_real if results.attacks else None
-    if heard:
-        lines += ["", _attacker_on_real(heard),
-                  "Not caught is no guarantee: these attackers, on this many utterances, did not find it."]
+    lines: list[str] = []
+    for section in sections(results):
+        lines += ["", section.title, "", *aligned(section.headers, section.rows, section.left), *section.notes]
     return "\n".join(lines)
+
+
+def sections(results: PrivacyResults) -> list[Section]:
+    """The results as tables: each SID tree, the attacks on samples by what the attacker sees, the attack on heads."""
+    found = [_tree(tree) for tree in results.sid.values()]
+    found += [_attacks(view, sets) for view, sets in results.attacks.items()]
+    if results.teachers:
+        found.append(_teachers(results.teachers))
+    return found
 
 
 # speaker identification
 
 
-def _tree(tree: TreeResult) -> list[str]:
+def _tree(tree: TreeResult) -> Section:
     seeds = max(len(row.per_seed) for row in tree.rows.values())
-    heading = (f"{Path(tree.root).name}: speaker identification by S3PRL's -d voxceleb1, {tree.speakers} speakers, "
-               f"{tree.train} / {tree.dev} / {tree.test} utterances, {seeds} seed{'s' * (seeds > 1)}; "
-               f"chance {percent(tree.chance)} %")
+    title = (f"{Path(tree.root).name}: speaker identification by S3PRL's -d voxceleb1, {tree.speakers} speakers, "
+             f"{tree.train} / {tree.dev} / {tree.test} utterances, {seeds} seed{'s' * (seeds > 1)}; "
+             f"chance {percent(tree.chance)} %")
     measure = tree.measure + (" (synthetic speech)" if tree.synthetic else "")
-    return ["", heading, measure, "", *aligned(SID_HEADERS, [_row(row, result) for row, result in tree.rows.items()])]
+    rows = [_row(row, result) for row, result in tree.rows.items()]
+    return Section(title, SID_HEADERS, rows, notes=(f"Measured on {measure}.", *PROBE))
 
 
 def _row(row: Row, result: RowResult) -> list[str]:
@@ -64,35 +84,36 @@ def _percents(interval: Interval | None) -> tuple[str, str]:
 # attacks
 
 
-def _attacks(view: View, sets: dict[str, Attacked]) -> list[str]:
-    headers = ["samples", "membership AUC", "found at 1 % false, %", "train / dev distance"]
+def _attacks(view: View, sets: dict[str, Attacked]) -> Section:
+    headers = ["samples", "control", "membership AUC", "found at 1 % false, %", "train / dev distance"]
     if view == View.MEAN:
         headers += ["sounds known AUC", "names real speech %"]
-    rows = [[name, *_attacked(result)] for name, result in sets.items()]
-    title = f"attacks on generated features, {VIEW_TITLES[view]}; * = caught"
-    lines = ["", title, "", *aligned(headers, rows, left=len(headers))]
+    rows = [[name, ROLES.get(name, ""), *_attacked(result, view)] for name, result in sets.items()]
+    heard = sets["proposed"].speakers_from_real if "proposed" in sets else None
+    notes = [_attacker_on_real(heard)] if heard else []
     missed = blind(sets)
     if missed:
-        lines.append(f"WARNING: copied training data was not caught by {', '.join(missed)}: "
+        notes.append(f"WARNING: copied training data was not caught by {', '.join(missed)}: "
                      "these figures say nothing here.")
-    return lines
+    title = f"attacks on generated features, {VIEW_TITLES[view]}; * = caught"
+    return Section(title, headers, rows, len(headers), [*notes, NO_GUARANTEE])
 
 
-def _teachers(found: dict[str, TeacherAttacked]) -> list[str]:
-    headers = ["heads", "membership AUC", "by the loss alone", "found at 1 % false, %"]
+def _teachers(found: dict[str, TeacherAttacked]) -> Section:
+    headers = ["heads", "control", "membership AUC", "by the loss alone", "found at 1 % false, %"]
     rows = []
     for name, result in found.items():
-        rows.append([name, _interval(result.auc, result.auc.low > 0.5),
+        rows.append([name, ROLES.get(name, ""), _interval(result.auc, result.auc.low > 0.5),
                      _interval(result.auc_of_loss, result.auc_of_loss.low > 0.5),
                      _share(result.found_at_1_percent_false)])
-    title = "attack on the heads in the file: who was in training, by their loss; * = caught"
-    lines = ["", title, "", *aligned(headers, rows, left=len(headers))]
+    notes = []
     if not found["memorised"].caught:
-        lines.append("WARNING: heads that know train by heart were not caught: these figures say nothing here.")
-    return lines
+        notes.append("WARNING: heads that know train by heart were not caught: these figures say nothing here.")
+    title = "attack on the heads in the file: who was in training, by their loss; * = caught"
+    return Section(title, headers, rows, len(headers), notes)
 
 
-def _attacked(result: Attacked) -> list[str]:
+def _attacked(result: Attacked, view: View) -> list[str]:
     cells = [_interval(result.membership.auc, result.membership.caught),
              _share(result.membership.found_at_1_percent_false),
              _interval(result.nearest.ratio, result.nearest.caught)]
@@ -100,6 +121,8 @@ def _attacked(result: Attacked) -> list[str]:
         named = result.speakers_from_samples
         cells.append(_interval(result.speakers_from_real.more_than_unknown, result.speakers_from_real.caught))
         cells.append(_share(named.accuracy, named.caught))
+    elif view == View.MEAN:
+        cells += ["-", "-"]
     return cells
 
 

@@ -15,7 +15,7 @@ from ..generator import Header, read_header
 from ..generator.hub import FILE, PREFIX
 from ..generator.inspect import described
 from . import tables, words
-from .page import as_pipes, fill, privacy_of
+from .page import Privacy, as_pipes, fill, privacy_of
 from .study import Study, studies
 from .terms import Terms, terms_by_name, terms_of
 
@@ -41,7 +41,7 @@ class Card:
     terms: Terms
     study: Study | None
     results: tables.Table | None
-    privacy: list[tuple[str, str]]
+    privacy: list[Privacy]
     limits: list[str]
     load: str
     preview: bool

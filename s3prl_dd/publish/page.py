@@ -17,8 +17,8 @@ from ..errors import UserError
 from ..evaluation.text import percent
 from ..files import write_text
 from ..generator.inspect import described
-from ..privacy import table as privacy_table
 from ..privacy.results import PrivacyResults
+from ..privacy.table import Section, sections
 from . import figures, tables, words
 from .curves import Training, read_training
 from .projection import Plane, project
@@ -55,6 +55,17 @@ class Confusion(NamedTuple):
     """[C, C] per cent."""
 
 
+class Privacy(NamedTuple):
+    """What was measured of what a run tells about its speakers."""
+
+    name: str
+    """Of the run."""
+    result: str
+    """In a sentence or two."""
+    sections: list[Section]
+    """Tables, controls among their rows."""
+
+
 @dataclass(frozen=True)
 class Chapter:
     """All that a page shows of one study."""
@@ -75,7 +86,7 @@ class Chapter:
     training: list[Panel]
     costs: tables.Table
     times: tables.Table
-    privacy: list[tuple[str, str]]
+    privacy: list[Privacy]
     commands: list[tuple[str, str]]
     versions: tables.Table
     provenance: list[tuple[str, tables.Table]]
@@ -307,14 +318,14 @@ def _curves(trainings: dict[str, Training], prefix: str) -> list[Panel]:
 # privacy, provenance
 
 
-def privacy_of(study: Study) -> list[tuple[str, str]]:
-    """Run -> its privacy tables as text, of the runs that were measured."""
+def privacy_of(study: Study) -> list[Privacy]:
+    """Of the runs that were measured."""
     found = []
     for member in study.members:
         results = PrivacyResults.read(member.folder / "privacy" / "results.json")
-        text = privacy_table.table(results).strip()
-        if text:
-            found.append((member.name, text))
+        measured = sections(results)
+        if measured:
+            found.append(Privacy(member.name, words.privacy(results), measured))
     return found
 
 

@@ -1,8 +1,11 @@
 """What a page says in sentences: the result, what was distilled from what, what is missing, how far it carries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..evaluation.text import percent
+from ..privacy.attacks import Attacked, View, blind
+from ..privacy.results import PrivacyResults
+from ..privacy.teacher import TeacherAttacked
 from ..recipe.settings import Settings
 from .study import Line, Member, Study
 from .tables import interval
@@ -56,6 +59,49 @@ def _plain(line: Line) -> str:
 
 def _signed(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
+
+
+# privacy
+
+ATTACKS = {"membership": "membership in the training set", "nearest": "nearness to training utterances",
+           "speakers_from_real": "known speakers heard in samples",
+           "speakers_from_samples": "speakers named after training on samples"}
+"""Field of Attacked -> what the attack looks for."""
+
+
+def privacy(results: PrivacyResults) -> str:
+    """What the attacks found on utterance means, and whether they can find anything; then of the heads in the file."""
+    said = [_of_samples(results.attacks[View.MEAN])] if View.MEAN in results.attacks else []
+    if "proposed" in results.teachers:
+        said.append(_of_heads(results.teachers))
+    return " ".join(said)
+
+
+def _of_samples(sets: Mapping[str, Attacked]) -> str:
+    """Of whoever gets the file's samples."""
+    mine = sets["proposed"]
+    caught = [title for name, title in ATTACKS.items() if (found := getattr(mine, name)) is not None and found.caught]
+    text = f"Attacks on the file's samples caught {', '.join(caught) or 'nothing'}"
+    missed = blind(sets)
+    if missed:
+        return f"{text}, but say little: copies of training data escaped {', '.join(ATTACKS[name] for name in missed)}."
+    text += "; all of them catch copies of training data."
+    named = mine.speakers_from_samples
+    if named is not None:
+        floor = "" if named.floor is None else f"; with samples that hold no utterance {percent(named.floor, 0)} %"
+        text += (f" An attacker who trains on samples names {percent(named.accuracy.value, 0)} % of real utterances "
+                 f"rightly (95 % interval {interval(named.accuracy, 0)}; chance {percent(named.chance, 0)} %{floor}).")
+    return text
+
+
+def _of_heads(found: Mapping[str, TeacherAttacked]) -> str:
+    """Of the teacher in the file."""
+    auc = found["proposed"].auc
+    if not found["memorised"].caught:
+        return "The attack on the heads in the file says nothing here: it missed heads that know train by heart."
+    tell = "tell" if found["proposed"].caught else "were not found to tell"
+    return (f"The heads in the file {tell} who was in training: AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}), "
+            "chance 0.5.")
 
 
 # commands

@@ -1,5 +1,6 @@
 """The page: what stands in it, that it stands alone, what is told where parts are missing, that runs are only read."""
 
+import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
@@ -10,8 +11,14 @@ from support.published import closed_form, contents, keep_scores, reported_run
 
 from s3prl_dd.cli import main
 from s3prl_dd.errors import UserError
+from s3prl_dd.privacy.attacks import View
+from s3prl_dd.privacy.results import PrivacyResults
+from s3prl_dd.publish import words
 from s3prl_dd.publish.page import write_page
 from s3prl_dd.recipe.collect import collect
+
+ATTACKS = Path(__file__).parent / "assets/privacy_fold1.json"
+"""What `s3prl-dd privacy` wrote of the file of docs/privacy.md."""
 
 OLD = Path(__file__).parent.parent / "evaluation/assets/results_2991ac6.json"
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -136,6 +143,51 @@ def test_the_teacher_is_a_row_and_no_point_over_budgets(tmp_path, recwarn):
     twin = write_page([run.out], tmp_path / "page.html")[1].read_text()
     assert "teacher alone, no samples" in twin and not recwarn.list
     assert "teacher" not in twin[twin.index("UAR over training points"):twin.index("## Confusion")]
+
+
+# privacy
+
+
+SAMPLES = ["proposed", "proposed_centred", "copied", "gaussian", "one_in_ten_copied", "held_out"]
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """A run beside whose results stands what was measured of its file on RAVDESS, and both files of its page."""
+    folder = tmp_path_factory.mktemp("attacked")
+    run = reported_run(folder / "run")
+    (run.out / "privacy").mkdir()
+    shutil.copyfile(ATTACKS, run.out / "privacy/results.json")
+    return [path.read_text() for path in write_page([run.out], folder / "page.html")]
+
+
+def test_privacy_rows_stand_beside_their_controls(attacked):
+    page, twin = attacked
+    assert Outline(page).open == [] and "Privacy was not measured" not in page + twin
+    section = page[page.index('<section id="c0-privacy">'):page.index('<section id="c0-made">')]
+    names = re.findall(r'<th scope="row">(\w+)</th>', section)
+    assert names == [*SAMPLES, "proposed", "proposed_centred", "copied", "held_out", "proposed", "memorised",
+                     "held_out"]
+    copied = section[section.index("copied</th>"):]
+    assert 'data-label="control">to be caught' in copied and "1.00 (0.99 .. 1.00)*" in copied
+    assert "| held_out          | not to be caught" in twin and "<pre>" not in section
+
+
+@pytest.mark.parametrize("twin", [0, 1], ids=["html", "markdown"])
+@pytest.mark.parametrize("said", [
+    "caught nothing; all of them catch copies", "names 38 % of real utterances rightly (95 % interval 29 to 47; chance",
+    "heads in the file tell who was in training: AUC 0.68 (0.62 to 0.74)", "Not caught is no guarantee"])
+def test_both_say_what_the_attacks_found(attacked, twin, said):
+    assert said in attacked[twin]
+
+
+def test_attacks_that_miss_copies_say_little():
+    results = PrivacyResults.read(ATTACKS)
+    sets = results.attacks[View.MEAN]
+    missed = dataclasses.replace(sets["copied"].nearest, caught=False)
+    sets["copied"] = dataclasses.replace(sets["copied"], nearest=missed)
+    assert "say little: copies of training data escaped nearness to training utterances" in words.privacy(results)
+    assert words.privacy(PrivacyResults({}, {})) == ""
 
 
 def test_runs_of_two_corpora_are_two_chapters(runs, tmp_path):
