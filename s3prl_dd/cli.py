@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -29,7 +29,7 @@ from .errors import UserError
 from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Lengths
 from .privacy.settings import Settings as PrivacySettings
-from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
+from .recipe.settings import PRESETS, CorpusName, Settings
 from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
@@ -696,7 +696,7 @@ def reproduce_defaults(flags: Sequence[str]) -> Reproduce:
     """What `reproduce` takes where no flag says otherwise: the preset's settings, or ours."""
     preset = glance(flags, "--preset").preset
     known = preset if preset in PRESETS else None
-    return Reproduce(preset=known, run=with_preset(Settings(), known))
+    return replace(Reproduce.by_preset(known), preset=known)
 
 
 def glance(flags: Sequence[str], *names: str) -> argparse.Namespace:

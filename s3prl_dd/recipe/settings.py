@@ -52,6 +52,9 @@ class DistillerSettings:
     pool_seeds: Count = 10
     """SER heads in the pool, each kept at 20 steps of its training."""
 
+    pool_steps: Count = 3000
+    """Optimiser steps of each."""
+
     pool_from: tuple[str, ...] = ()
     """Expdirs of S3PRL's own emotion runs, whose states-*.ckpt are the pool instead."""
 

@@ -143,7 +143,7 @@ def _train_pool(run: Run) -> None:
     if settings.pool_from:
         heads = Pool.from_s3prl(states_of(settings.pool_from), dev, lambda: frames_of(store, fold.dev)[0])
     else:
-        heads = train_pool(train, dev, seeds=settings.pool_seeds, classes=len(fold.train.labels))
+        heads = train_pool(train, dev, settings.pool_seeds, settings.pool_steps, classes=len(fold.train.labels))
     heads.save(run.pool)
 
 

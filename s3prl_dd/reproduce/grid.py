@@ -105,7 +105,7 @@ def base_cell(fold: str, asked: ReproduceSettings) -> Cell:
 def network_cell(base: Cell, network: str, losses: str) -> Cell:
     """One of the paper's networks with some of its losses, drawn as the paper draws."""
     overrides = (*base.settings.distiller.overrides, *LOSSES[losses])
-    settings = base.settings.changed(config=network, overrides=overrides, **AS_PAPER)
+    settings = base.settings.changed(config=network, overrides=overrides, rivals=(), **AS_PAPER)
     word = losses.replace("+ ", "").replace(" ", "_")
     return Cell(f"{base.settings.corpus.fold}-{network}-{word}", settings, base, network=network, losses=losses)
 
@@ -120,12 +120,13 @@ def _speaker_cells(base: Cell, asked: ReproduceSettings) -> list[Cell]:
 
 
 def _beyond(base: Cell, asked: ReproduceSettings) -> list[Cell]:
-    """The run's own generator and every rival, for its head and for those that hear frames."""
+    """The run's own generator and its rivals, for its head and for those that hear frames."""
     fold, first = base.settings.corpus.fold, base.settings.heads.head
     heads = dict.fromkeys([first, *asked.other_heads])
-    return [Cell(f"{fold}-{head}", base.settings.changed(head=head, rivals=("all",)), base) for head in heads]
+    return [Cell(f"{fold}-{head}", base.settings.changed(head=head), base) for head in heads]
 
 
 def _other_upstreams(fold: str, asked: ReproduceSettings) -> list[Cell]:
-    return [Cell(f"{fold}-{upstream}", asked.run.changed(fold=fold, upstream=upstream, base=None))
+    settings = asked.run.changed(fold=fold, base=None, rivals=("random_real",))
+    return [Cell(f"{fold}-{upstream}", settings.changed(upstream=upstream))
             for upstream in asked.upstreams if upstream != asked.run.upstream.upstream]

@@ -1,15 +1,20 @@
 """What a reproduction is told: which table, on what, with how much."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 from pydantic import Field
 
 from ..config import Count, settings
-from ..recipe.settings import HeadName, Settings
+from ..recipe.settings import HeadName, Settings, with_preset
 
 Table = Literal["table1", "table2", "table3", "table4", "beyond", "all"]
 NetworkName = Literal["gan_cnn", "gan_att", "gan_cnn_small", "gan_att_small", "gan_1d"]
+
+QUICK: dict[str, Any] = {"networks": ("gan_att_small",), "other_heads": ()}
+QUICK_RUN: dict[str, Any] = {"overrides": ("steps=20", "eval_every=20", "latents=0"), "pool_steps": 500,
+                             "head_steps": 100, "rivals": ("gaussian", "random_real")}
+"""What --preset quick sets here, beyond what it sets of a run: every table once, in a minute or two, and no more."""
 
 
 @settings
@@ -63,10 +68,16 @@ class ReproduceSettings:
     cluster: Annotated[ClusterSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = ClusterSettings()
     """Where the cells run."""
 
-    run: Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = Settings()
-    """What all runs of the grid have in common: corpus, upstream, sampling, heads, budgets, seeds."""
+    run: Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = Settings().changed(rivals=("all",))
+    """What all runs of the grid have in common: corpus, upstream, sampling, heads, budgets, seeds; beyond: rivals."""
 
     @property
     def folds_tested(self) -> tuple[str, ...]:
         """The folds of the grid, each once."""
         return tuple(dict.fromkeys(self.test_folds)) or (self.run.corpus.fold,)
+
+    @classmethod
+    def by_preset(cls, preset: str | None) -> Self:
+        """What a preset says, as of `run`, and by default; quick cuts the grid too. None: the defaults."""
+        run = with_preset(cls().run, preset)
+        return cls(**QUICK, run=run.changed(**QUICK_RUN)) if preset == "quick" else cls(run=run)

@@ -96,8 +96,8 @@ def test_labels_follow_the_metadata(run):
 def test_pool_learns_on_train_and_is_scored_on_dev(run, monkeypatch):
     asked = {}
 
-    def fake(train, dev, seeds, classes):
-        asked.update(train=train, dev=dev, seeds=seeds, classes=classes)
+    def fake(train, dev, seeds, steps, classes):
+        asked.update(train=train, dev=dev, seeds=seeds, steps=steps, classes=classes)
         return Pool.load(kept)
 
     kept = run.pool.with_name("kept.safetensors")
@@ -107,7 +107,8 @@ def test_pool_learns_on_train_and_is_scored_on_dev(run, monkeypatch):
     assert len(asked["train"][1]) == len(run.fold.train.utterances) and len(asked["dev"][1]) == len(
         run.fold.dev.utterances
     )
-    assert asked["seeds"] == run.settings.distiller.pool_seeds and asked["classes"] == 3 and run.pool.is_file()
+    assert (asked["seeds"], asked["steps"]) == (run.settings.distiller.pool_seeds, 3000)
+    assert asked["classes"] == 3 and run.pool.is_file()
 
 
 def test_extraction_takes_the_weights_of_the_head_that_dev_prefers(run, monkeypatch):

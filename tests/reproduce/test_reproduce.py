@@ -6,6 +6,7 @@ import json
 import pytest
 from support.recipe import wanted
 
+from s3prl_dd import cli
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
@@ -96,6 +97,17 @@ def test_a_cell_s_folder_is_named_by_what_decides_its_figures(tmp_path):
 def test_further_upstreams_are_runs_of_their_own():
     names = [cell.name for cell in cells_of("beyond", asked(upstreams=("fbank", "made")))]
     assert names == ["fold1-base", "fold1-superb", "fold1-cnn", "fold1-fbank"]
+
+
+def test_quick_is_a_small_grid_and_a_flag_still_wins():
+    quick = cli.parse(["reproduce", "all", "--preset", "quick", "--networks", "gan_1d"])
+    cells = {cell.name: cell for cell in cells_of("all", quick)}
+    assert list(cells) == ["fold1-base", "fold1-gan_1d-both", "fold1-gan_1d-baseline", "fold1-gan_1d-softmax_matching",
+                           "fold1-gan_1d-diversity", "fold1-superb"]
+    assert cells["fold1-superb"].settings.rivals.rivals == ("gaussian", "random_real")
+    assert cells["fold1-gan_1d-both"].settings.rivals.rivals == ()  # its tables show samples alone
+    assert cells["fold1-base"].settings.distiller.distill_config().steps == 20
+    assert cli.parse(["reproduce", "all"]).run.rivals.rivals == ("all",)
 
 
 # work
