@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
 from ..recipe.results import ArmResult, Results, TestList
 from .report import color_of
-from .significance import Heard, Interval, Paired, mcnemar_of_heads, uar_difference
+from .significance import Heard, Interval, Paired, mcnemar_of_heads, uar_difference, uar_share
 from .text import aligned, percent
 
 
@@ -40,6 +40,8 @@ class Row:
     """Standard deviation over the seeds of a fold, mean over folds; None where every fold has one seed."""
     of_real: float | None
     """Share of the UAR of all real data on the same folds and with the same head; None without."""
+    of_real_interval: Interval | None
+    """The same with its interval, of heads whose predictions were kept; None as minus_real."""
     minus_real: Interval | None
     """Difference to it; None for all real data itself, and where its predictions or the row's were not kept."""
     mcnemar: float | None
@@ -171,6 +173,7 @@ def _row(key: RowKey, cells: Cells, real: Cells, tests: Mapping[str, TestList]) 
     return Row(
         trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
         mean=_mean_over_folds(uar, list(uar)), spread=float(np.mean(spreads)) if spreads else None, of_real=of_real,
+        of_real_interval=uar_share(pairs) if pairs else None,
         minus_real=uar_difference(pairs) if pairs else None, mcnemar=mcnemar_of_heads(pairs) if pairs else None)
 
 

@@ -85,6 +85,19 @@ def uar_difference(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) ->
     return _interval(differences)
 
 
+def uar_share(folds: Sequence[Paired], draws: int = 2000, seed: int = 0) -> Interval:
+    """The first arm's UAR as a share of the second's, both means over heads and folds; its interval as uar_difference.
+
+    Draws in which the second is 0 do not count.
+    """
+    chance = np.random.default_rng(seed)
+    drawn = [_Draws.of(fold, draws, chance) for fold in folds]
+    first = np.mean([each.uars(fold.first) for each, fold in zip(drawn, folds, strict=True)], axis=0)
+    second = np.mean([each.uars(fold.second) for each, fold in zip(drawn, folds, strict=True)], axis=0)
+    counts = second > 0
+    return _interval([first[counts] / second[counts]])
+
+
 def _interval(folds: Sequence[np.ndarray]) -> Interval:
     """The mean over folds. folds: [1 + draws] each, the value on the test list as it is and on each draw."""
     values = np.mean(folds, axis=0)

@@ -6,6 +6,7 @@ from ..evaluation.text import percent
 from ..privacy.attacks import Attacked, View, blind
 from ..privacy.results import PrivacyResults
 from ..privacy.teacher import TeacherAttacked
+from ..recipe.folder import Run
 from ..recipe.settings import Settings
 from .study import Line, Member, Study
 from .tables import interval
@@ -109,17 +110,20 @@ def _of_heads(found: Mapping[str, TeacherAttacked]) -> str:
 
 def command(member: Member) -> str:
     """The command line that makes a run: what of its settings is not the default, or not its base's."""
-    if member.run is None:
-        return ""
-    settings = member.run.settings
-    before = member.run.base.settings if member.run.base else Settings()
+    return "" if member.run is None else command_of(member.run)
+
+
+def command_of(run: Run) -> str:
+    """The same of a run."""
+    settings = run.settings
+    before = run.base.settings if run.base else Settings()
     flags = ["s3prl-dd run"]
     for key, value in settings.flat().items():
         if key not in ("base", "device", "jobs") and value != before.flat()[key]:
             flags.append(_flag(key, value))
     if settings.base:
         flags.insert(1, f"--base {settings.base}")
-    return " ".join([*flags, f"--out {member.folder}"])
+    return " ".join([*flags, f"--out {run.out}"])
 
 
 def _flag(key: str, value: object) -> str:

@@ -159,7 +159,8 @@ def test_comparison_files(tmp_path):
     assert written["rows"][1] == {
         "trained_on": "GAN samples, 6 a class", "arm": "distilled_6ppc", "head": "superb",
         "variant": "gan_1d soft labels", "uar": {"fold1": [0.3]}, "mean": 0.3, "spread": None,
-        "of_real": pytest.approx(1 / 3), "minus_real": [-1, -1, -1], "mcnemar": pytest.approx(2 / 2**16)}
+        "of_real": pytest.approx(1 / 3), "of_real_interval": [0, 0, 0], "minus_real": [-1, -1, -1],
+            "mcnemar": pytest.approx(2 / 2**16)}
     assert (tmp_path / "out/comparison.txt").read_text() == table(comparison) + "\n"
     assert (tmp_path / "out/comparison.png").read_bytes()[:4] == b"\x89PNG"
 

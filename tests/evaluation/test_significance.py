@@ -14,6 +14,7 @@ from s3prl_dd.evaluation.significance import (
     mcnemar_of_heads,
     uar_difference,
     uar_interval,
+    uar_share,
 )
 
 
@@ -123,3 +124,14 @@ def test_interval_of_one_arm():
     found = uar_interval([Heard(truth, speakers, predicted)] * 2)
     assert found == uar_difference([Paired(truth, speakers, predicted, never)] * 2)
     assert found.value == pytest.approx(np.mean([recall_score(truth, row, average="macro") for row in predicted]))
+
+
+def test_a_share_is_of_the_same_draws():
+    """Where both arms err on speaker b alone a draw has share 1; against heads that are always right it is the UAR."""
+    truth, speakers = [0, 1] * 4, ["a"] * 4 + ["b"] * 4
+    half = [truth[:4] + [1, 0, 1, 0]]
+    assert uar_share([Paired(truth, speakers, half, half)] * 2) == (1, 1, 1)  # draws of b alone have no share
+    fold = Paired(truth, speakers, half, [truth])
+    assert uar_share([fold] * 2) == uar_interval([Heard(truth, speakers, half)] * 2) == pytest.approx([0.5, 0.0, 1.0])
+    twice = Paired(truth, speakers, [truth], half)
+    assert uar_share([twice, Paired(truth, speakers, [truth], [truth])]).value == pytest.approx(1 / 0.75)

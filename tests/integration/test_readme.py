@@ -192,7 +192,7 @@ def check_pip(words, partial=False):
 def check_python(words, partial=False):
     """S3PRL's own command: its flags are S3PRL's or ours, and what -o sets stands in the downstream's YAML."""
     module = words[1] if words[0] == "-m" else Path(words[0]).stem
-    if module == "s3prl_dd.benchmarks.costs":
+    if module in ("s3prl_dd.benchmarks.costs", "s3prl_dd.publish.documents"):
         return
     assert module in ("run_downstream", "s3prl_dd.run_downstream"), f"python {words[0]}: only run_downstream is known"
     flags = words[2:] if words[0] == "-m" else words[1:]
