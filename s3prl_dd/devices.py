@@ -1,4 +1,13 @@
-"""Which device a command runs on."""
+"""Which device a command runs on, and how torch's threads share a CPU's work.
+
+Threads that share one operation wait for each other, and do so all the time where operations are small or where other
+processes take the cores. So training of small networks takes one thread, and what consists of independent parts
+(utterances, samples) takes a thread for each part instead.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
 
 import torch
 
@@ -19,3 +28,30 @@ def device_name(device: str | None) -> str:
         raise UserError(f"--device {device}: torch {torch.__version__} sees no GPU here. Leave --device away to run on "
                         "the CPU.")
     return device
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute each operation with one thread; where the user sets OMP_NUM_THREADS, with as many as that.
+
+    What comes out is then the same on any number of cores.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    with side_by_side():
+        yield
+
+
+@contextlib.contextmanager
+def side_by_side() -> Iterator[int]:
+    """As one_thread, whatever the user sets. yields: how many threads may work side by side instead, one on each core
+
+    Threads that are started meanwhile compute with one thread each, too.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

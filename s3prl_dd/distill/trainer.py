@@ -16,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from ..devices import one_thread
 from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, Network, Teacher, build_generator
@@ -374,6 +375,11 @@ class Trainer:
     @tuned()
     def train_step(self) -> StepLog:
         """Critic steps, a generator step, and the average of its weights."""
+        small = self.network.architecture == "gan_1d"  # the layers of the others have work for more threads
+        with one_thread() if small else contextlib.nullcontext():
+            return self._step()
+
+    def _step(self) -> StepLog:
         step = self.step + 1
         self.generator.train()
         self.critic.requires_grad_(True)

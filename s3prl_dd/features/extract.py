@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..corpora.ahead import ahead
 from ..corpora.audio import Samples, audio_length, load_audio
 from ..corpora.metadata import Utterance
+from ..devices import side_by_side
 from ..errors import UserError
 from ..generator.header import Provenance
 from .store import Dtype, FeatureStore, StoreWriter
@@ -41,6 +42,10 @@ class Encoder(Protocol):
     @property
     def dim(self) -> int:
         """D, numbers a frame."""
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may call `encode` at once."""
 
     def encode(self, wavs: list[Samples]) -> list[torch.Tensor]:
         """Features [T, D] of each wave, float32 [N] at 16 kHz, in their order."""
@@ -119,7 +124,8 @@ def extract(
             todo = [item for item in todo if not _take(known, item.utterance, writer)]
         batches = _batches(_load(Path(root), todo, workers, batch_seconds), Batching(batch_seconds, padding))
         progress = tqdm(total=len(ordered), initial=len(ordered) - len(todo), desc="features", unit="utt")
-        with progress, torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=mixed_precision):
+        autocast = torch.autocast("cuda", torch.float16, enabled=mixed_precision)
+        with progress, autocast:
             _encode(encoder, batches, writer, progress)
     return FeatureStore(folder)
 
@@ -135,14 +141,27 @@ def _take(known: Callable[[Utterance], torch.Tensor | None], utterance: Utteranc
 def _encode(encoder: Encoder, batches: Iterator[list[Loaded]], writer: StoreWriter, progress: "tqdm[Any]") -> None:
     """Each batch through the upstream and into the store."""
     started, samples = time.monotonic(), 0
-    for batch in batches:
-        encoded = encoder.encode([loaded.wave for loaded in batch])
+    for batch, encoded in _encoded(encoder, batches):
         for loaded, frames in zip(batch, encoded, strict=True):
             writer.add(loaded.utterance, frames)
         samples += sum(len(loaded.wave) for loaded in batch)
         speed = samples / RATE / max(time.monotonic() - started, 1e-6)
         progress.set_postfix_str(f"{speed:.1f} s of audio a second", refresh=False)
         progress.update(len(batch))
+
+
+def _encoded(encoder: Encoder, batches: Iterator[list[Loaded]]) -> Iterator[tuple[list[Loaded], list[torch.Tensor]]]:
+    """Each batch with its features; a batch on each core side by side, where the encoder lets us."""
+
+    def encode(batch: list[Loaded]) -> tuple[list[Loaded], list[torch.Tensor]]:
+        with torch.inference_mode():  # of each thread
+            return batch, encoder.encode([loaded.wave for loaded in batch])
+
+    if not encoder.thread_safe:
+        yield from map(encode, batches)
+        return
+    with side_by_side() as threads:
+        yield from ahead(encode, batches, threads, limit=threads)
 
 
 def _measure(root: Path, utterances: list[Utterance], workers: int) -> list[Sized]:

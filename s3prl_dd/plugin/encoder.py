@@ -19,6 +19,7 @@ from ..generator import Provenance
 from .compat import s3prl_version
 from .featurizer import to_logits
 from .placeholder import PROBE_SAMPLES
+from .threads import made_thread_safe
 from .upstreams import check_states, code_of, make_upstream
 
 
@@ -39,6 +40,7 @@ class Encoder:
             if spec.layer is not None:
                 check_layer(self.upstream, spec, device)
             self.featurizer = _make_featurizer(self.upstream, spec, device)
+        self.thread_safe = device == "cpu" and made_thread_safe(self.upstream)
         self._digest = checkpoint_digest(spec)
         if layer_weights is not None:
             self._weigh(layer_weights)

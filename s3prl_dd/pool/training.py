@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from ..devices import one_thread
 from ..metrics import uar
 from ..rng import keyed
 from .frame_heads import KINDS
@@ -72,6 +73,7 @@ class Utterances(NamedTuple):
         return Utterances(self.frames.to(device), self.lengths.to(device))
 
 
+@one_thread()
 def train_stack(heads: H, logits_of: Callable[[torch.Tensor], torch.Tensor], targets: torch.Tensor,
                 seeds: Sequence[object], recipe: Recipe, progress: bool = False) -> list[Snapshot[H]]:
     """Train each head of the stack on its own order of the points, by its seed.

@@ -36,7 +36,7 @@ def stock(waves):
 
 
 class Encoder:
-    provenance, dim = ABOUT, 2
+    provenance, dim, thread_safe = ABOUT, 2, False
 
     def encode(self, waves):
         return [stock([torch.from_numpy(wave)])[0] for wave in waves]

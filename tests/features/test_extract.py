@@ -26,7 +26,7 @@ def whole(folder):
 class Encoder:
     """Frames of 320 samples: [mean, spread, number of samples]; fails at the call `fail`."""
 
-    provenance, dim = ABOUT, 3
+    provenance, dim, thread_safe = ABOUT, 3, False
 
     def __init__(self, fail=None):
         self.fail, self.calls = fail, []

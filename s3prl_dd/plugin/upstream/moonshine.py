@@ -69,6 +69,9 @@ class UpstreamExpert(nn.Module):
     less than round(N / 384), the count by which S3PRL's Featurizer cuts; the last frame is repeated to fill it.
     """
 
+    calls_at_once = True
+    """Several threads may call it at once: a session keeps nothing of a call."""
+
     def __init__(self, ckpt: str | Path | None = None, **ignored: Any) -> None:
         super().__init__()
         path = Path(ckpt) if ckpt else encoder_file()
@@ -78,7 +81,7 @@ class UpstreamExpert(nn.Module):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = 1  # utterances go side by side
         options.add_session_config_entry("session.load_model_format", "ORT")
         self.session = onnxruntime.InferenceSession(expose_outputs(path.read_bytes(), STATES), options,
                                                     providers=["CPUExecutionProvider"])
