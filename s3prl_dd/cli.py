@@ -447,11 +447,14 @@ class Push:
     revision: str | None = None
     """A branch, made where there is none; without it the main branch."""
 
+    may_share: bool = False
+    """The corpus's terms, or its owner, allow it: for corpora whose terms are known here and do not say so."""
+
     def __call__(self) -> None:
         """Push it, and say how it is read back."""
         from .publish.push import push
 
-        address = push(self.generator, self.repo, self.run, self.private, self.revision)
+        address = push(self.generator, self.repo, self.run, self.private, self.revision, self.may_share)
         print(f"pushed {address}\nGenerator.load({address!r}) reads it back; in S3PRL: generator={address}")
 
 

@@ -101,6 +101,7 @@ def fetch(address: str) -> HubFile:
     repo, revision = parse(address)
     api = HfApi(library_name="s3prl_dd")
     with telling(address):
+        _reach(repo, revision)
         path = Path(api.hf_hub_download(repo, FILE, revision=revision))
         commit = path.parent.name  # <cache>/models--USER--NAME/snapshots/<commit>/generator.safetensors
         about = Path(api.hf_hub_download(repo, ABOUT, revision=commit))
@@ -110,6 +111,16 @@ def fetch(address: str) -> HubFile:
                         f"{pushed!s:.12}...: it is not the file that was pushed. Take another revision, or have it "
                         f"pushed anew; the copy here is {path}.")
     return HubFile(address, path, commit, digest)
+
+
+def _reach(repo: str, revision: str | None) -> None:
+    """One attempt to reach a file that is not in the cache: the library's download alone tries for half a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if try_to_load_from_cache(repo, FILE, revision=revision) is None:
+        with contextlib.suppress(HfHubHTTPError):  # an answer: the download tells what it is
+            get_hf_file_metadata(hf_hub_url(repo, FILE, revision=revision))
 
 
 @contextlib.contextmanager

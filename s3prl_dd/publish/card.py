@@ -14,6 +14,7 @@ from ..files import file_digest
 from ..generator import Header, read_header
 from ..generator.hub import FILE, PREFIX
 from ..generator.inspect import described
+from ..recipe.folder import Run
 from . import tables, words
 from .page import Privacy, as_pipes, fill, privacy_of
 from .study import Study, studies
@@ -55,7 +56,7 @@ def card(file: str | Path, run: str | Path | None = None, repo: str | None = Non
     """
     header = read_header(file)
     study = _study(file, run) if run is not None else None
-    terms = _terms(header, study)
+    terms = terms_for(header, run)
     title = f"{header.corpus.name}, {header.corpus.fold}, {header.features.upstream}: distilled"
     place = f"{PREFIX}{repo}" if repo else FILE
     privacy = privacy_of(study) if study else []
@@ -96,9 +97,12 @@ def _study(file: str | Path, run: str | Path) -> Study:
     return study
 
 
-def _terms(header: Header, study: Study | None) -> Terms:
-    """The terms that were written down when the corpus was prepared, else those that its name is known for."""
-    run = study.members[0].run if study else None
-    if run is not None and (run.metadata / "corpus.json").is_file() and run.corpus.terms:
-        return terms_of(run.corpus.terms)
+def terms_for(header: Header, run: str | Path | None) -> Terms:
+    """The terms that were written down when the run's corpus was prepared, else those that its name is known for."""
+    try:
+        found = Run.open(run) if run is not None else None
+    except UserError:
+        found = None  # results alone
+    if found is not None and (found.metadata / "corpus.json").is_file() and found.corpus.terms:
+        return terms_of(found.corpus.terms)
     return terms_by_name(header.corpus.name)

@@ -18,25 +18,31 @@ from sklearn.decomposition import PCA
 from ..errors import UserError
 from ..generator import Generator, Header, Samples, read_header
 from ..generator.hub import ABOUT, FILE, PREFIX, is_repo, telling
-from .card import card
+from .card import card, terms_for
 
 PREVIEW = 24
 """Samples a class in the preview."""
 
 
 def push(file: str | Path, repo: str, run: str | Path | None = None, private: bool = False,
-         revision: str | None = None) -> str:
+         revision: str | None = None, may_share: bool = False) -> str:
     """Push a generator file to USER/NAME, in one commit. returns: its address, hf://USER/NAME@COMMIT
 
-    run: a finished run's folder, for the card's results; revision: a branch, made where there is none.
+    run: a finished run's folder, for the card's results; revision: a branch, made where there is none; may_share: the
+    corpus's terms or its owner allow it, where they are known here and not known to.
     All that can be known is checked before anything is sent. Raises UserError for a file that is none, a bad name, a
-    missing or wrong token, and a Hub that cannot be reached or refuses.
+    corpus that may not be shared, a missing or wrong token, and a Hub that cannot be reached or refuses.
     """
     if not is_repo(repo):
         raise UserError(f"{repo}: expected USER/NAME, of letters, digits, - _ and dots.")
     if get_token() is None:
         raise UserError(f"{repo}: no token of the Hub. Log in with `hf auth login`, or set HF_TOKEN; it needs the "
                         "right to write.")
+    header = read_header(file)
+    terms = terms_for(header, run)
+    if terms.license != "unknown" and not terms.open and not may_share:
+        raise UserError(f"{file}: made from {header.corpus.name} ({terms.text}). {terms.sharing} Where you may, give "
+                        "--may-share.")
     operations = [CommitOperationAdd(name, content) for name, content in contents(file, repo, run).items()]
     api = HfApi(library_name="s3prl_dd")
     with telling(repo):
@@ -44,7 +50,6 @@ def push(file: str | Path, repo: str, run: str | Path | None = None, private: bo
         api.create_repo(repo, private=private, exist_ok=True)
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        header = read_header(file)
         message = f"Generator of {header.corpus.name}, {header.corpus.fold}, {header.features.upstream}"
         commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
     return f"{PREFIX}{repo}@{commit.oid}"

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from s3prl_dd.files import file_digest
 from s3prl_dd.generator import Generator, read_header
 from s3prl_dd.generator.hub import fetch
 from s3prl_dd.publish.push import push
+from s3prl_dd.publish.terms import terms_of
 
 REPO = "someone/tones"
 
@@ -105,6 +107,25 @@ def test_no_token(hub, file, tmp_path, monkeypatch):
     assert hub.calls == []
 
 
+@pytest.mark.parametrize("terms, license", [
+    ("given out by USC under a licence that is signed", "out under terms"), ("CC BY-NC-ND 4.0", "allows no adapted")])
+def test_terms_that_may_forbid_it(hub, file, tmp_path, monkeypatch, terms, license):
+    monkeypatch.setattr("s3prl_dd.publish.push.terms_for", lambda header, run: terms_of(terms))
+    with pytest.raises(UserError, match=f"^{file}: made from .*{license}.*--may-share"):
+        push(file, REPO)
+    assert hub.calls == []
+    push(file, REPO, may_share=True)
+    assert REPO in hub.repos
+
+
+def test_terms_of_a_corpus_that_is_known_by_name(hub, file, tmp_path):
+    generator = Generator.load(file)
+    generator.header = replace(generator.header, corpus=replace(generator.header.corpus, name="iemocap"))
+    generator.save(tmp_path / "known.safetensors")
+    assert main(["push", str(tmp_path / "known.safetensors"), REPO]) == 2 and hub.calls == []
+    assert main(["push", str(tmp_path / "known.safetensors"), REPO, "--may-share"]) == 0
+
+
 def test_no_generator(hub, tmp_path):
     (tmp_path / "file").write_bytes(b"no")
     with pytest.raises(UserError, match="not a whole safetensors file"):
@@ -120,8 +141,9 @@ def test_a_wrong_token(hub, file, monkeypatch):
 
 
 def test_no_network(hub, file, monkeypatch):
+    """It is told at once: nothing is tried again, later each time, as the library's download does."""
     point_to(monkeypatch, "http://127.0.0.1:9")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the library tries again, later each time
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits"))
     for act in (lambda: push(file, REPO), lambda: Generator.load(f"hf://{REPO}")):
         with pytest.raises(UserError, match="cannot be reached"):
             act()
