@@ -6,7 +6,7 @@ written down. Values are torch's own up to float32 rounding.
 Under create_graph the critic's layers give the gradient of their input alone, which is all that the penalty asks for.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -128,14 +128,18 @@ class TapTimeConv(TimeConv):
         """[B, T, inputs] -> [B, T', channels]"""
         if self._multiplies_first():
             products = F.linear(x, self._weight_of_products())  # [B, T, kernel * channels]
-            return _TapsBack.apply(products, x.shape[1], self.kernel, 1) + self.linear.bias
-        return F.linear(_Taps.apply(x, self.kernel, self.stride), self._weight_of_rows(), self.linear.bias)
+            return _TapsBack.apply(products, Taps(x.shape[1], self.kernel, backwards=True)) + self.linear.bias
+        return F.linear(_Taps.apply(x, self._taps(x.shape[1])), self._weight_of_rows(), self.linear.bias)
 
     def of_inputs(self, gradient: torch.Tensor, time: int) -> torch.Tensor:
         """The gradient of inputs [B, time, inputs] from that of outputs [B, T', channels]."""
         if self._multiplies_first():
-            return _Taps.apply(gradient, self.kernel, 1) @ self._weight_of_products()
-        return _TapsBack.apply(gradient @ self._weight_of_rows(), time, self.kernel, self.stride)
+            rows = _Taps.apply(gradient, Taps(time, self.kernel, backwards=True))
+            return rows @ self._weight_of_products()
+        return _TapsBack.apply(gradient @ self._weight_of_rows(), self._taps(time))
+
+    def _taps(self, time: int) -> "Taps":
+        return Taps(time, self.kernel, self.stride)
 
     def _multiplies_first(self) -> bool:
         channels, columns = self.linear.weight.shape
@@ -146,8 +150,8 @@ class TapTimeConv(TimeConv):
         return self.linear.weight.unflatten(1, (-1, self.kernel)).transpose(1, 2).flatten(1)
 
     def _weight_of_products(self) -> torch.Tensor:
-        """[kernel * channels, inputs], the last tap first"""
-        return self.linear.weight.unflatten(1, (-1, self.kernel)).flip(2).permute(2, 0, 1).flatten(0, 1)
+        """[kernel * channels, inputs]"""
+        return self.linear.weight.unflatten(1, (-1, self.kernel)).permute(2, 0, 1).flatten(0, 1)
 
     @classmethod
     def of(cls, conv: TimeConv) -> "TapTimeConv":
@@ -157,38 +161,74 @@ class TapTimeConv(TimeConv):
         return made
 
 
+class Taps(NamedTuple):
+    """Which frames a convolution's taps see."""
+
+    time: int
+    """T, frames."""
+
+    kernel: int
+    stride: int = 1
+
+    backwards: bool = False
+    """Whether the first tap sees the later frame, as from an output to its inputs."""
+
+    @property
+    def steps(self) -> int:
+        """T', outputs."""
+        return (self.time - 1) // self.stride + 1
+
+    def seen(self, tap: int) -> tuple[slice, slice]:
+        """The steps at which this tap sees a frame, and those frames; beyond the ends it sees none."""
+        shift = tap - self.kernel // 2
+        shift = -shift if self.backwards else shift
+        first = max(0, -(shift // self.stride))
+        last = max(first, min(self.steps, (self.time - 1 - shift) // self.stride + 1))
+        start = first * self.stride + shift
+        return slice(first, last), slice(start, start + (last - first) * self.stride, self.stride)
+
+
 class _Taps(Function):
     """[B, T, N] -> [B, T', kernel * N], the frames around each one behind one another, zeros beyond the ends."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-        context.how = x.shape[1], kernel, stride
-        padded = F.pad(x, (0, 0, kernel // 2, kernel // 2)).contiguous()
-        batch, step, one = padded.stride()
-        steps = (x.shape[1] - 1) // stride + 1
-        return padded.as_strided((len(x), steps, kernel * x.shape[2]), (batch, stride * step, one)).contiguous()
+    def forward(context: Any, x: torch.Tensor, taps: Taps) -> torch.Tensor:
+        context.taps = taps
+        rows = x.new_empty(len(x), taps.steps, taps.kernel, x.shape[2])
+        for tap in range(taps.kernel):
+            steps, frames = taps.seen(tap)
+            rows[:, :steps.start, tap] = 0
+            rows[:, steps, tap] = x[:, frames]
+            rows[:, steps.stop:, tap] = 0
+        return rows.flatten(2)
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _TapsBack.apply(gradients[0], *context.how), None, None
+        return _TapsBack.apply(gradients[0], context.taps), None
 
 
 class _TapsBack(Function):
     """[B, T', kernel * N] -> [B, T, N], the sum of what each frame was copied to."""
 
     @staticmethod
-    def forward(context: Any, gradient: torch.Tensor, time: int, kernel: int, stride: int) -> torch.Tensor:
-        context.how = kernel, stride
-        batch, steps, width = gradient.shape
-        taps = gradient.view(batch, steps, kernel, width // kernel)
-        padded = gradient.new_zeros(batch, time + 2 * (kernel // 2), width // kernel)
-        for tap in range(kernel):
-            padded[:, tap:tap + stride * steps:stride][:, :steps] += taps[:, :, tap]
-        return padded[:, kernel // 2:kernel // 2 + time].contiguous()
+    def forward(context: Any, gradient: torch.Tensor, taps: Taps) -> torch.Tensor:
+        context.taps = taps
+        rows = gradient.unflatten(2, (taps.kernel, -1))  # [B, T', kernel, N]
+        middle = taps.kernel // 2
+        if taps.stride == 1:
+            x = rows[:, :, middle].clone(memory_format=torch.contiguous_format)
+        else:
+            x = gradient.new_zeros(len(gradient), taps.time, rows.shape[3])
+            x[:, ::taps.stride] = rows[:, :, middle]
+        for tap in range(taps.kernel):
+            steps, frames = taps.seen(tap)
+            if tap != middle:
+                x[:, frames] += rows[:, steps, tap]
+        return x
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _Taps.apply(gradients[0], *context.how), None, None, None
+        return _Taps.apply(gradients[0], context.taps), None
 
 
 # layer norm of a sample
