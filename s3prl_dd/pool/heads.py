@@ -144,7 +144,7 @@ class Heads(HeadStack):
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """A linear layer of each head: x [n, in] or [M, n, in], weight [M, out, in], bias [M, out] -> [M, n, out]."""
-    return x @ weight.transpose(1, 2) + bias[:, None]
+    return torch.baddbmm(bias[:, :, None], weight, x.transpose(-1, -2).expand(len(weight), -1, -1)).transpose(1, 2)
 
 
 def pool_mean(frames: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:

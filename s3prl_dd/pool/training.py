@@ -80,7 +80,7 @@ def train_stack(heads: H, logits_of: Callable[[torch.Tensor], torch.Tensor], tar
 
     logits_of: which points [M, B] -> the heads' logits [M, B, C]; targets: [N, C], rows sum to 1
     """
-    optimizer = torch.optim.Adam(heads.parameters(), lr=recipe.lr)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=recipe.lr, fused=True)
     orders = [keyed(seed, "order") for seed in seeds]
     queue = torch.empty(len(seeds), 0, dtype=torch.long)
     wanted, kept = recipe.kept(), []
@@ -102,10 +102,8 @@ def train_stack(heads: H, logits_of: Callable[[torch.Tensor], torch.Tensor], tar
 def clip_each(heads: HeadStack, limit: float) -> None:
     """Clip the gradient of each head of the stack by itself to norm `limit`, as each S3PRL run would."""
     gradients = [parameter.grad for parameter in heads.parameters() if parameter.grad is not None]
-    squares = gradients[0].new_zeros(len(heads))  # [M]
-    for gradient in gradients:
-        squares = squares + gradient.flatten(1).square().sum(dim=1)
-    scale = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+    scale = (limit / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)  # [M]
     for gradient in gradients:
         gradient *= scale.view(-1, *[1] * (gradient.dim() - 1))
 
