@@ -7,12 +7,14 @@ most 1e-4 of their spread.
 
 import copy
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..config import Count, settings
+from ..devices import side_by_side
 from .networks import BatchNorm, ConditionalGenerator, Gaussian, Network, Points, TimeAttention, TimeConv, Upsample
 
 MEGABYTES = {"cpu": 32, "cuda": 2048}
@@ -40,6 +42,8 @@ DRAWN = DrawOptions()
 class Inference:
     """A folded copy of a network. Called with noise [B, Z] and labels [B] it gives frames [B, T, D] in float32.
 
+    On a CPU each core has a pass of its own.
+
     network: as build_generator makes it, on its device; it stays as it is, and later changes to it are not seen
     """
 
@@ -56,10 +60,19 @@ class Inference:
     def __call__(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """noise: [B, Z]; labels: [B] -> [B, T, D], an ordinary tensor that may be trained on"""
         frames = noise.new_empty(len(noise), self.config.frames, self.config.dim)
-        with torch.inference_mode():
-            for start in range(0, len(noise), self.rows):
-                rows = slice(start, start + self.rows)
+
+        def draw(start: int) -> None:
+            rows = slice(start, start + self.rows)
+            with torch.inference_mode():  # of each thread
                 frames[rows] = self.network(noise[rows].to(self.dtype), labels[rows])
+
+        passes = range(0, len(noise), self.rows)
+        if noise.device.type != "cpu" or len(passes) == 1:
+            for start in passes:
+                draw(start)
+            return frames
+        with side_by_side() as threads, ThreadPoolExecutor(threads) as pool:
+            list(pool.map(draw, passes))
         return frames
 
 

@@ -107,3 +107,17 @@ def test_the_copy_is_made_once_and_follows_a_device(monkeypatch):
     assert generator._inference is first
     generator.to("cpu").sample(1)
     assert generator._inference is not first
+
+
+def test_passes_side_by_side_are_passes_one_after_the_other():
+    """Which thread computes a pass changes nothing."""
+    network = network_of("gan_1d")
+    inference = Inference(network, DrawOptions())
+    inference.rows = 3
+    noise, labels = draw(network, 32)
+    before, frames = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        frames.append(inference(noise, labels))
+    torch.set_num_threads(before)
+    assert torch.equal(*frames)
