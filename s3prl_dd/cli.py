@@ -291,12 +291,24 @@ class Compare:
     to: To | None = None
     """A folder for comparison.json, .txt and .png; without it nothing is written."""
 
+    across: tuple[str, ...] = ()
+    """Instead: the heads of these runs on the test folds of runs of another corpus with the same classes, whose folders
+    are given here; into --to (across.json and .txt), which a call that was killed goes on with."""
+
+    arms: tuple[str, ...] = ()
+    """With --across: some of them, real distilled_full distilled_12ppc ...; without any, all."""
+
     def __call__(self) -> None:
         """Compare them."""
-        from .evaluation import compare
+        from .evaluation import across, compare
 
         if not self.runs:
             raise UserError("compare: give the folders of one or more finished runs.")
+        if self.across:
+            if self.to is None:
+                raise UserError("compare --across: heads are evaluated anew. Give --to FOLDER for what is written.")
+            print(across.table(across.across(self.runs, self.across, self.to, self.arms)))
+            return
         comparison = compare.compare(self.runs)
         print(compare.table(comparison))
         if self.to:

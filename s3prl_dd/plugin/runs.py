@@ -22,6 +22,10 @@ SCORE_LINE = re.compile(r"^((?:train|dev|test)(?: uar)?) at step (\d+): ([\d.]+)
 """A score in the log.log of S3PRL's emotion expert and of ours: its name, the step, the value."""
 
 
+TEST_UAR = re.compile(r"^test uar: ([\d.]+)$", re.MULTILINE)
+"""What S3PRL's `-m evaluate` prints of our emotion expert."""
+
+
 class Cores(NamedTuple):
     """How the machine is shared: S3PRL runs at a time, and threads of each."""
 
@@ -60,6 +64,24 @@ def start_s3prl(expdir: Path, downstream: str, flags: Sequence[str], overrides: 
     if code:
         raise UserError(f"{expdir}: S3PRL's runner ended with code {code}. The end of its stdout.log:\n{_end_of(log)}")
     return shlex.join(["python", "-m", "s3prl_dd.run_downstream", *arguments])
+
+
+def evaluate_s3prl(checkpoint: Path, expdir: Path, flags: Sequence[str], overrides: Mapping[str, Any],
+                   threads: int = 1) -> float:
+    """UAR of a head on the test list that overrides name, by S3PRL's `-m evaluate`; as start_s3prl.
+
+    Everything is written into `expdir`, nothing beside the checkpoint. Raises UserError where it fails.
+    """
+    arguments = ["-m", "evaluate", "-t", "test", "-e", str(checkpoint), *flags,
+                 "-o", write_overrides({"args.expdir": str(expdir), **overrides})]
+    expdir.mkdir(parents=True, exist_ok=True)
+    log = expdir / "stdout.log"
+    code = workers.run_downstream(arguments, log, threads)
+    told = TEST_UAR.findall(log.read_text(errors="replace"))
+    if code or not told:
+        raise UserError(f"{expdir}: S3PRL's evaluation ended with code {code}. The end of its stdout.log:\n"
+                        f"{_end_of(log)}")
+    return float(told[-1])
 
 
 def best_on_dev(expdir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:

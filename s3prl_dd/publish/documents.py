@@ -4,7 +4,7 @@
     python -m s3prl_dd.publish.documents                                                       # all tables anew
 
 A table stands between the lines `<!-- results: NAME -->` and `<!-- /results -->`; `NAME short` is its short form.
-Instead of runs there may be one run's `privacy` folder, or the folder of a `reproduce` (with --command).
+Instead of runs there may be one run's `privacy` folder, or that of a `reproduce` or a `compare --across` (--command).
 """
 
 import argparse

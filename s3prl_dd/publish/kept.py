@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from ..arms import REAL
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
+from ..evaluation.across import FILE, called
 from ..evaluation.compare import read
 from ..evaluation.significance import Interval
 from ..files import read_json, write_json
@@ -93,7 +94,7 @@ class KeptCorpus:
 
 @settings
 class KeptTable:
-    """A table of `s3prl-dd reproduce`."""
+    """A table that `s3prl-dd reproduce` or `s3prl-dd compare --across` made."""
 
     title: str
     """What it shows, on what."""
@@ -118,7 +119,7 @@ class Kept:
     privacy: PrivacyResults | None = None
     """What was measured of a run's privacy."""
     tables: list[KeptTable] = field(default_factory=list)
-    """The paper's tables beside ours, of a grid."""
+    """The paper's tables beside ours, of a grid; heads across corpora."""
 
     @classmethod
     def read(cls, path: Path) -> "Kept":
@@ -131,18 +132,17 @@ class Kept:
 
 
 def keep(sources: Sequence[Path], revision: str, command: str | None = None) -> Kept:
-    """What these folders say: runs, one run's `privacy` folder, or the folder of one `s3prl-dd reproduce`.
+    """What these folders say: runs, one run's `privacy` folder, or that of a `reproduce` or a `compare --across`.
 
     revision: of the code that measured; command: the command line, where it is not what a run's settings tell
     Raises UserError for folders of no results, and as `evaluation.compare` does.
     """
     first = sources[0]
     given = [command] if command else None
-    if len(sources) == 1 and (first / TABLES).is_file():
+    if len(sources) == 1 and any((first / name).is_file() for name in (TABLES, FILE)):
         if given is None:
-            raise UserError(f"{first}: a grid does not tell its command. Give it with --command.")
-        found = [Results.read(path) for path in sorted(first.glob("cells/*/results.json"))]
-        return Kept(About(given, _made_with(found), revision), tables=_tables(first / TABLES))
+            raise UserError(f"{first}: its tables do not tell their command. Give it with --command.")
+        return _of_tables(first, given, revision)
     if len(sources) == 1 and first.name == "privacy":
         about = About(given or [f"s3prl-dd privacy --out result/{first.parent.name}"],
                       _made_with([read(first.parent)]), revision)
@@ -157,9 +157,18 @@ def _made_with(found: Sequence[Results]) -> dict[str, str]:
     return {key: value for key, value in tables.versions(found).rows}
 
 
-def _tables(path: Path) -> list[KeptTable]:
+def _of_tables(folder: Path, commands: list[str], revision: str) -> Kept:
+    """Of a grid, or of heads across corpora."""
+    if (folder / TABLES).is_file():
+        path, runs = folder / TABLES, sorted(folder.glob("cells/*/results.json"))
+        found = list(read_json(path).values())
+    else:
+        path = folder / FILE
+        found = [read_json(path)]
+        runs = [Path(run) / "results.json" for run in found[0]["runs"]]
+    about = About(commands, _made_with([Results.read(run) for run in runs]), revision)
     names = KeptTable.__dataclass_fields__
-    return [build(KeptTable, {name: table[name] for name in names}, path) for table in read_json(path).values()]
+    return Kept(about, tables=[build(KeptTable, {name: table[name] for name in names}, path) for table in found])
 
 
 # runs
@@ -168,8 +177,9 @@ def _tables(path: Path) -> list[KeptTable]:
 def _corpus(study: Study) -> KeptCorpus:
     tests = {member.results.fold: member.results for member in study.members}
     speakers = {name for results in tests.values() if results.test for name in results.test.speakers}
+    run, name = study.members[0].run, study.comparison.corpus
     return KeptCorpus(
-        corpus=study.comparison.corpus, upstream=study.comparison.upstream, seeds=study.seeds,
+        corpus=name if run is None else called(run, name), upstream=study.comparison.upstream, seeds=study.seeds,
         utterances=sum(results.test_utterances for results in tests.values()), speakers=len(speakers),
         rows=[_row(line, study) for line in study.lines])
 

@@ -9,6 +9,7 @@ import pytest
 from support.published import closed_form, keep_scores, reported_run
 
 from s3prl_dd.errors import UserError
+from s3prl_dd.evaluation.across import Crossed, as_table
 from s3prl_dd.evaluation.compare import compare
 from s3prl_dd.files import write_json
 from s3prl_dd.publish import documents as shown
@@ -126,6 +127,13 @@ def test_tables_of_a_grid(runs, tmp_path):
         keep([tmp_path], "1a2b3c4")
     text = markdown(keep([tmp_path], "1a2b3c4", "s3prl-dd reproduce table2"), "grid.json")
     assert "| made | 50.0 |" in text and "a note" in text and "reproduce table2" in text and "torch" in text
+
+
+def test_heads_across_corpora(runs, tmp_path):
+    row = Crossed("GAN samples", "one", "other", folds=1, uar=0.4, spread=None, of_real=0.8, at_home=0.7)
+    write_json(tmp_path / "across.json", {**as_table([row]), "values": [], "heads": {}, "runs": [str(runs[0])]})
+    text = markdown(keep([tmp_path], "1a2b3c4", "s3prl-dd compare result/f1 --across result/n1"), "across.json")
+    assert "| GAN samples | one > other | 1 | 40.0 | - | 80.0% | 70.0 |" in text and "torch" in text
 
 
 # in documents

@@ -1,0 +1,189 @@
+"""Heads of one corpus on the speech of another: how far what was distilled carries, beside what all real data carry.
+
+    across([run, ...], [other, ...], to) -> [Crossed, ...] -> table
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ..arms import HEADS, REAL, TEACHER, Arm
+from ..errors import UserError
+from ..files import file_digest, read_json, write_json, write_text
+from ..plugin.runs import evaluate_s3prl
+from ..recipe.folder import Run
+from ..recipe.results import Results
+from .compare import read
+from .text import aligned, percent
+
+FILE = "across.json"
+"""What is kept: the table, and the UAR of each head on each test fold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A finished run, and another whose test fold its heads hear."""
+
+    run: Run
+    results: Results
+    other: Run
+
+    @property
+    def folds(self) -> tuple[str, str]:
+        """Of both."""
+        return self.results.fold, self.other.settings.corpus.fold
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """From which corpus to which."""
+        return called(self.run, self.results.corpus), called(self.other, self.other.corpus.name)
+
+
+class RowKey(NamedTuple):
+    """What the pairs of a row have in common; `head` is the place in arms.HEADS."""
+
+    way: tuple[str, str]
+    head: int
+    arm: Arm
+    variant: str
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """An arm of one corpus on the test folds of another. UARs are in [0, 1], means over pairs of folds and seeds."""
+
+    trained_on: str
+    """The arm, and its configuration, as a table shows them."""
+    source: str
+    """The corpus that its heads know."""
+    target: str
+    """The corpus that they hear."""
+    folds: int
+    """Pairs of folds."""
+    uar: float
+    """On the other corpus."""
+    spread: float | None
+    """Standard deviation over seeds, mean over pairs; None of one seed."""
+    of_real: float | None
+    """Share of the UAR of all real data of the source on the same pairs."""
+    at_home: float
+    """UAR on the test folds of its own corpus."""
+
+
+def called(run: Run, name: str) -> str:
+    """The corpus of a run by its name; one that was read from a table goes by the table's."""
+    asked = run.settings.corpus
+    return Path(asked.root).stem if asked.corpus == "table" and asked.root else name
+
+
+def across(folders: Sequence[str | Path], others: Sequence[str | Path], to: str | Path,
+           arms: Sequence[str] = ()) -> list[Crossed]:
+    """Every arm (or these) of finished runs on the test folds of runs of other corpora, by S3PRL's own evaluation.
+
+    others: their folders; the lists of stage 1 are enough
+    to: a folder for across.json and .txt, where each head's UAR is kept at once; a call that was killed goes on.
+    Raises UserError, before any work, for two runs of one corpus, whose folds share speakers, and for other classes.
+    """
+    runs = [(Run.open(folder), read(folder)) for folder in folders]
+    pairs = [Pair(run, results, Run.open(other)) for run, results in runs for other in others]
+    for pair in pairs:
+        _check(pair)
+    folder = Path(to)
+    path = folder / FILE
+    kept: dict[str, float] = read_json(path)["heads"] if path.is_file() else {}
+    heads = [(pair, arm, seed) for pair in pairs for arm, seed in _heads(pair, arms)]
+    for pair, arm, seed in tqdm(heads, desc="across", unit="head", disable=None):
+        name = key_of(pair, arm, seed)
+        if name not in kept:
+            kept[name] = hear(pair, arm, seed, folder)
+            write_json(path, {"heads": kept})
+    crossed = list(_rows(pairs, kept, arms))
+    write_json(path, {**as_table(crossed), "values": [asdict(row) for row in crossed], "heads": kept,
+                      "runs": list(map(str, folders))})
+    write_text(path.with_suffix(".txt"), table(crossed) + "\n")
+    return crossed
+
+
+def hear(pair: Pair, arm: Arm, seed: int, folder: Path) -> float:
+    """UAR of a head on the other's test fold. The upstream's states are kept in `folder`, for all heads."""
+    other, device = pair.other, pair.run.settings.device_name()
+    data = {"root": str(other.corpus.root), "meta_data": str(other.metadata.resolve()),
+            "test_fold": other.settings.corpus.fold}
+    expdir = folder / "heads" / key_of(pair, arm, seed).replace(" ", "_")
+    flags = ["--device", device, "--feature_folder", str(folder / "means")]
+    overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
+    return evaluate_s3prl(pair.run.best(arm, seed), expdir.resolve(), flags, overrides)
+
+
+def _check(pair: Pair) -> None:
+    run, other = pair.run, pair.other
+    if run.corpus.root == other.corpus.root:
+        raise UserError(f"{other.out}: of the same corpus as {run.out}, so its test speakers may have trained these "
+                        "heads. Give runs of another corpus to --across.")
+    mine, theirs = run.fold.test.labels, other.fold.test.labels
+    if mine != theirs:
+        raise UserError(f"{other.out}: classes {', '.join(theirs)}, those of {run.out} are {', '.join(mine)}. Give "
+                        "runs of the same classes to --across.")
+
+
+def _heads(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
+    """Arm and seed of the heads of a run; the teacher is none."""
+    wanted = [Arm.parse(name) for name in arms]
+    for name, result in pair.results.arms.items():
+        arm = Arm.parse(name)
+        if arm != TEACHER and (not wanted or arm in wanted):
+            yield from ((arm, seed) for seed in range(result.seeds))
+
+
+def key_of(pair: Pair, arm: Arm, seed: int) -> str:
+    """What a kept UAR is of: the head by its file's digest, the list by its utterances'."""
+    return f"{file_digest(pair.run.best(arm, seed)):.16} on {pair.other.fold.test.digest():.16}"
+
+
+def _rows(pairs: Sequence[Pair], kept: dict[str, float], arms: Sequence[str]) -> Iterator[Crossed]:
+    """By source and target, then by head, as tables show arms, and by variant."""
+    found: dict[RowKey, dict[Pair, list[float]]] = {}
+    for pair in pairs:
+        for arm, seed in _heads(pair, arms):
+            key = RowKey(pair.way, list(HEADS).index(pair.results.head), arm, pair.results.variant_of(arm))
+            found.setdefault(key, {}).setdefault(pair, []).append(kept[key_of(pair, arm, seed)])
+    for key in sorted(found):
+        yield _row(key, found[key], found.get(key._replace(arm=REAL, variant=""), {}))
+
+
+def _row(key: RowKey, of_arm: dict[Pair, list[float]], of_real: dict[Pair, list[float]]) -> Crossed:
+    mean = float(np.mean([np.mean(uars) for uars in of_arm.values()]))
+    spreads = [np.std(uars, ddof=1) for uars in of_arm.values() if len(uars) > 1]
+    by_folds = {pair.folds: float(np.mean(uars)) for pair, uars in of_real.items()}
+    real = [by_folds[pair.folds] for pair in of_arm if pair.folds in by_folds]
+    first = next(iter(of_arm)).results
+    head = "" if first.head == "superb" else f"{first.head} head"
+    title = key.arm.title(key.arm.generated and first.gaussian)
+    return Crossed(
+        trained_on=", ".join(filter(None, (title, key.variant, head))), source=key.way[0], target=key.way[1],
+        folds=len(of_arm), uar=mean, spread=float(np.mean(spreads)) if spreads else None,
+        of_real=mean / float(np.mean(real)) if len(real) == len(of_arm) else None,
+        at_home=float(np.mean([pair.results.arms[key.arm.name].uar for pair in of_arm])))
+
+
+# what is printed
+
+
+def as_table(crossed: Sequence[Crossed]) -> dict[str, Any]:
+    """Title, headers, rows, the number of columns of words, and notes: as a page of results takes tables."""
+    rows = [[row.trained_on, f"{row.source} > {row.target}", str(row.folds), percent(row.uar), percent(row.spread),
+             "-" if row.of_real is None else f"{percent(row.of_real)}%", percent(row.at_home)] for row in crossed]
+    return {"title": "Across corpora: UAR % of heads of one corpus on test folds of another",
+            "headers": ["trained on", "from > to", "pairs of folds", "UAR", "+-", "of real", "at home"], "rows": rows,
+            "left": 2, "notes": ["of real: per cent of what all real data of the same corpus reach there; at home: on "
+                                 "its own test folds"]}
+
+
+def table(crossed: Sequence[Crossed]) -> str:
+    """The same as text."""
+    shown = as_table(crossed)
+    return "\n".join([shown["title"], "", *aligned(shown["headers"], shown["rows"], shown["left"]), *shown["notes"]])

@@ -1,0 +1,87 @@
+"""Heads of one corpus on test folds of another: which head hears which list, what is refused, that it goes on."""
+
+import dataclasses
+
+import pytest
+from support.published import contents, reported_run
+from support.recipe import start
+
+from s3prl_dd import cli
+from s3prl_dd.errors import UserError
+from s3prl_dd.evaluation import across as module
+from s3prl_dd.evaluation.across import across, table
+from s3prl_dd.files import read_json, write_json
+from s3prl_dd.recipe.folder import Run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished run with checkpoints, and the lists of another corpus."""
+    folder = tmp_path_factory.mktemp("runs")
+    mine, other = reported_run(folder / "mine"), reported_run(folder / "other")
+    for path in mine.out.glob("exp/*/run.json"):
+        (path.parent / "dev-best.ckpt").write_text(path.parent.name)
+    write_json(other.metadata / "corpus.json", {**read_json(other.metadata / "corpus.json"), "name": "elsewhere"})
+    return mine, Run.open(other.out)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """S3PRL's evaluation, made up: (head's expdir, root, test fold) of each call; distilled heads lose a tenth."""
+    calls = []
+
+    def fake(checkpoint, expdir, flags, overrides, threads=1):
+        said = {key.rpartition(".")[2]: value for key, value in overrides.items()}
+        calls.append((checkpoint.parent.name, said["root"], said["test_fold"], expdir))
+        return 0.5 - 0.1 * checkpoint.parent.name.startswith("distilled") + 0.02 * int(checkpoint.parent.name[-1])
+
+    monkeypatch.setattr(module, "evaluate_s3prl", fake)
+    return calls
+
+
+def test_each_head_hears_the_other_corpus_and_its_folder_stays_as_it_is(runs, heard, tmp_path):
+    mine, other = runs
+    before = contents(mine.out), contents(other.out)
+    found = across([mine.out], [other.out], tmp_path, ["real", "distilled_6ppc"])
+    assert [call[:3] for call in heard] == [
+        (name, other.corpus.root, "fold1") for name in ("real_seed0", "real_seed1", "distilled_6ppc_seed0",
+                                                        "distilled_6ppc_seed1")]
+    assert len({call[3] for call in heard}) == 4 and all(tmp_path in call[3].parents for call in heard)
+    real, samples = found
+    assert (real.source, real.target, real.folds, real.of_real) == ("gauss", "elsewhere", 1, 1)
+    assert samples.uar == pytest.approx(0.41) and samples.of_real == pytest.approx(0.41 / 0.51)
+    assert samples.spread == pytest.approx(0.02 / 2 ** 0.5) and samples.at_home == pytest.approx(0.7)
+    assert (contents(mine.out), contents(other.out)) == before
+
+
+def test_it_goes_on_with_what_was_not_heard_yet(runs, heard, tmp_path):
+    mine, other = runs
+    across([mine.out], [other.out], tmp_path, ["real"])
+    first = len(heard)
+    found = across([mine.out], [other.out], tmp_path, ["real", "distilled_full"])
+    assert (first, len(heard)) == (2, 4)
+    assert (tmp_path / "across.txt").read_text() == table(found) + "\n"
+    kept = read_json(tmp_path / "across.json")
+    assert len(kept["heads"]) == 4 and kept["values"] == [dataclasses.asdict(row) for row in found]
+
+
+def test_refused_before_anything_is_heard(runs, heard, tmp_path):
+    mine, other = runs
+    with pytest.raises(UserError, match="of the same corpus"):
+        across([mine.out], [mine.out], tmp_path)
+    classes = start(tmp_path / "classes")
+    classes.metadata.mkdir(parents=True)
+    for path in other.metadata.rglob("*.json"):
+        text = path.read_text().replace('"neu"', '"calm"')
+        (classes.metadata / path.relative_to(other.metadata)).parent.mkdir(exist_ok=True)
+        (classes.metadata / path.relative_to(other.metadata)).write_text(text)
+    with pytest.raises(UserError, match="classes calm.*those of .* are neu"):
+        across([mine.out], [classes.out], tmp_path)
+    assert not heard
+
+
+def test_verb(runs, heard, tmp_path, capsys):
+    mine, other = map(str, (runs[0].out, runs[1].out))
+    assert cli.main(["compare", mine, "--across", other]) == 2 and "--to" in capsys.readouterr().err
+    assert cli.main(["compare", mine, "--across", other, "--arms", "real", "--to", str(tmp_path)]) == 0
+    assert "gauss > elsewhere" in capsys.readouterr().out
