@@ -21,6 +21,7 @@ from ..evaluation.text import percent
 from ..files import write_text
 from ..privacy.table import sections
 from .kept import Kept, KeptCorpus, KeptRow, keep
+from .tables import NONE
 
 FIGURES = Path("docs/figures")
 PLACE = re.compile(r"(<!-- results: (\w+)( short)? -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
@@ -80,10 +81,12 @@ def _heading(corpus: KeptCorpus) -> str:
 
 def _made(kept: Kept, name: str) -> str:
     """On what, and with what."""
-    about = kept.about
-    machine = [f"{about.made_with.get('cores', '?')} cores", f"GPU {about.made_with.get('gpu', '–')}"]
-    versions = [f"{key} {value}" for key, value in about.made_with.items() if key not in ("system", "cores", "gpu")]
-    return f"Measured at revision {about.revision}: {', '.join([*machine, *versions])}. All of it: docs/figures/{name}."
+    with_what = kept.about.made_with
+    gpu = with_what.get("gpu", NONE)
+    machine = [f"{with_what.get('cores', '?')} cores", "no GPU" if gpu == NONE else gpu]
+    versions = [f"{key} {value}" for key, value in with_what.items() if key not in ("system", "cores", "gpu")]
+    return (f"Measured at revision {kept.about.revision}: {', '.join([*machine, *versions])}. "
+            f"All of it: docs/figures/{name}.")
 
 
 # arms over budgets
