@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from .errors import UserError
 from .generator.budget import class_counts
-from .generator.sampling import Labels
+from .generator.sampling import Center, Labels
 from .rivals.make import Name
 
 SetSize = int | Literal["balanced", "original"]
@@ -64,7 +64,13 @@ class Kind(NamedTuple):
     """Labels of its points; None: as the run says."""
 
     center: bool | None = None
-    """Whether its classes are shifted to the class's mean; None: as the run says."""
+    """Whether its classes are shifted (sampling.Sampling); None: as the run says."""
+
+    def center_in(self, asked: Center) -> Center:
+        """Where its classes are shifted in a run that asks for this."""
+        if self.center is None:
+            return asked
+        return self.center and (asked or True)
 
 
 KINDS: dict[Source, Kind] = {

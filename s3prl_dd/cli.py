@@ -27,7 +27,7 @@ from .config import Number, Positive, Seed, load_config, settings
 from .corpora.options import CorpusOptions
 from .errors import UserError
 from .files import disk_error, is_writable
-from .generator.sampling import DEFAULTS, Lengths
+from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
 from .recipe.settings import PRESETS, CorpusName, Settings
 from .reproduce.settings import ReproduceSettings, Table
@@ -360,8 +360,9 @@ class Sample:
     lengths: Lengths = DEFAULTS.lengths
     """Frames of a sample: the network's own T, or stretched to lengths drawn from the corpus's."""
 
-    center: bool = DEFAULTS.center
-    """Shift each class of the set to the class's mean."""
+    center: Center = DEFAULTS.center
+    """Where each class of the set is shifted: true or auto: to its mean, teaching: to the point that teaches heads on
+    utterance means; false: nowhere."""
 
     def __call__(self) -> None:
         """Draw it."""

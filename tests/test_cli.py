@@ -147,7 +147,8 @@ def test_flags_reach_the_settings(tmp_path):
         "steps=3",
         "--corpus",
         "ravdess",
-        "--no-center",
+        "--center",
+        "False",
         "--upstream_ckpt",
         "k.pt",
     )

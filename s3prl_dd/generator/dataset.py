@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from .budget import Budget
 from .generator import Generator
 from .samples import Samples, index_labels, places_of
-from .sampling import DEFAULTS, Lengths, Sampling, set_of
+from .sampling import DEFAULTS, Center, Lengths, Sampling, set_of
 from .store import SampleStore, StoredSet
 
 KEPT_BYTES = 10**9
@@ -34,6 +34,11 @@ class Item(NamedTuple):
     """generated-SET-NUMBER, SET the epoch that the set was drawn for."""
 
 
+def best_center(generator: Generator, means: bool) -> Center:
+    """What `center: auto` is for heads that read utterance means, and for others."""
+    return "teaching" if means and generator.teacher is not None else True
+
+
 class GeneratedDataset(Dataset[Item]):
     """Samples of a generator as a map-style dataset, for any DataLoader, worker or distributed sampler.
 
@@ -50,10 +55,11 @@ class GeneratedDataset(Dataset[Item]):
     """
 
     def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: bool | int = DEFAULTS.resample,
-                 lengths: Lengths = DEFAULTS.lengths, center: bool = DEFAULTS.center, *,
+                 lengths: Lengths = DEFAULTS.lengths, center: Center = DEFAULTS.center, *,
                  store: SampleStore | Path | str | None = None, means: bool = False) -> None:
         Sampling(resample=resample, lengths=lengths, center=center)  # checks them
-        self.generator, self.seed, self.resample, self.lengths, self.center = generator, seed, resample, lengths, center
+        self.generator, self.seed, self.resample, self.lengths = generator, seed, resample, lengths
+        self.center = center if center != "auto" else best_center(generator, means)
         self.means = means
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
@@ -77,7 +83,7 @@ class GeneratedDataset(Dataset[Item]):
         elif self.means or self.set_bytes() <= KEPT_BYTES:
             self.items = self._draw_all(epoch)
         elif self.center:
-            self.shift = self.generator.shift(self.labels, self.seed, epoch)
+            self.shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center)
         self.epoch = epoch
 
     def _draw_all(self, epoch: int) -> list[Item]:
@@ -91,7 +97,7 @@ class GeneratedDataset(Dataset[Item]):
         if self.set_bytes() <= KEPT_BYTES:
             yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
             return
-        shift = self.generator.shift(self.labels, self.seed, epoch) if self.center else None
+        shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center) if self.center else None
         for raw in self.generator.raw_batches(self.labels, self.seed, epoch):
             yield self.generator.finish(raw, self.lengths, shift)
 

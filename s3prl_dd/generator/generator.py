@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
+from .centers import teaching_points
 from .file import Contents, Teacher, read_file, write_file
 from .header import Header
 from .hub import located
@@ -28,7 +29,7 @@ from .inference import DRAWN, DrawOptions, Inference
 from .networks import Points
 from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
-from .sampling import DEFAULTS, Lengths
+from .sampling import DEFAULTS, Center, Lengths
 from .spill import Raw, Spill
 
 BATCH = 512
@@ -128,7 +129,7 @@ class Generator:
         return counts
 
     def sample(self, budget: Budget, seed: int = 0, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
-               batch_size: int = BATCH, center: bool = DEFAULTS.center) -> Samples:
+               batch_size: int = BATCH, center: Center = DEFAULTS.center) -> Samples:
         """Draw a whole set: `budget` as in budget.class_counts, `lengths` and `center` as in sampling.Sampling.
 
         Sample i depends on (seed, epoch, i) alone, but for `center`: then the samples of each class are shifted
@@ -139,7 +140,7 @@ class Generator:
         return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
 
     def draw_set(self, labels: torch.Tensor, seed: int, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
-                 batch_size: int = BATCH, center: bool = DEFAULTS.center,
+                 batch_size: int = BATCH, center: Center = DEFAULTS.center,
                  spill: Path | None = None) -> Iterator[Samples]:
         """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once.
 
@@ -152,30 +153,43 @@ class Generator:
             return
         if spill is not None:
             spilt = Spill(spill, parts)
-            shift = self._shift(spilt)
+            shift = self._shift(spilt, center)
             yield from (self.finish(part, lengths, shift) for part in spilt)
             return
         kept = list(parts)
-        shift = self._shift(kept)
+        shift = self._shift(kept, center)
         while kept:
             yield self.finish(kept.pop(0), lengths, shift)
 
-    def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> torch.Tensor:
-        """[C, D] that brings the mean of what is drawn of each class, of these labels [N], to the file's `class_means`.
+    def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
+              center: Center = DEFAULTS.center) -> torch.Tensor:
+        """[C, D] that brings the mean of what is drawn of each class, of these labels [N], to its center (`centers`).
 
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
         points learns just that; centred, a small set is as good as a far larger one.
         """
-        return self._shift(self.raw_batches(labels, seed, epoch, batch_size))
+        return self._shift(self.raw_batches(labels, seed, epoch, batch_size), center)
 
-    def _shift(self, parts: Iterable[Raw]) -> torch.Tensor:
+    def centers(self, center: Center = DEFAULTS.center) -> torch.Tensor:
+        """Where the classes of a centred set lie [C, D]: at the real class means, or at their teaching points.
+
+        UserError for teaching points of a file without a teacher.
+        """
+        if center != "teaching":
+            return self.class_means
+        if self.teacher is None:
+            raise UserError("center: teaching: the generator file has no teacher, whose points they are. Set center to "
+                            "true, or distil with a pool.")
+        return teaching_points(self.class_means, self.teacher.weight, self.mean.square() + self.std.square())
+
+    def _shift(self, parts: Iterable[Raw], center: Center) -> torch.Tensor:
         total = torch.zeros_like(self.class_means, dtype=torch.float64)  # [C, D]
         counts = torch.zeros(len(total), dtype=torch.long, device=self.device)
         for part in parts:
             labels = part.labels[~part.learnt]
             total.index_add_(0, labels, part.frames.mean(dim=1)[~part.learnt].double())
             counts += torch.bincount(labels, minlength=len(total))
-        return self.class_means - (total / counts.clamp(min=1)[:, None]).float()
+        return self.centers(center) - (total / counts.clamp(min=1)[:, None]).float()
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> Iterator[Raw]:
         """Samples number 0, 1, 2, ... of these labels [N], as drawn."""
@@ -257,7 +271,7 @@ class Generator:
     # a set as a file
 
     def write_samples(self, path: str | Path, budget: Budget, seed: int = 0, lengths: Lengths = DEFAULTS.lengths,
-                      center: bool = DEFAULTS.center) -> None:
+                      center: Center = DEFAULTS.center) -> None:
         """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any.
 
         Its metadata are labels, budget, seed, center and features (the header's), each as JSON.

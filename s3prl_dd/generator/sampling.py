@@ -8,6 +8,8 @@ from ..config import settings
 
 Labels = Literal["soft", "hard"]
 Lengths = Literal["generator", "corpus"]
+Center = bool | Literal["teaching", "auto"]
+"""See Sampling.center."""
 
 
 def _true_false_or_sets(value: object) -> object:
@@ -28,8 +30,10 @@ class Sampling:
     labels: Labels = "soft"
     """What heads learn: soft, the mean softmax of the file's teacher, or hard, the class alone."""
 
-    center: bool = True
-    """Shift each class of a set to the class's mean, see Generator.shift: what makes small sets good."""
+    center: Center = "auto"
+    """Where each class of a set is shifted, which makes small sets good. true: to the class's mean. teaching: to the
+    point that teaches a head the class (generator/centers.py). auto: teaching for heads that read utterance means, true
+    for those that hear frames. false: not at all."""
 
     resample: Resample = False
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch."""

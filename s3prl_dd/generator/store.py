@@ -24,7 +24,7 @@ from ..files import text_digest
 from .generator import BATCH, Generator
 from .inference import computes_in_bfloat16
 from .samples import Samples, index_labels
-from .sampling import Lengths
+from .sampling import Center, Lengths
 
 FORMAT: Final = 1
 """Of stored sets, and of how samples are drawn: sets of another are drawn anew."""
@@ -54,7 +54,7 @@ class SetKey(NamedTuple):
     seed: int
     epoch: int
     lengths: Lengths
-    center: bool
+    center: Center
     bfloat16: bool
     """Whether it was computed in bfloat16."""
 
@@ -158,7 +158,7 @@ class SampleStore:
         self.folder, self.bytes = Path(folder), int(gigabytes * 10**9)
 
     def get(self, generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths,
-            center: bool) -> StoredSet:
+            center: Center) -> StoredSet:
         """The set of Generator.sample with these arguments, drawn if it is not there.
 
         counts: samples per class [C]
@@ -228,7 +228,7 @@ class SampleStore:
             total -= size
 
 
-def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths, center: bool) -> SetKey:
+def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths, center: Center) -> SetKey:
     """The key of a set. Raises UserError for a generator that was not loaded from a file."""
     if generator.digest is None:
         raise UserError("a store of samples knows a generator by its file, and this one was made in memory. "

@@ -11,7 +11,10 @@ from ..arms import Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
-from ..generator.sampling import Labels, Lengths, Resample
+from ..generator.sampling import Center, Labels, Lengths, Resample
+
+CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
+"""What a table's row says of samples that lie elsewhere than by default."""
 
 
 @settings
@@ -102,8 +105,8 @@ class Results:
     """Sizes of the training part and of what replaces it."""
     labels: Labels = "soft"
     """Labels of generated samples."""
-    center: bool = True
-    """Whether their classes were shifted to the class's mean."""
+    center: Center = True
+    """Where their classes were shifted (sampling.Sampling)."""
     lengths: Lengths = "generator"
     """Their lengths."""
     resample: Resample = False
@@ -150,8 +153,8 @@ class Results:
         if not arm.from_file:
             return ""
         kind = arm.kind
-        centred = self.center if kind.center is None else kind.center
+        center = kind.center_in(self.center)
         words = [Path(self.config).stem, *self.overrides] if arm.generated else []
-        words += [f"{kind.labels or self.labels} labels"] + ["uncentred"] * (not centred)
+        words += [f"{kind.labels or self.labels} labels", *CENTERS.get(center, ())]
         words += ["resampled"] * (bool(self.resample) and kind.drawn) + ["corpus lengths"] * (self.lengths == "corpus")
         return " ".join(words)

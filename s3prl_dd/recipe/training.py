@@ -118,10 +118,9 @@ def _samples(run: Run, job: Job) -> dict[str, Any]:
     resample = sampling.resample if kind.drawn else False
     generator = run.generator if job.arm.generated else rival_file(run, job.arm, job.seed)
     samples = run.samples if job.arm.generated else run.rivals / "samples"
-    center = sampling.center if kind.center is None else kind.center
     return {"generator": str(generator.resolve()), "resample": resample,
-            "labels": kind.labels or sampling.labels, "center": center, "lengths": sampling.lengths,
-            "sample_folder": str(samples.resolve())}
+            "labels": kind.labels or sampling.labels, "center": kind.center_in(sampling.center),
+            "lengths": sampling.lengths, "sample_folder": str(samples.resolve())}
 
 
 def _predictions(expdir: Path, step: int) -> list[int] | None:

@@ -66,11 +66,11 @@ def test_rows_stand_by_head_arm_and_variant(tmp_path):
                write_run(tmp_path / "other", few, config="conf/ablation.yaml", labels="hard", center=False)]
     rows = compare(folders).rows
     assert [(row.arm.name, row.variant) for row in rows if row.head == "superb"] == [
-        ("real", ""), ("distilled_full", "ablation hard labels uncentred"), ("distilled_full", "gan_1d soft labels"),
-        ("distilled_original", "gan_1d soft labels"), ("distilled_12ppc", "gan_1d soft labels"),
-        ("random_real_12ppc", ""), ("distilled_6ppc", "gan_1d soft labels"), ("random_real_6ppc", "")]
+        ("real", ""), ("distilled_full", "ablation hard labels uncentred"), ("distilled_full", "gan_1d soft labels at class means"),
+        ("distilled_original", "gan_1d soft labels at class means"), ("distilled_12ppc", "gan_1d soft labels at class means"),
+        ("random_real_12ppc", ""), ("distilled_6ppc", "gan_1d soft labels at class means"), ("random_real_6ppc", "")]
     assert [row.head for row in rows] == ["superb"] * 8 + ["attentive"] * 2
-    assert "gan_1d soft labels attentive head" in table(compare(folders))
+    assert "gan_1d soft labels at class means attentive head" in table(compare(folders))
 
 
 def test_samples_of_the_closed_form_are_no_gan_samples(tmp_path):
@@ -158,7 +158,7 @@ def test_comparison_files(tmp_path):
     assert list(written) == ["corpus", "upstream", "folds", "rows"] and written["folds"] == ["fold1"]
     assert written["rows"][1] == {
         "trained_on": "GAN samples, 6 a class", "arm": "distilled_6ppc", "head": "superb",
-        "variant": "gan_1d soft labels", "uar": {"fold1": [0.3]}, "mean": 0.3, "spread": None,
+        "variant": "gan_1d soft labels at class means", "uar": {"fold1": [0.3]}, "mean": 0.3, "spread": None,
         "of_real": pytest.approx(1 / 3), "of_real_interval": [0, 0, 0], "minus_real": [-1, -1, -1],
             "mcnemar": pytest.approx(2 / 2**16)}
     assert (tmp_path / "out/comparison.txt").read_text() == table(comparison) + "\n"

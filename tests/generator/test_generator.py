@@ -188,7 +188,7 @@ def test_every_door_has_the_same_defaults(generator):
         for name, parameter in signature(door).parameters.items():
             if name in ("center", "lengths", "resample"):
                 assert parameter.default == getattr(DEFAULTS, name), (door, name)
-    assert DEFAULTS == Sampling() == Sampling(labels="soft", center=True, resample=False, lengths="generator")
+    assert DEFAULTS == Sampling() == Sampling(labels="soft", center="auto", resample=False, lengths="generator")
     assert torch.equal(generator.sample(3).features, generator.sample(3, center=True).features)
 
 
@@ -206,7 +206,7 @@ def test_write_samples(generator, tmp_path, capsys, options):
     with safe_open(out, "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
     features = about.pop("features")
-    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "center": options.get("center", True)}
+    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "center": options.get("center", "auto")}
     assert features["upstream"] == "made" and features["layer_weights"] == [0.25, 0.75]
     assert "15 samples, [5, 4, 6] a class" in capsys.readouterr().out
 

@@ -79,7 +79,7 @@ def test_later_sets_are_drawn_anew(generator):
 def test_every_way_to_a_set_gives_the_same(generator, tmp_path, monkeypatch, counts):
     """In memory, by means, through a store's spilt file, and batch by batch where the set is too large."""
     expected = generator.sample({"counts": counts}, seed=3)
-    means = GeneratedDataset(generator, {"counts": counts}, seed=3, means=True)
+    means = GeneratedDataset(generator, {"counts": counts}, seed=3, center=True, means=True)
     stored = GeneratedDataset(generator, {"counts": counts}, seed=3, store=tmp_path)
     monkeypatch.setattr("s3prl_dd.generator.dataset.KEPT_BYTES", 0)
     large = GeneratedDataset(generator, {"counts": counts}, seed=3)

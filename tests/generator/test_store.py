@@ -326,14 +326,15 @@ def test_a_dataset_with_a_store(generator, store, drawn):
 
 @pytest.mark.parametrize("lengths", ["generator", "corpus"])
 @pytest.mark.parametrize("kept", [True, False])
-def test_means_alone(generator, store, monkeypatch, lengths, kept):
+@pytest.mark.parametrize("center", [True, "teaching"])
+def test_means_alone(generator, store, monkeypatch, lengths, kept, center):
     """[1, D] of the float32 frames, with a store and without, whether or not a set's frames fit into memory."""
     from s3prl_dd.generator import dataset
 
     expected = [frames.features.mean(dim=0, keepdim=True)
-                for frames in GeneratedDataset(generator, {"counts": COUNTS}, seed=4, lengths=lengths)]
+                for frames in GeneratedDataset(generator, {"counts": COUNTS}, 4, False, lengths, center)]
     monkeypatch.setattr(dataset, "KEPT_BYTES", 10**9 if kept else 0)
-    options = {"seed": 4, "lengths": lengths, "means": True}
+    options = {"seed": 4, "lengths": lengths, "center": center, "means": True}
     stored = GeneratedDataset(generator, {"counts": COUNTS}, store=store, **options)
     drawn = GeneratedDataset(generator, {"counts": COUNTS}, **options)
     for one, other, mean in zip(stored, drawn, expected, strict=True):

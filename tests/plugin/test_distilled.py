@@ -43,10 +43,12 @@ def same_sets(one, other):
 
 @pytest.mark.parametrize("hears_frames", [False, True])
 @pytest.mark.parametrize("datarc, sampling", [
-    ({}, {"center": True}),
+    ({}, {"center": "auto"}),
+    ({"center": True}, {"center": True}),
+    ({"center": "teaching"}, {"center": "teaching"}),
     ({"center": False}, {"center": False}),
     ({"center": False, "sample_seed": 5}, {"center": False, "seed": 5}),
-    ({"lengths": "corpus"}, {"center": True, "lengths": "corpus"}),
+    ({"lengths": "corpus"}, {"center": "auto", "lengths": "corpus"}),
 ])
 def test_training_sees_the_generators_own_samples(corpus, tmp_path, fbank_generator, datarc, sampling, hears_frames):
     """And all of them: the whole budget, each number once, with its label and the teacher's opinion.
@@ -57,6 +59,8 @@ def test_training_sees_the_generators_own_samples(corpus, tmp_path, fbank_genera
                        hears_frames=hears_frames)
     plain = emotion(corpus, tmp_path, hears_frames=hears_frames)
     assert list(expert.state_dict()) == list(plain.state_dict())
+    if sampling["center"] == "auto":
+        sampling = {**sampling, "center": True if hears_frames else "teaching"}
     expected = Generator.load(fbank_generator).sample(3, **{"seed": 1337, **sampling})
     samples = drawn(expert)
     assert sorted(samples) == list(range(12))
@@ -82,7 +86,7 @@ def test_fixed_and_resampled_sets(corpus, tmp_path, fbank_generator):
                           for changes in ({}, {"resample": True}, {"sample_seed": 5}))
     assert same_sets(drawn(fixed, 0), drawn(fixed, 3)) and same_sets(drawn(fixed, 0), drawn(new, 0))
     assert not same_sets(drawn(new, 0), drawn(new, 3)) and not same_sets(drawn(fixed, 0), drawn(seeded, 0))
-    expected = Generator.load(fbank_generator).sample(2, seed=1337, epoch=3).features[7].mean(dim=0, keepdim=True)
+    expected = Generator.load(fbank_generator).sample(2, seed=1337, epoch=3, center="teaching").means()[7:]
     torch.testing.assert_close(drawn(new, 3)[7][1], expected, rtol=1e-4, atol=1e-4)
 
 

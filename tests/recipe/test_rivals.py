@@ -83,10 +83,10 @@ def test_a_file_is_of_train_of_its_budget_and_of_its_seed(run, trained):
 
 @pytest.mark.parametrize("arm, seed, file, labels, center", [
     ("random_real_soft_6ppc", 1, "random_real_soft_6ppc_seed1", "soft", False),
-    ("random_real_centred_6ppc", 0, "random_real_centred_6ppc_seed0", "soft", True),
+    ("random_real_centred_6ppc", 0, "random_real_centred_6ppc_seed0", "soft", "auto"),
     ("gradient_matching_6ppc", 2, "gradient_matching_6ppc_seed2", "hard", False),
-    ("herding_centred_6ppc", 0, "herding_centred_6ppc_seed0", "hard", True),
-    ("gaussian_frames_6ppc", 2, "gaussian_frames", "hard", True)])
+    ("herding_centred_6ppc", 0, "herding_centred_6ppc_seed0", "hard", "auto"),
+    ("gaussian_frames_6ppc", 2, "gaussian_frames", "hard", "auto")])
 def test_what_s3prl_is_told_of_a_rival(arm, seed, file, labels, center, run):
     """Its own file, its own labels and centring where its name says so; else the run's."""
     name, told = datarc(run, arm, seed)

@@ -1,6 +1,7 @@
 """Settings: groups and their flat form, ranges, presets, run.json of the version before."""
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_sampling_defaults_are_the_ones():
 def test_run_of_the_version_before():
     settings = Settings.from_flat(OF_0_1, "run.json")
     assert settings.distiller.pool_seeds == 4 and settings.heads.budgets == ("original", 6, 12)
-    assert settings.heads.head_lrs == (3e-4, 1e-3) and settings.sampling == DEFAULTS
+    assert settings.heads.head_lrs == (3e-4, 1e-3) and settings.sampling == replace(DEFAULTS, center=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""Teaching points: where a class of a small set lies best, for heads that read utterance means.
+
+Beyond the paper. A head that is linear in the utterance mean learns only directions in which its points differ. Class
+means differ in all that goes with emotion, so few points teach much that does not matter. The teacher's heads say what
+does: the rows of their weights. A class's teaching point is the one nearest the middle of the classes of which they
+think what they think of the class's mean.
+
+Nearest as Adam sees it: it divides each weight's step by the size of its gradients, which goes with the size of the
+weight's input, and upstreams' hidden states have dimensions of very different size. In the head that Adam makes of
+points, dimension j counts 1 / r_j, r_j its root mean square. So distances are taken with these weights.
+"""
+
+import torch
+
+
+def teaching_points(class_means: torch.Tensor, weight: torch.Tensor, mean_square: torch.Tensor) -> torch.Tensor:
+    """[C, D], a point for each class: minimises sum_j (x_j - m_j)^2 / r_j, where the heads judge x as the class's mean.
+
+    class_means: [C, D], m their mean; weight: of the teacher's heads [M, C, D]; mean_square: of features [D], r^2
+    As heads judge: differences between the classes' logits, mean of the heads.
+    """
+    middle = class_means.mean(dim=0)
+    apart = (class_means - middle).double()  # [C, D]
+    rows = weight.double().mean(dim=0)
+    rows = rows - rows.mean(dim=0)  # [C, D]: what is common to all classes' logits decides nothing
+    reach = rows * mean_square.double().sqrt()  # [C, D]
+    solve = torch.linalg.pinv(rows @ reach.T, hermitian=True)  # of rank C - 1
+    return middle + (apart @ rows.T @ solve @ reach).to(class_means.dtype)

@@ -1,0 +1,72 @@
+"""Teaching points: judged as the class's mean, the nearest such point as Adam sees distance, and where they go."""
+
+import pytest
+import torch
+
+from s3prl_dd.errors import UserError
+from s3prl_dd.generator import GeneratedDataset
+from s3prl_dd.generator.centers import teaching_points
+from s3prl_dd.generator.dataset import best_center
+from tests.support.tiny_generator import tiny_generator
+
+C, D, M = 3, 8, 4
+
+
+@pytest.fixture
+def parts():
+    source = torch.Generator().manual_seed(0)
+    class_means, weight = (torch.randn(*shape, generator=source) for shape in ((C, D), (M, C, D)))
+    return class_means, weight, torch.rand(D, generator=source) * 9 + 0.1
+
+
+def opinion(points, weight):
+    """Differences between the classes' logits, mean of the heads: [n, C]."""
+    logits = points @ weight.mean(dim=0).T
+    return logits - logits.mean(dim=1, keepdim=True)
+
+
+def test_the_heads_judge_them_as_the_class_means(parts):
+    class_means, weight, mean_square = parts
+    points = teaching_points(class_means, weight, mean_square)
+    torch.testing.assert_close(opinion(points, weight), opinion(class_means, weight), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(points.mean(dim=0), class_means.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_no_point_that_is_judged_so_is_nearer(parts):
+    """The least squares of sum_j (x_j - m_j)^2 / r_j under the constraint, solved by a general solver."""
+    class_means, weight, mean_square = (part.double() for part in parts)
+    root = mean_square.sqrt().sqrt()
+    rows = weight.mean(dim=0) - weight.mean(dim=(0, 1))
+    apart = class_means - class_means.mean(dim=0)
+    least = torch.linalg.lstsq(rows * root, rows @ apart.T, driver="gelsd").solution  # [D, C]
+    expected = class_means.mean(dim=0) + (least * root[:, None]).T
+    torch.testing.assert_close(teaching_points(*parts), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_two_classes_by_hand():
+    """Along the difference of the two rows times the root mean square, as far as the class means lie along it."""
+    class_means, weight = torch.tensor([[1.0, 5.0], [-1.0, -5.0]]), torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+    points = teaching_points(class_means, weight, torch.tensor([4.0, 100.0]))
+    torch.testing.assert_close(points, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    weight = torch.tensor([[[1.0, 1.0], [-1.0, -1.0]]])  # rows [1, 1], reach [2, 10]: (1 + 5) / (2 + 10) of it
+    points = teaching_points(class_means, weight, torch.tensor([4.0, 100.0]))
+    torch.testing.assert_close(points, torch.tensor([[1.0, 5.0], [-1.0, -5.0]]))
+
+
+def test_a_set_of_means_lies_at_them_and_one_of_frames_at_the_class_means():
+    generator = tiny_generator(teacher=True)
+    taught = teaching_points(generator.class_means, generator.teacher.weight,
+                             generator.mean.square() + generator.std.square())
+    assert (taught - generator.class_means).abs().max() > 0.1
+    for means, expected in ((True, taught), (False, generator.class_means)):
+        data = GeneratedDataset(generator, 5, seed=2, means=means)
+        for label in range(3):
+            points = torch.stack([item.features.mean(dim=0) for item in data if item.label == label])
+            torch.testing.assert_close(points.mean(dim=0), expected[label], rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_teacher_there_are_none():
+    generator = tiny_generator(teacher=False)
+    assert best_center(generator, means=True) is True
+    with pytest.raises(UserError, match="center: teaching: the generator file has no teacher"):
+        generator.sample(2, center="teaching")
