@@ -59,8 +59,8 @@ def markdown(kept: Kept, name: str, short: bool = False) -> str:
     blocks: list[str] = []
     for corpus in kept.corpora:
         blocks += [_heading(corpus), over_budgets(corpus, short), *([] if short else by_fold(corpus))]
-    if kept.corpora:
-        blocks.append(SHORT if short else LONG)
+    if kept.corpora and not short:
+        blocks.append(LONG)
     if kept.privacy is not None:
         for section in sections(kept.privacy):
             blocks += [f"{section.title}:", pipes(section.headers, section.rows, section.left), *section.notes]
@@ -68,14 +68,15 @@ def markdown(kept: Kept, name: str, short: bool = False) -> str:
         blocks += [f"{table.title}:", pipes(table.headers, table.rows, table.left), *table.notes]
     if not short:
         blocks.append("\n".join(["```text", *kept.about.commands, "```"]))
-    blocks.append(_made(kept, name))
+    blocks.append(f"{SHORT} {_made(kept, name)}" if kept.corpora and short else _made(kept, name))
     return "\n\n".join(blocks)
 
 
 def _heading(corpus: KeptCorpus) -> str:
-    folds, seeds = corpus.folds, corpus.seeds
+    counts = sorted({row.seeds for row in corpus.rows if row.seeds > 1}) or [1]  # the teacher alone has no seeds
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + " seed" + "s" * (counts[-1] > 1)
     of = f" of {corpus.speakers} held-out speakers" if corpus.speakers else ""
-    return (f"**{corpus.corpus}, {corpus.upstream}**: {' '.join(folds)}, {seeds} seed{'s' * (seeds > 1)}, "
+    return (f"**{corpus.corpus}, {corpus.upstream}**: {' '.join(corpus.folds)}, {seeds}, "
             f"{corpus.utterances} test utterances{of}")
 
 

@@ -48,6 +48,8 @@ class KeptRow:
     """The kind of arm, with its configuration where several are of the kind."""
     size: str
     """Its budget in words; empty of all real data and of the teacher."""
+    seeds: Count
+    """Heads of a fold, the fewest of any."""
     uar: Weight
     """Mean over folds of the mean over seeds."""
     interval: Interval | None
@@ -77,8 +79,6 @@ class KeptCorpus:
     """Its name."""
     upstream: str
     """S3PRL's -u."""
-    seeds: Count
-    """Heads an arm and fold, the most of any row."""
     utterances: Whole
     """Test utterances of all folds."""
     speakers: Whole
@@ -179,17 +179,17 @@ def _corpus(study: Study) -> KeptCorpus:
     speakers = {name for results in tests.values() if results.test for name in results.test.speakers}
     run, name = study.members[0].run, study.comparison.corpus
     return KeptCorpus(
-        corpus=name if run is None else called(run, name), upstream=study.comparison.upstream, seeds=study.seeds,
+        corpus=name if run is None else called(run, name), upstream=study.comparison.upstream,
         utterances=sum(results.test_utterances for results in tests.values()), speakers=len(speakers),
         rows=[_row(line, study) for line in study.lines])
 
 
 def _row(line: Line, study: Study) -> KeptRow:
-    row, size = line.row, line.row.arm.size
-    by_fold = {fold: float(np.mean(values)) for fold, values in row.uar.items()}
-    return KeptRow(trained_on=tables.named(line, study).replace(f", {size}", "") if size else tables.named(line, study),
-                   size=size, uar=row.mean, interval=line.uar, spread=row.spread, of_real=row.of_real,
-                   of_real_interval=row.of_real_interval, mcnemar=row.mcnemar, by_fold=by_fold)
+    row, size, name = line.row, line.row.arm.size, tables.named(line, study)
+    return KeptRow(
+        trained_on=name.replace(f", {size}", "") if size else name, size=size, seeds=min(map(len, row.uar.values())),
+        uar=row.mean, interval=line.uar, spread=row.spread, of_real=row.of_real, of_real_interval=row.of_real_interval,
+        mcnemar=row.mcnemar, by_fold={fold: float(np.mean(values)) for fold, values in row.uar.items()})
 
 
 def commands_of(found: Sequence[Study]) -> list[str]:
