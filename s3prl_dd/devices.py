@@ -7,11 +7,16 @@ processes take the cores. So training of small networks takes one thread, and wh
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
 from .errors import UserError
+
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 
 def device_name(device: str | None) -> str:
@@ -55,3 +60,18 @@ def side_by_side() -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+def both(one: Callable[[], One], other: Callable[[], Other], threads: int) -> tuple[One, Other]:
+    """What two functions give, each with half of the threads; one after the other where there is one thread."""
+    if threads == 1:
+        return one(), other()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads // 2)
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            first = beside.submit(one)
+            second = other()
+            return first.result(), second
+    finally:
+        torch.set_num_threads(before)

@@ -42,6 +42,15 @@ class FirstOutput(NamedTuple):
     mean: torch.Tensor | None
     """The utterance branch's, [B, width]; None where there is no branch."""
 
+    def values(self) -> list[torch.Tensor]:
+        """Those that are there."""
+        return [values for values in self if values is not None]
+
+    def cut(self) -> "FirstOutput":
+        """The same as the beginning of a graph."""
+        mean = None if self.mean is None else self.mean.detach().requires_grad_()
+        return FirstOutput(self.maps.detach().requires_grad_(), mean)
+
     def between(self, mix: torch.Tensor) -> "FirstOutput":
         """Of mix * real + (1 - mix) * fake frames, if this is of real and behind them of generated ones.
 
@@ -105,7 +114,7 @@ class Critic(nn.Module):
 
     def gradient(self, first: FirstOutput) -> torch.Tensor:
         """The gradient [B, T, D] of each sample's score by its frames, with a graph of its own, in full precision."""
-        points = [values.requires_grad_() for values in first if values is not None]
+        points = [values.requires_grad_() for values in first.values()]
         of_maps, *of_mean = torch.autograd.grad(self.rest(first).score.sum(), points, create_graph=True)
         conv = _beginning(self.layers)
         if isinstance(conv, TapTimeConv):

@@ -239,8 +239,8 @@ def test_learning_rates_and_betas_are_the_configurations(tmp_path, data, pool):
 
 def test_a_step_is_all_critic_updates_then_one_of_the_generator(tmp_path, data, pool, monkeypatch):
     trainer, calls = tiny_trainer(tmp_path, data, pool, critic_steps=3), []
-    update = trainer.update
-    monkeypatch.setattr(trainer, "update", lambda network, *rest: (calls.append(network), update(network, *rest))[1])
+    take = trainer._take
+    monkeypatch.setattr(trainer, "_take", lambda network, *rest: (calls.append(network), take(network, *rest))[1])
     seen, draw = [], trainer.batches.noise
     monkeypatch.setattr(trainer.batches, "noise", lambda *key: (seen.append(key), draw(*key))[1])
     log = trainer.train_step()
@@ -519,3 +519,22 @@ def test_lazy_penalty_comes_every_kth_update_and_weighs_k_times(tmp_path, data, 
 def test_on_a_gpu_only_steps_that_are_told_or_saved_are_looked_at(tmp_path, data, pool):
     trainer = tiny_trainer(tmp_path, data, pool, steps=11, log_every=5, eval_every=4, save_every=3)
     assert [step for step in range(1, 12) if trainer._pauses_after(step)] == [3, 4, 5, 6, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("branch", [False, True])
+def test_the_critics_gradients_by_branches_are_those_of_its_total(tmp_path, data, pool, threads, branch):
+    """The penalty and all else go backwards by themselves, on a core each; together that is Eq. 4's gradient."""
+    trainer = tiny_trainer(tmp_path, data, pool, network={"utterance_branch": branch})
+    trainer.threads = threads
+    batch = trainer._critic_batch(1, 0)
+    expected = trainer._critic_terms(batch)
+    parameters = [*trainer.critic.parameters()]
+    total = losses.weighted_sum(expected, trainer.config.weights)
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    terms = trainer._critic_gradients(batch, batch.mix)
+    assert as_numbers(terms) == pytest.approx(as_numbers(expected), rel=1e-5)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        assert (gradient is None) == (parameter.grad is None)
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
