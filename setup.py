@@ -43,6 +43,7 @@ setup(
         "tensorboardX>=2.6",  # imported by S3PRL's runner
         "huggingface_hub",  # imported by S3PRL's runner
         "safetensors>=0.5", "scikit-learn>=1.4", "scipy>=1.11", "matplotlib>=3.8", "soundfile>=0.12", "tqdm>=4.66",
+        "threadpoolctl>=3.1",
         "pydantic>=2.9", "omegaconf>=2.3", "tyro>=0.9.20",  # configuration: types with ranges, YAML, flags with help
         "statsmodels>=0.14", "tabulate>=0.9", "torchinfo>=1.8",  # McNemar's test, tables, layers of a network
         "jinja2>=3.1",  # the report's page, the card; torch brings it along

@@ -23,6 +23,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import euclidean_distances
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 
 from ..config import settings
 from ..errors import UserError
@@ -238,6 +239,7 @@ def _distances(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
 # all attacks
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # several of OpenBLAS' spin: ten times as slow beside other work
 def attack(real: Real, samples: Mapping[str, np.ndarray], number: int, seed: int = 0,
            speakers: bool = True) -> dict[str, Attacked]:
     """Every attack on each of `samples` (name -> [N, K]), on the controls, and on held-out real utterances.
