@@ -1,13 +1,14 @@
 """What a page says in sentences: the result, what was distilled from what, what is missing, how far it carries."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 from ..evaluation.text import percent
 from ..privacy.attacks import Attacked, View, blind
 from ..privacy.results import PrivacyResults
 from ..privacy.teacher import TeacherAttacked
 from ..recipe.folder import Run
-from ..recipe.settings import Settings
+from ..recipe.settings import GROUPS, Settings
 from .study import Line, Member, Study
 from .tables import interval
 
@@ -126,9 +127,13 @@ def command_of(run: Run) -> str:
     return " ".join([*flags, f"--out {run.out}"])
 
 
+SWITCHES = {item.name for group in GROUPS.values() for item in fields(group) if item.type is bool}
+"""Settings that are true or false and nothing else: flags without a value."""
+
+
 def _flag(key: str, value: object) -> str:
     name = key.replace("_", "-")
-    if isinstance(value, bool):
+    if key in SWITCHES:
         return f"--{name}" if value else f"--no-{name}"
     if isinstance(value, tuple | list):
         return f"--{name} {' '.join(map(str, value))}"

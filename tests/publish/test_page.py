@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 from support.published import closed_form, contents, keep_scores, reported_run
+from support.recipe import wanted
 
-from s3prl_dd.cli import main
+from s3prl_dd.cli import main, parse
 from s3prl_dd.errors import UserError
 from s3prl_dd.privacy.attacks import View
 from s3prl_dd.privacy.results import PrivacyResults
 from s3prl_dd.publish import words
 from s3prl_dd.publish.page import write_page
 from s3prl_dd.recipe.collect import collect
+from s3prl_dd.recipe.folder import Run
 
 ATTACKS = Path(__file__).parent / "assets/privacy_fold1.json"
 """What `s3prl-dd privacy` wrote of the file of docs/privacy.md."""
@@ -95,6 +97,16 @@ def test_the_figures_are_those_of_the_results(page):
     assert cells[1] == "77.0" and cells[4] == "93.9 %"
     told = next(line for line in page[1].splitlines() if line.startswith("UAR over training points"))
     assert "all real data 82.0 %; GAN samples 70.0 % with 6, " in told, told
+
+
+def test_the_command_makes_the_run_again(tmp_path):
+    """Switches, choices of which one is true or false, and lists."""
+    asked = {"normalize": True, "center": False, "resample": True, "labels": "hard", "budgets": (6, "original"),
+             "rivals": ()}
+    run = Run(tmp_path / "run", wanted(**asked).changed(device=None))
+    assert words.command_of(run).split()[0:2] == ["s3prl-dd", "run"]
+    verb = parse(words.command_of(run).split()[1:])
+    assert verb.settings == run.settings and verb.out == str(run.out)
 
 
 def test_runs_are_only_read(runs, tmp_path):
