@@ -1,11 +1,17 @@
 """What a file tells of speakers, and how to take it out: the dial `privacy`, and heads that never heard speech.
 
-The dial, beyond the paper, says what the within-class covariance of samples keeps of the speakers.
+The dial, beyond the paper, changes in three ways what samples and the heads in the file keep of speakers.
 
-Within a class an utterance mean is the class's mean, an offset of its speaker, and a rest that changes from utterance
-to utterance. Calibration gives samples a covariance (generator/calibrate.py); here the offsets' share is taken out of
-it: speakers are told apart by what differs between them and is alike in all that each of them says of a class, and that
-is the offset. Class means stay, and with them what tells emotions.
+Covariance. Within a class an utterance mean is the class's mean, an offset of its speaker, and a rest that changes from
+utterance to utterance. Calibration gives samples a covariance (generator/calibrate.py); the offsets' share is taken out
+of it: in what all that a speaker says of a class has in common, speakers differ (`speaker_scatter`).
+
+Means. Speakers' means, over all that they say, span few directions. What a sample has in these goes towards the middle,
+its class's mean there too (`Disguise`): at 1 samples do not differ in any direction in which the speakers' means do.
+
+Heads. Those of the pool heard the speakers' directions, and in samples that have none their labels say little. So the
+heads in the file hear speech as the dial disguises it, and one head by ridge regression, which cannot learn utterances
+by heart, takes the place of the pool's (`ridge_teacher`).
 
 Heads in the file tell by their loss whom they were trained on. Pupils of theirs, which heard samples alone, tell less.
 """
@@ -13,14 +19,29 @@ Heads in the file tell by their loss whom they were trained on. Pupils of theirs
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import UserError
-from ..generator import Generator, Teacher
-from ..generator.calibrate import covariance
-from ..pool.pool import train_heads
+from ..generator import Calibration, Generator, Teacher
+from ..generator.calibrate import class_means, covariance
+from ..pool.heads import LinearHeads
+from ..pool.pool import Points, train_heads
+from .data import Scale
+from .matching import ridge_head
 
 PUPILS_SAMPLES = 500
 """Samples of each class that pupils hear."""
+
+MOST_SPAN = 0.25
+"""Share of the D directions that the speakers' means may take, those in which they differ most: of more speakers than
+dimensions nothing would be left."""
+
+TEACHER_RIDGE = 1.0
+"""Of the head that the dial puts into the file, in units of the points' variance: where its loss told members from
+others no better than chance does (RAVDESS folds 1 to 3, dev; docs/privacy.md)."""
+
+SHARPNESS = tuple(2 ** (half / 2) for half in range(17))
+"""What the outputs of that head are multiplied by, 1 to 256, whichever gives dev the best probabilities."""
 
 
 class Scatter(NamedTuple):
@@ -56,6 +77,69 @@ def speaker_scatter(means: torch.Tensor, labels: torch.Tensor, speakers: torch.T
     whole = covariance(around_class)
     rest = covariance(around_cell) * ((count - classes) / (count - cell_count))
     return Scatter(whole - rest, rest)
+
+
+class Disguise(NamedTuple):
+    """What the dial makes of utterance means: along the span of the speakers' means they come nearer to the middle."""
+
+    matrix: torch.Tensor
+    """[D, D], what is left of a point's way from the middle."""
+
+    middle: torch.Tensor
+    """[D], the mean of the class means."""
+
+    def of(self, means: torch.Tensor) -> torch.Tensor:
+        """Utterance means [N, D] disguised."""
+        return (means - self.middle) @ self.matrix + self.middle
+
+    def calibrated(self, calibration: Calibration) -> Calibration:
+        """A calibration whose samples and class means are disguised."""
+        matrix, generated, real = calibration
+        return Calibration(matrix @ self.matrix, generated, self.of(real))
+
+    def heard_by(self, heads: LinearHeads) -> LinearHeads:
+        """Heads that hear any utterance mean as if it were disguised."""
+        fixed = self.middle - self.middle @ self.matrix  # [D]
+        return LinearHeads(heads.weight @ self.matrix.T, heads.bias + heads.weight @ fixed)
+
+    def to(self, device: torch.device) -> "Disguise":
+        """On this device."""
+        return Disguise(self.matrix.to(device), self.middle.to(device))
+
+
+def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, privacy: float) -> Disguise:
+    """The Disguise that leaves 1 - privacy of each way along the span of the speakers' means, at 1 nothing.
+
+    means: [N, D]; labels: class indices [N]; speakers: indices [N]; privacy: in [0, 1]
+    """
+    scale = Scale.of(means)
+    _, place = speakers.unique(return_inverse=True)
+    voices = class_means(scale.units(means), place)  # [S, D]
+    size = min(len(voices) - 1, max(1, int(MOST_SPAN * means.shape[1])))
+    _, _, directions = torch.linalg.svd((voices - voices.mean(dim=0)).double(), full_matrices=False)
+    span = directions[:size]  # [K, D], orthonormal, in units of each dimension's spread
+    kept = torch.eye(means.shape[1], dtype=span.dtype, device=span.device) - privacy * span.T @ span
+    spread = scale.spread.double()
+    matrix = (kept / spread[:, None] * spread).to(means.dtype)
+    return Disguise(matrix, class_means(means, labels).mean(dim=0))
+
+
+def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHeads:
+    """One head (M = 1) by ridge regression of utterance means as they are disguised; each class weighs the same.
+
+    train, dev: utterance means [N, D] and class indices [N]; dev says how sure the head may be (SHARPNESS)
+    """
+    means, labels = train
+    scale = Scale.of(means)
+    shares = torch.bincount(labels) / len(labels)  # [C]
+    targets = F.one_hot(labels, len(shares)) / (shares * len(shares))
+    weight, bias = ridge_head((disguised.of(means) - scale.center) / scale.spread, targets, TEACHER_RIDGE)
+    weight = weight / scale.spread
+    head = disguised.heard_by(LinearHeads(weight, bias - weight @ scale.center))
+    outputs = head.of_means(dev[0])[0]  # [N', C]
+    losses = [F.cross_entropy(outputs * factor, dev[1]).item() for factor in SHARPNESS]
+    sharpness = SHARPNESS[losses.index(min(losses))]
+    return LinearHeads(head.weight * sharpness, head.bias * sharpness)
 
 
 def pupils(generator: Generator, seed: int, steps: int) -> Teacher:

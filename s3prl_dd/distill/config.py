@@ -129,15 +129,16 @@ class DistillConfig:
     """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
 
     privacy: Dial = 0
-    """Beyond the paper: how much of what tells speakers is taken out of the within-class covariance that calibration
-    gives samples (distill/anonymous.py): 0 nothing, 1 all that lies between speakers. It takes calibrate: true."""
+    """Beyond the paper: how much of what tells speakers is taken out of samples and of the heads in the file
+    (distill/anonymous.py): 0 nothing; 1 all that lies between speakers, in the covariance within classes and along the
+    speakers' means. It takes calibrate: true."""
 
     teacher: bool = True
     """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
 
     teacher_folds: Folds = 0
     """Beyond the paper: K trains the file's heads anew, each without one of K parts of the speakers, so that they tell
-    less of who was in training; 0 takes the pool's, which heard all."""
+    less of who was in training; 0 takes the pool's, which heard all, or with `privacy` one head by ridge regression."""
 
     teacher_hears: Literal["speech", "samples"] = "speech"
     """Beyond the paper: what the file's heads were trained on; samples, heads anew on the finished generator's samples
@@ -188,7 +189,8 @@ class DistillConfig:
     @property
     def needs_pool(self) -> bool:
         """Whether heads trained on real data are needed, for Eq. 6 or as a teacher."""
-        return (self.teacher and not self.teacher_folds) or self.lambdas.softmax_matching > 0
+        of_the_pool = self.teacher and not (self.teacher_folds or self.privacy)
+        return of_the_pool or self.lambdas.softmax_matching > 0
 
     @property
     def pool_kinds(self) -> tuple[Kind, ...]:

@@ -29,7 +29,7 @@ from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
 from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
-from .anonymous import pupils, speaker_scatter
+from .anonymous import Disguise, disguise, pupils, ridge_teacher, speaker_scatter
 from .batches import Batches, balanced_size
 from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
 from .config import DistillConfig
@@ -142,6 +142,7 @@ class Trainer:
         _check_speakers(data, config)
         check_size(self.network)
         self.wanted_covariance = _wanted_covariance(data, config.privacy, self.device)
+        self.disguise = _disguise(data, config.privacy)
         self.data = data.to(self.device)
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
@@ -179,18 +180,24 @@ class Trainer:
                 self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
 
     def _make_teacher(self) -> Teacher | None:
-        """The heads of the file, as linear maps on the device: the pool's best, or cross-fitted ones."""
-        config, data = self.config, self.data
+        """The heads of the file, as linear maps on the device: the pool's best, or cross-fitted ones, or the dial's."""
+        config, data, disguised = self.config, self.data, self.disguise
         if not config.teacher:
             return None
+        assert data.dev is not None
         if config.teacher_folds:
-            assert data.dev is not None and data.speakers is not None
-            heads = train_crossed((data.means, data.labels), data.dev, data.speakers, config.teacher_folds,
-                                  steps=self.teacher_steps, classes=self.network.classes)
+            assert data.speakers is not None
+            train, dev = ((means if disguised is None else disguised.of(means), labels)
+                          for means, labels in ((data.means, data.labels), data.dev))
+            heads = train_crossed(train, dev, data.speakers, config.teacher_folds, steps=self.teacher_steps,
+                                  classes=self.network.classes).linear()
+            heads = heads if disguised is None else disguised.heard_by(heads)
+        elif disguised is not None:
+            heads = ridge_teacher((data.means, data.labels), data.dev, disguised)
         else:
             assert self.pool is not None
-            heads = self.pool.teacher()
-        return Teacher(*(tensor.to(self.device) for tensor in heads.linear()))
+            heads = self.pool.teacher().linear()
+        return Teacher(*(tensor.to(self.device) for tensor in heads))
 
     # one update
 
@@ -522,6 +529,8 @@ class Trainer:
             return class_means(means, labels), None
         real = self.data.means.to(self.device), self.data.labels.to(self.device)
         calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
+        if self.disguise is not None:
+            calibration = self.disguise.to(self.device).calibrated(calibration)
         return calibration.real.clone(), calibration
 
     def evaluate(self, log: RunLog) -> None:
@@ -651,6 +660,14 @@ def _wanted_covariance(data: TrainingData, privacy: float, device: torch.device)
         return None
     assert data.speakers is not None
     return speaker_scatter(data.means, data.labels, data.speakers).kept(privacy).to(device)
+
+
+def _disguise(data: TrainingData, privacy: float) -> Disguise | None:
+    """Of utterance means as samples have them; None: they stay as they are."""
+    if not privacy:
+        return None
+    assert data.speakers is not None
+    return disguise(data.means, data.labels, data.speakers, privacy)
 
 
 @contextlib.contextmanager

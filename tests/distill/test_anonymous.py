@@ -7,12 +7,13 @@ import torch
 from support.gauss import tiny_data, tiny_pool, tiny_trainer, write_run
 
 from s3prl_dd.corpora.metadata import read_fold
-from s3prl_dd.distill.anonymous import pupils, speaker_scatter
+from s3prl_dd.distill.anonymous import disguise, pupils, ridge_teacher, speaker_scatter
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.generator import Generator
-from s3prl_dd.generator.calibrate import covariance, fit_calibration
+from s3prl_dd.generator.calibrate import class_means, covariance, fit_calibration
+from s3prl_dd.pool.heads import LinearHeads
 from s3prl_dd.pool.pool import train_crossed
 
 OFFSETS = torch.diag(torch.tensor([4.0, 1.0, 0.0]))
@@ -87,6 +88,68 @@ def test_calibration_takes_the_covariance_that_is_wanted():
     assert (within(means, labels) - wanted).abs().max() > 3
 
 
+# the disguise
+
+
+def spoken(speakers=6, takes=20, seed=3):
+    """(means, labels, speakers): two classes, speakers whose voices are alike in both, 12 dimensions."""
+    source = torch.Generator().manual_seed(seed)
+    voices, classes = 2 * torch.randn(speakers, 12, generator=source), torch.randn(2, 12, generator=source)
+    who = torch.arange(speakers).repeat_interleave(takes)
+    labels = torch.arange(len(who)) % 2
+    return voices[who] + classes[labels] + torch.randn(len(who), 12, generator=source), labels, who
+
+
+def apart(means, speakers):
+    """How far the speakers' means lie apart."""
+    return torch.pdist(torch.stack([means[speakers == name].mean(dim=0) for name in speakers.unique()])).mean()
+
+
+def test_the_dial_brings_speakers_means_together():
+    means, labels, who = spoken()
+    few = who < 3  # whose means span two directions, of three that a disguise may take
+    means, labels, who = means[few], labels[few], who[few]
+    distances = [apart(disguise(means, labels, who, privacy).of(means), who) for privacy in (0, 0.25, 0.5, 1)]
+    expected = apart(means, who) * torch.tensor([1, 0.75, 0.5, 0])
+    torch.testing.assert_close(torch.stack(distances), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_disguise_leaves_the_middle_and_what_lies_beside_speakers():
+    means, labels, who = spoken(3)
+    hidden = disguise(means, labels, who, 1)
+    torch.testing.assert_close(hidden.of(hidden.middle[None]), hidden.middle[None])
+    torch.testing.assert_close(hidden.of(hidden.of(means)), hidden.of(means), rtol=1e-4, atol=1e-4)
+    assert torch.linalg.matrix_rank(hidden.matrix) == 10
+
+
+def test_more_speakers_than_dimensions_leave_most_directions():
+    assert torch.linalg.matrix_rank(disguise(*spoken(40), 1).matrix) == 9
+
+
+def test_heads_hear_all_speech_as_if_it_were_disguised():
+    means, labels, who = spoken()
+    hidden = disguise(means, labels, who, 0.7)
+    heads = LinearHeads(torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(1)), torch.tensor([[1.0, 2.0]]))
+    torch.testing.assert_close(hidden.heard_by(heads).of_means(means), heads.of_means(hidden.of(means)))
+
+
+def test_the_dials_teacher_knows_classes_and_hears_no_speaker():
+    means, labels, who = spoken(3, 60)
+    hidden = disguise(means, labels, who, 1)
+    heard, dev = (torch.arange(len(means)) // 2 % 2 == side for side in (0, 1))
+    heads = ridge_teacher((means[heard], labels[heard]), (means[dev], labels[dev]), hidden)
+    assert (heads.soften(means).argmax(dim=1) == labels).float().mean() > 0.8
+    torch.testing.assert_close(heads.soften(hidden.of(means)), heads.soften(means), rtol=1e-3, atol=1e-4)
+
+
+def test_the_dials_teacher_is_as_sure_as_dev_allows():
+    """On dev whose labels are drawn by lot it is unsure, on its own training set it is surer."""
+    means, labels, who = spoken(3, 60)
+    hidden, lot = disguise(means, labels, who, 1), torch.arange(len(labels)) // 2 % 2
+    sure, unsure = (ridge_teacher((means, labels), (means, of_dev), hidden) for of_dev in (labels, lot))
+    assert sure.soften(means).amax(dim=1).mean() > unsure.soften(means).amax(dim=1).mean() + 0.1
+
+
 # in training
 
 
@@ -105,13 +168,30 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
     matrices = {privacy: generator.calibration.matrix for privacy, generator in made.items()}
     assert torch.equal(matrices[None], matrices[0]) and not torch.equal(matrices[0], matrices[1])
     scatter = speaker_scatter(data.means, data.labels, data.speakers)
+    whole = disguise(data.means, data.labels, data.speakers, 1)
     for privacy, generator in made.items():
         samples = generator.sample({"ppc": 1000}, seed=5, center=False)
         means = samples.features.mean(dim=1)
         centred = means - generator.class_means[samples.labels]
-        wanted = scatter.kept(privacy or 0)
+        hidden = disguise(data.means, data.labels, data.speakers, privacy or 0)
+        wanted = hidden.matrix.T @ scatter.kept(privacy or 0) @ hidden.matrix
         assert (covariance(centred) - wanted).norm() < 0.35 * wanted.norm()
         assert generator.header.training["privacy"] == (privacy or 0)
+        assert torch.allclose(whole.of(means), means, atol=1e-4) == bool(privacy)
+        torch.testing.assert_close(generator.class_means, hidden.of(class_means(data.means, data.labels)))
+
+
+def test_the_dials_teacher_takes_the_place_of_the_pools(tmp_path):
+    """Cross-fitted heads hear disguised speech too, and no pool is needed for either."""
+    data = known(tiny_data())
+    hidden = disguise(data.means, data.labels, data.speakers, 1)
+    dial, no_matching = {"calibrate": True, "privacy": 1}, {"lambdas": {"softmax_matching": 0}}
+    teacher = tiny_trainer(tmp_path / "ridge", data, tiny_pool(data), **dial).current().teacher
+    expected = ridge_teacher((data.means, data.labels), data.dev, hidden)
+    torch.testing.assert_close(teacher.weight, expected.weight)
+    crossed = tiny_trainer(tmp_path / "crossed", data, None, teacher_folds=2, **dial, **no_matching).current()
+    assert len(crossed.teacher.weight) == 10
+    torch.testing.assert_close(crossed.soften(hidden.of(data.means)), crossed.soften(data.means))
 
 
 def test_data_that_do_not_say_who_speaks_are_refused(tmp_path):
