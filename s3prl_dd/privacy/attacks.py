@@ -8,8 +8,9 @@
 Each works on vectors, one an utterance or sample: the mean over time, or all T frames of it in a row (`vectors`).
 `controls` makes "samples" for which the answers are known: copies of training utterances must be caught by every
 attack; `held_out` real utterances must not pass for memorised. A Gaussian fitted to the training utterances stands
-between: it holds their mean and covariance and no utterance. A result says `caught`: the interval (95 %) lies beyond
-what chance gives. Not caught is no guarantee: these attackers, on this many utterances, did not find it.
+between: it holds their mean and covariance and no utterance. `noise` holds each dimension's mean and spread alone: what
+speakers_from_samples names by it is what the attacker brings along. A result says `caught`: the interval (95 %) lies
+beyond what chance gives. Not caught is no guarantee: these attackers, on this many utterances, did not find it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,9 @@ from .intervals import ROUNDS
 
 MIN_DEV = 8
 """Dev utterances that an attack needs."""
+
+FEWEST_SPEAKERS = 3
+"""Speakers that the attacks on speakers need: one is left out as a stranger, and two are told apart."""
 
 
 class View(StrEnum):
@@ -211,7 +215,8 @@ def controls(real: Real, number: int, seed: int = 0, noise: float = 0.05) -> dic
         few = max(1, number // 10)
         made["gaussian"] = gaussian
         made["one_in_ten_copied"] = np.concatenate([_copies(real.train, few, noise, draw), gaussian[few:]])
-    return made
+    white = np.random.default_rng([seed, 7]).standard_normal((number, real.train.shape[1]))
+    return {**made, "noise": real.train.mean(axis=0) + real.train.std(axis=0) * white}
 
 
 def _copies(of: np.ndarray, number: int, noise: float, draw: np.random.Generator) -> np.ndarray:
@@ -244,11 +249,11 @@ def attack(real: Real, samples: Mapping[str, np.ndarray], number: int, seed: int
            speakers: bool = True) -> dict[str, Attacked]:
     """Every attack on each of `samples` (name -> [N, K]), on the controls, and on held-out real utterances.
 
-    number: of samples of a control; speakers: the two attacks on speakers too
+    number: of samples of a control; speakers: the two attacks on speakers too, where `can_be_learnt`
     returns: name -> results
     """
     made = controls(real, number, seed)
-    listener = Listener.of(real) if speakers else None
+    listener = Listener.of(real) if speakers and can_be_learnt(real.train_speakers) else None
     heard_floor, named_floor = 0.5, None
     if listener and "gaussian" in made:
         heard_floor = speakers_from_real(listener, made["gaussian"], seed).more_than_unknown.value
@@ -271,6 +276,12 @@ def blind(results: Mapping[str, Attacked]) -> list[str]:
 
 
 # speakers
+
+
+def can_be_learnt(speakers: np.ndarray) -> bool:
+    """Whether an attacker can learn the speakers of N utterances: of one utterance each no spread is known."""
+    names, counts = np.unique(speakers, return_counts=True)
+    return len(names) >= FEWEST_SPEAKERS and bool(counts.max() > 1)
 
 
 def attacker(values: np.ndarray, names: np.ndarray) -> LinearDiscriminantAnalysis:
@@ -325,10 +336,15 @@ def speakers_from_real(listener: Listener, samples: np.ndarray, seed: int = 0, f
 
 
 def _confidence_in_strangers(real: Real, folds: int) -> np.ndarray:
-    """[N + N']: attackers on all but one of `folds` groups of speakers hear that group."""
+    """At most [N + N']: attackers on all but one of `folds` groups of speakers hear that group.
+
+    Where none of the others has two utterances, there is nothing to learn.
+    """
     everyone, speakers = real.everyone, real.all_speakers
     confidence = []
     for kept, left in GroupKFold(folds).split(everyone, groups=speakers):
+        if len(kept) == len(np.unique(speakers[kept])):
+            continue
         heard = attacker(everyone[kept], speakers[kept]).predict_proba(everyone[left])
         confidence.append(heard.max(axis=1))
     return np.concatenate(confidence)

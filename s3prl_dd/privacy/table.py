@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ..evaluation.significance import Interval
 from ..evaluation.text import aligned, percent
 from ..files import atomic_path
-from .attacks import Attacked, SpeakersFromReal, View, blind
+from .attacks import FEWEST_SPEAKERS, Attacked, SpeakersFromReal, View, blind
 from .results import PrivacyResults, RowResult, TreeResult
 from .rows import TITLES, Row
 from .teacher import TeacherAttacked
@@ -18,7 +18,7 @@ SID_HEADERS = ("first linear layer of", "SID acc %", "95 %", "probe %", "95 %", 
 VIEW_TITLES = {View.MEAN: "utterance means", View.FRAMES: "all frames"}
 
 ROLES = {"copied": "to be caught", "one_in_ten_copied": "a tenth is copied", "gaussian": "holds no utterance",
-         "held_out": "not to be caught", "memorised": "to be caught"}
+         "noise": "knows nobody", "held_out": "not to be caught", "memorised": "to be caught"}
 """Control -> what is known of it; all else is a file's."""
 
 PROBE = ("probe: linear discriminant analysis of the same embeddings, every utterance tested once; - real: paired over "
@@ -26,6 +26,9 @@ PROBE = ("probe: linear discriminant analysis of the same embeddings, every utte
          "The untrained head shows what any linear layer lets through; privacy is only worth something at equal UAR.")
 
 NO_GUARANTEE = "Not caught is no guarantee: these attackers, on this many utterances, did not find it."
+
+NOT_LEARNT = (f"Speakers were not attacked: it takes {FEWEST_SPEAKERS} of them in train, and two utterances of one of "
+              "them.")
 
 
 class Section(NamedTuple):
@@ -91,6 +94,8 @@ def _attacks(view: View, sets: dict[str, Attacked]) -> Section:
     rows = [[name, ROLES.get(name, ""), *_attacked(result, view)] for name, result in sets.items()]
     heard = sets["proposed"].speakers_from_real if "proposed" in sets else None
     notes = [_attacker_on_real(heard)] if heard else []
+    if view == View.MEAN and not any(result.speakers_from_real for result in sets.values()):
+        notes.append(NOT_LEARNT)
     missed = blind(sets)
     if missed:
         notes.append(f"WARNING: copied training data was not caught by {', '.join(missed)}: "

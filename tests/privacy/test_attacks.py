@@ -19,6 +19,8 @@ from s3prl_dd.privacy.attacks import (
     nearest,
     standardise,
 )
+from s3prl_dd.privacy.results import PrivacyResults
+from s3prl_dd.privacy.table import table
 
 
 def voices(seed=0, speakers=8, train=30, dev=10, more=0, dim=24):
@@ -47,7 +49,8 @@ def attacked():
 
 
 def test_every_attack_runs_on_samples_and_on_controls(attacked):
-    assert list(attacked) == ["independent", "nobody", "copied", "gaussian", "one_in_ten_copied", "held_out"]
+    assert list(attacked) == ["independent", "nobody", "copied", "gaussian", "one_in_ten_copied", "noise",
+                              "held_out"]
     for name, result in attacked.items():
         missing = {item.name for item in fields(result) if getattr(result, item.name) is None}
         assert missing == ({"speakers_from_real", "speakers_from_samples"} if name == "held_out" else set())
@@ -73,7 +76,7 @@ def test_controls_are_copies_of_train_and_a_gaussian_of_it():
         distances = np.abs((made[name][:, None] - real.train) / spread).max(axis=2).min(axis=1)  # to the nearest one
         assert len(made[name]) == 50 and (distances < 0.3).sum() == copies
     few = Real(real.train[:10], real.train_speakers[:10], real.dev[:8], real.dev_speakers[:8])
-    assert list(controls(few, 50)) == ["copied"]  # on so many dimensions a Gaussian would copy too
+    assert list(controls(few, 50)) == ["copied", "noise"]  # on so many dimensions a Gaussian would copy too
 
 
 def test_copies_of_dev_are_no_members():
@@ -107,6 +110,37 @@ def test_a_gaussian_is_the_floor_of_the_speaker_attacks(attacked):
     assert not gaussian.nearest.caught
     assert copied.speakers_from_real.floor == gaussian.speakers_from_real.more_than_unknown.value
     assert copied.speakers_from_samples.floor == gaussian.speakers_from_samples.accuracy.value
+
+
+def test_noise_knows_nobody_and_the_attacker_names_by_what_he_brings_along(attacked):
+    """Each dimension's mean and spread, and none of how they go together."""
+    real, _ = voices(0)
+    noise = controls(real, 4000)["noise"]
+    assert np.allclose(np.corrcoef(noise.T), np.eye(24), atol=0.1)
+    assert np.allclose(noise.std(axis=0), real.train.std(axis=0), rtol=0.1)
+    found = attacked["noise"]
+    assert not found.membership.caught and not found.nearest.caught
+    assert found.speakers_from_samples.accuracy.low > found.speakers_from_samples.chance
+
+
+@pytest.mark.parametrize("names", [np.arange(240), np.arange(240) % 2])
+def test_speakers_whom_nobody_can_learn_are_not_attacked(names):
+    """Of one utterance each, or too few to leave one out; memory is attacked all the same."""
+    real, more = voices(0, more=20)
+    unknown = Real(real.train, names, real.dev, names[:len(real.dev)])
+    results = attack(unknown, {"proposed": more}, 100)
+    assert {result.speakers_from_real for result in results.values()} == {None}
+    assert results["copied"].membership.caught
+    text = table(PrivacyResults({}, {View.MEAN: results}))
+    assert "Speakers were not attacked: it takes 3 of them" in text
+
+
+def test_one_speaker_of_two_utterances_is_enough():
+    """Where he is left out as a stranger, the others cannot be learnt."""
+    real, more = voices(0, more=20)
+    lonely = Real(real.train, np.arange(240).clip(min=1), real.dev[:40], np.arange(300, 340))
+    results = attack(lonely, {"more": more}, 100)
+    assert results["more"].speakers_from_real is not None
 
 
 def test_a_tenth_of_copies_is_seen(attacked):
