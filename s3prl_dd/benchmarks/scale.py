@@ -27,7 +27,7 @@ from ..rng import keyed
 SECONDS = 0.1
 """Of each made-up recording: there are so many of them."""
 
-FRAMES, SAMPLES = 16, 400
+FRAMES, SAMPLES = 16, 200
 """Of a made-up generator's samples: frames, and how many are attacked."""
 
 PREPARE = "prepare"

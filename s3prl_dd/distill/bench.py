@@ -235,7 +235,9 @@ def _scale_steps(folder: Path) -> None:
     data = _scale_data(folder)
     config = load_config(DistillConfig, "gan_1d", [f"steps={SCALE_STEPS}"])
     make = Pool(Heads.create(range(HEADS), data.dim, 4), [1] * HEADS, range(HEADS), [0.5] * HEADS)
-    Trainer(config, data, folder / "gan", _parts(data.dim, 4), make).train(progress=False)
+    trainer = Trainer(config, data, folder / "gan", _parts(data.dim, 4), make)
+    trainer.head_steps = SCALE_POOL_STEPS  # memory does not grow with them
+    trainer.train(progress=False)
 
 
 SCALE_STAGES: dict[str, Callable[[Path], object]] = {

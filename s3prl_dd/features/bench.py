@@ -166,7 +166,7 @@ class ScaleTime(NamedTuple):
 def make_corpus(folder: Path, size: int, dim: int) -> None:
     """Metadata (train.json) and a feature store of `size` utterances in `folder`, several of each speaker."""
     emotions = ("neu", "hap", "ang", "sad")
-    speakers = min(997, max(10, size // 20))
+    speakers = min(50, max(10, size // 20))
     utterances = [
         Utterance(f"speaker{number % speakers:03}/session{number % 89:02}/{number:06}.wav", emotions[number % 4],
                   f"speaker{number % speakers:03}") for number in range(size)]
