@@ -145,7 +145,7 @@ def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHead
 def pupils(generator: Generator, seed: int, steps: int) -> Teacher:
     """As many heads of SUPERB as the generator's teacher has, trained on its samples and their soft labels alone."""
     assert generator.teacher is not None
-    samples = generator.without_latents().sample({"ppc": PUPILS_SAMPLES}, seed)
+    samples = generator.sample({"ppc": PUPILS_SAMPLES}, seed)
     assert samples.soft_labels is not None
     number, classes = generator.teacher.bias.shape
     points, targets = samples.features.mean(dim=1).cpu(), samples.soft_labels.cpu()

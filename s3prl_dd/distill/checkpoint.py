@@ -17,12 +17,13 @@ from .data import TrainingData
 from .parts import Parts
 
 REMOVED: dict[str, Any] = {"schedule": "constant", "warm_steps": 0, "softmax_reduction": "sample", "temperature": 1.0,
-                           "diversity_of": "frames", "eval_soft": False, "patience": None, "compile": False}
-"""Settings of the version before, with the values for which today's trainer does the same."""
+                           "diversity_of": "frames", "eval_soft": False, "patience": None, "compile": False,
+                           "latents": 0}
+"""Settings of versions before, with the values for which today's trainer does the same."""
 
 ADDED: dict[str, Any] = {"penalty_every": 1, "softmax_kinds": ["superb"], "eval_kinds": ["superb"],
-                         "eval_labels": "hard", "selection": "dev", "latents": 0, "privacy": 0,
-                         "teacher_folds": 0, "teacher_hears": "speech"}
+                         "eval_labels": "hard", "selection": "dev", "privacy": 0, "teacher_folds": 0,
+                         "teacher_hears": "speech"}
 """Settings that the version before lacks, with the values for which they change nothing."""
 
 

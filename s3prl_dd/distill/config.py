@@ -13,9 +13,6 @@ from ..generator import NetworkConfig
 from ..generator.networks import GANS
 from ..pool.frame_heads import Kind
 
-Latents = Annotated[int, Field(ge=0, le=1000), Number]
-"""Latents of a class."""
-
 Folds = Annotated[int, Field(ge=0, le=100), Number]
 """Parts of the speakers."""
 
@@ -143,10 +140,6 @@ class DistillConfig:
     teacher_hears: Literal["speech", "samples"] = "speech"
     """Beyond the paper: what the file's heads were trained on; samples, heads anew on the finished generator's samples
     with the former heads' soft labels, which tell less of who was in training."""
-
-    latents: Latents = 0
-    """Beyond the paper: latents of each class that are learnt when the GAN is done (distill/latents.py). Sets begin
-    with them, so that small ones are good; 0 learns none."""
 
     seed: Seed = 0
     """Of weights, batches and noise."""

@@ -48,7 +48,7 @@ def ridge_head(points: torch.Tensor, targets: torch.Tensor, ridge: float) -> Lin
 
 
 def closed_form_loss(head: LinearHeads, points: torch.Tensor, targets: torch.Tensor,
-                     temperature: float | torch.Tensor) -> torch.Tensor:
+                     temperature: float) -> torch.Tensor:
     """Cross-entropy of a head's outputs, over `temperature`, on real points [N, D] with targets [N, C]; above 0."""
     logits = head.of_means(points) / temperature  # [M, N, C]
     return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()

@@ -38,7 +38,6 @@ from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
 from .frames import measure
 from .graphs import CriticBatch, Replayed, Updated, take_step, tuned
-from .latents import learn_latents
 from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
@@ -475,23 +474,17 @@ class Trainer:
                 if self._pauses_after(self.step):
                     wait_for_all(self.world)
                 bar.update()
-        return self._finished(progress) if lead else None
+        return self._finished() if lead else None
 
-    def _finished(self, progress: bool) -> Generator:
-        """The best generator on dev, with pupils and latents where the configuration wants them: once, for it alone."""
-        path, config = self.out / "generator.safetensors", self.config
+    def _finished(self) -> Generator:
+        """The best generator on dev, with pupils where the configuration wants them: once, for it alone."""
+        path = self.out / "generator.safetensors"
         generator = Generator.load(path)
         header = generator.header
-        teach = config.teacher_hears == "samples" and not header.training.get("pupils", False)
-        learn = config.latents > 0 and generator.latents is None
-        if teach:
-            generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)
-            generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
-        if learn:
-            real = self.data.means, self.data.labels
-            generator.latents = learn_latents(generator, real, config.latents, config.seed, progress)
-        if not (teach or learn):
+        if self.config.teacher_hears != "samples" or header.training.get("pupils", False):
             return generator
+        generator.teacher = pupils(generator, self.config.seed + PUPILS_SEED, self.teacher_steps)
+        generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
         generator.save(path, half=self.config.half_file)
         return Generator.load(path)
 

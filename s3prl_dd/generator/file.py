@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from .calibrate import Calibration
 from .header import METADATA_KEY, REMEDY, Header, open_file
-from .layout import CALIBRATION, LATENTS, NETWORK, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
+from .layout import CALIBRATION, NETWORK, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
 
 
 class Teacher(NamedTuple):
@@ -53,9 +53,6 @@ class Contents(NamedTuple):
     calibration: Calibration | None = None
     """For utterance means as real ones."""
 
-    latents: torch.Tensor | None = None
-    """[C, n, Z], noise that was learnt: what the first samples of each class are made from, in this order."""
-
 
 def read_file(path: str | Path) -> Contents:
     """Read a generator file. Random states stay as they are.
@@ -75,7 +72,7 @@ def read_file(path: str | Path) -> Contents:
     teacher = Teacher(**part_of(tensors, TEACHER)) if layout.heads else None
     calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
-    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(LATENTS))
+    return Contents(network, *means, layout.header, teacher, calibration)
 
 
 def write_file(path: str | Path, contents: Contents, half: bool = False) -> None:
@@ -102,8 +99,6 @@ def _tensors(contents: Contents, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         weights.update({TEACHER + part: tensor for part, tensor in contents.teacher._asdict().items()})
     if contents.calibration is not None:
         weights.update({CALIBRATION + part: tensor for part, tensor in contents.calibration._asdict().items()})
-    if contents.latents is not None:
-        weights[LATENTS] = contents.latents
     tensors = {name: weight.to(dtype) for name, weight in weights.items()}
     tensors.update(mean=contents.mean.float(), std=contents.std.float(), class_means=contents.class_means.float())
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

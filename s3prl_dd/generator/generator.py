@@ -7,7 +7,6 @@ Noise > network > the features' mean and spread > calibration > centring > frame
 """
 
 import contextlib
-import copy
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +40,6 @@ class Generator:
 
     mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
     teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
-    latents: [C, n, Z], learnt noise of the first n samples of each class, or None
     options: how samples are computed
 
     Samples come from a faster copy of the network, made at the first draw: later changes of its weights are not seen.
@@ -49,13 +47,12 @@ class Generator:
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
                  header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None,
-                 latents: torch.Tensor | None = None, options: DrawOptions = DRAWN) -> None:
+                 options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
         self.header = header
         self.teacher = teacher
         self.calibration = calibration
-        self.latents = latents
         self.options = options
         self._inference: Inference | None = None
         self._source: Source | None = None
@@ -89,7 +86,7 @@ class Generator:
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
         contents = Contents(self.network, self.mean, self.std, self.class_means, self.header, self.teacher,
-                            self.calibration, self.latents)
+                            self.calibration)
         write_file(path, contents, half)
 
     def to(self, device: str | torch.device) -> "Generator":
@@ -102,15 +99,7 @@ class Generator:
             self.teacher = Teacher(*(tensor.to(device) for tensor in self.teacher))
         if self.calibration is not None:
             self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
-        if self.latents is not None:
-            self.latents = self.latents.to(device)
         return self
-
-    def without_latents(self) -> "Generator":
-        """The same generator, which draws every sample, the first ones of a class too."""
-        other = copy.copy(self)
-        other.latents = None
-        return other
 
     @property
     def device(self) -> torch.device:
@@ -133,8 +122,7 @@ class Generator:
         """Draw a whole set: `budget` as in budget.class_counts, `lengths` and `center` as in sampling.Sampling.
 
         Sample i depends on (seed, epoch, i) alone, but for `center`: then the samples of each class are shifted
-        together (see `shift`). Of a file with learnt latents, the first samples of each class in the set of epoch 0 are
-        these, whatever the seed; they stay where they were learnt.
+        together (see `shift`).
         """
         labels = index_labels(self.counts(budget))
         return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
@@ -186,9 +174,8 @@ class Generator:
         total = torch.zeros_like(self.class_means, dtype=torch.float64)  # [C, D]
         counts = torch.zeros(len(total), dtype=torch.long, device=self.device)
         for part in parts:
-            labels = part.labels[~part.learnt]
-            total.index_add_(0, labels, part.frames.mean(dim=1)[~part.learnt].double())
-            counts += torch.bincount(labels, minlength=len(total))
+            total.index_add_(0, part.labels, part.frames.mean(dim=1).double())
+            counts += torch.bincount(part.labels, minlength=len(total))
         return self.centers(center) - (total / counts.clamp(min=1)[:, None]).float()
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> Iterator[Raw]:
@@ -206,8 +193,7 @@ class Generator:
         """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
 
         shift: [C, D] added to each frame of its class, or None
-        places: [B], of each in its class (samples.places_of): a list of points needs them; without them none is of the
-            learnt latents
+        places: [B], of each in its class (samples.places_of), which a list of points needs
         """
         check_lengths(lengths)
         return self.finish(self.raw(labels, indices, seed, epoch, places), lengths, shift)
@@ -220,40 +206,26 @@ class Generator:
         labels = torch.as_tensor(labels, device=self.device)
         if self._inference is None:
             self._inference = Inference(self.network, self.options)
-        learnt = self._are_learnt(labels, epoch, places)
-        inputs = self._inputs(noise, labels, learnt, places)
-        frames = self.scaled(self._inference(inputs.to(self.device), labels), labels)
-        return Raw(frames, labels, noise.quantiles, learnt)
+        inputs = self._inputs(noise, places)
+        frames = self._inference(inputs.to(self.device), labels) * self.std + self.mean
+        if self.calibration is not None:
+            frames = calibrate(frames, labels, self.calibration)
+        return Raw(frames, labels, noise.quantiles)
 
-    def scaled(self, frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The network's frames [B, T, D], standardised, of classes [B], in the features' units and calibrated."""
-        frames = frames * self.std + self.mean
-        return frames if self.calibration is None else calibrate(frames, labels, self.calibration)
-
-    def _are_learnt(self, labels: torch.Tensor, epoch: int, places: torch.Tensor | None) -> torch.Tensor:
-        """Which samples are of the learnt latents [B]: the first ones of each class, in the set of epoch 0 alone."""
-        if self.latents is None or places is None or epoch != 0:
-            return torch.zeros_like(labels, dtype=torch.bool)
-        return places.to(self.device) < self.latents.shape[1]
-
-    def _inputs(self, noise: Noise, labels: torch.Tensor, learnt: torch.Tensor,
-                places: torch.Tensor | None) -> torch.Tensor:
+    def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:
         """What the network maps to frames [B, Z]: the noise, or for a list of points their places [B]."""
         if isinstance(self.network, Points):
             if places is None:
                 raise ValueError("a list of points: give the places of the samples in their classes")
             return places[:, None].float()
-        vectors = noise.vectors.to(self.device)
-        if self.latents is not None and places is not None:
-            vectors[learnt] = self.latents[labels[learnt], places.to(self.device)[learnt]]
-        return vectors
+        return noise.vectors
 
     @torch.no_grad()
     def finish(self, raw: Raw, lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:
         """Shift, label and stretch a batch. shift: [C, D] or None"""
         frames, labels = raw.frames, raw.labels
         if shift is not None:
-            frames = frames + shift[labels].masked_fill(raw.learnt[:, None], 0)[:, None]
+            frames = frames + shift[labels][:, None]
         soft = self.soften(frames.mean(dim=1)) if self.teacher is not None else None  # [B, C]
         if lengths == "generator":
             return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)

@@ -43,7 +43,6 @@ def _beside(layout: Layout) -> dict[str, str]:
     return {
         "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
         "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
-        "small sets": f"{layout.latents} latents of each class were learnt" if layout.latents else "as drawn",
     }
 
 

@@ -5,7 +5,8 @@
     class_means                     [C, D], where the samples' utterance means lie on average
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
-    latents                         [C, n, Z], if n latents of each class were learnt; for networks that take noise
+
+Files of a development version may also hold `latents`, which are ignored.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ from .networks import Network, build_generator
 NETWORK, TEACHER, CALIBRATION = "generator.", "teacher.", "calibration."
 """What the names of a part's tensors begin with."""
 
-LATENTS = "latents"
-"""The tensor's name."""
+IGNORED = "latents"
+"""A tensor that files of a development version hold, and that nothing reads."""
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 """How weights are stored: safetensors' name -> torch's."""
@@ -45,12 +46,6 @@ class Layout(NamedTuple):
         return shape[0] if shape else 0
 
     @property
-    def latents(self) -> int:
-        """n, latents of each class that were learnt; 0 without a list."""
-        shape = self.shapes.get(LATENTS, ())
-        return shape[1] if len(shape) == 3 else 0
-
-    @property
     def calibrated(self) -> bool:
         """Whether it carries a calibration."""
         return f"{CALIBRATION}matrix" in self.shapes
@@ -65,7 +60,7 @@ def read_layout(path: str | Path) -> Layout:
 def layout_of(path: str | Path, file: Any) -> Layout:
     """The layout of an open file (see header.open_file)."""
     header = header_of(path, file)
-    slices = {name: file.get_slice(name) for name in file.keys()}
+    slices = {name: file.get_slice(name) for name in file.keys() if name != IGNORED}
     layout = Layout(header, {name: tuple(item.get_shape()) for name, item in slices.items()})
     try:
         check_shapes(layout)
@@ -92,8 +87,7 @@ def check_shapes(layout: Layout) -> None:
 
 
 def expected_shapes(layout: Layout) -> Shapes:
-    """Exactly the tensors that a file of this header has; how many heads a teacher has, and how many latents there are,
-    is the file's own."""
+    """Exactly the tensors that a file of this header has; how many heads a teacher has is the file's own."""
     network = layout.header.network
     classes, dim = network.classes, network.dim
     shapes = {NETWORK + name: tuple(weight.shape) for name, weight in empty_network(network).state_dict().items()}
@@ -104,8 +98,6 @@ def expected_shapes(layout: Layout) -> Shapes:
     if any(name.startswith(CALIBRATION) for name in layout.shapes):
         shapes[f"{CALIBRATION}matrix"] = (dim, dim)
         shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
-    if LATENTS in layout.shapes and network.points is None:
-        shapes[LATENTS] = (classes, max(1, layout.latents), network.noise)
     return shapes
 
 

@@ -21,9 +21,6 @@ class Raw(NamedTuple):
     quantiles: list[float]
     """[B], see noise.Noise."""
 
-    learnt: torch.Tensor
-    """[B], whether a sample is of the file's learnt latents: it stays where it was learnt, and is not shifted."""
-
 
 class Spill:
     """Batches whose frames lie in a file, float32. They can be gone through again and again.
@@ -36,7 +33,7 @@ class Spill:
 
     def __init__(self, path: Path, parts: Iterable[Raw]) -> None:
         self.path = path
-        self.labels, self.quantiles, self.learnt = array("q"), array("d"), array("b")
+        self.labels, self.quantiles = array("q"), array("d")
         self.sizes = array("q")  # of the batches
         self.frame_shape: tuple[int, ...] = ()  # (T, D)
         self.device = torch.device("cpu")
@@ -45,7 +42,6 @@ class Spill:
                 part.frames.cpu().contiguous().numpy().tofile(file)
                 self.labels.extend(part.labels.tolist())
                 self.quantiles.extend(part.quantiles)
-                self.learnt.extend(part.learnt.tolist())
                 self.sizes.append(len(part.labels))
                 self.frame_shape, self.device = tuple(part.frames.shape[1:]), part.frames.device
 
@@ -57,6 +53,5 @@ class Spill:
                 frames = np.fromfile(file, np.float32, int(np.prod(shape))).reshape(shape)
                 rows = slice(start, start + size)
                 labels = torch.tensor(self.labels[rows], device=self.device)
-                learnt = torch.tensor(self.learnt[rows], device=self.device).bool()
-                yield Raw(torch.from_numpy(frames).to(self.device), labels, self.quantiles[rows].tolist(), learnt)
+                yield Raw(torch.from_numpy(frames).to(self.device), labels, self.quantiles[rows].tolist())
                 start += size

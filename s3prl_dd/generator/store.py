@@ -58,9 +58,6 @@ class SetKey(NamedTuple):
     bfloat16: bool
     """Whether it was computed in bfloat16."""
 
-    learnt: bool
-    """Whether it begins with the file's learnt latents."""
-
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -234,8 +231,7 @@ def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengt
         raise UserError("a store of samples knows a generator by its file, and this one was made in memory. "
                         "Save it and load the file, or draw without a store.")
     half = computes_in_bfloat16(generator.options, generator.device)
-    learnt = generator.latents is not None and epoch == 0
-    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half, learnt)
+    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half)
 
 
 # writing

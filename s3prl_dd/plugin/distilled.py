@@ -81,7 +81,7 @@ class DistilledExpert(EmotionExpert):
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
-            others = self._samples(generator.without_latents(), seed + DEV_SEED, resample=False)
+            others = self._samples(generator, seed + DEV_SEED, resample=False)
             self.dev_dataset = Placeholders(others, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says "
                      "nothing of real speech")

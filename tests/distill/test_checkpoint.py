@@ -126,9 +126,15 @@ def test_a_checkpoint_of_the_version_before_resumes(tmp_path):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
+def test_one_that_did_not_use_what_is_gone_does(tmp_path):
+    trainer = tiny_trainer(unpack(tmp_path / "before", latents=0), exact_data(), exact_pool(), **SMALL)
+    trainer.load()
+    assert trainer.step == 6
+
+
 @pytest.mark.parametrize("key, value", [("schedule", "linear"), ("warm_steps", 3), ("softmax_reduction", "class"),
                                         ("temperature", 2.0), ("diversity_of", "means"), ("eval_soft", True),
-                                        ("compile", True), ("unheard", 1)])
+                                        ("compile", True), ("latents", 50), ("unheard", 1)])
 def test_one_that_used_what_is_gone_does_not(tmp_path, key, value):
     trainer = tiny_trainer(unpack(tmp_path / "before", **{key: value}), exact_data(), exact_pool(), **SMALL)
     with pytest.raises(UserError, match=f"another configuration or other data .{key} {value!r} there"):

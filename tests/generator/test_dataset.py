@@ -9,7 +9,7 @@ from support.tiny_generator import tiny_generator
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import GeneratedDataset, NetworkConfig, Samples
+from s3prl_dd.generator import GeneratedDataset, Generator, NetworkConfig, Samples
 from s3prl_dd.generator import dataset as module
 
 
@@ -73,6 +73,24 @@ def test_a_set_of_several_batches_is_that_of_sample_to_the_bit(generator):
     assert len(data) == 600
     identical(whole(data), generator.sample(200, seed=2, lengths="corpus"))
     assert [data[index].name for index in (0, 511, 512, 599)] == [f"generated-0-{i}" for i in (0, 511, 512, 599)]
+
+
+@pytest.mark.parametrize("center", [False, True, "teaching"])
+@pytest.mark.parametrize("counts", [[2, 3, 1], [5, 7, 4]])
+def test_every_way_to_a_set_gives_the_same(generator, tmp_path, monkeypatch, counts, center):
+    """In memory, by means, through a store's spilt file, and batch by batch where the set is too large."""
+    generator.save(tmp_path / "generator.safetensors")
+    generator = Generator.load(tmp_path / "generator.safetensors")
+    expected = generator.sample({"counts": counts}, seed=3, center=center)
+    options = {"budget": {"counts": counts}, "seed": 3, "center": center}
+    means = GeneratedDataset(generator, **options, means=True)
+    stored = GeneratedDataset(generator, **options, store=tmp_path / "samples")
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    large = GeneratedDataset(generator, **options)
+    for index, frames in enumerate(expected.features):
+        torch.testing.assert_close(means[index].features[0], frames.mean(dim=0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(stored[index].features, frames, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(large[index].features, frames, rtol=1e-4, atol=1e-4)
 
 
 def test_centring_is_passed_on(generator):

@@ -410,6 +410,12 @@ def without(*parts):
     return lambda path: rewrite(path, tensors=change)
 
 
+def latents(values=None):
+    """With the tensor `latents`, as files of a development version have it, which nothing reads."""
+    values = torch.ones(3, 4, 6) if values is None else values
+    return lambda path: rewrite(path, tensors=lambda tensors: tensors.update(latents=values))
+
+
 def more_metadata(entries):
     entries["__metadata__"].update(format="pt", note="mine")
 
@@ -438,6 +444,8 @@ HARMLESS = {
     "neither": without("teacher.", "calibration."),
     "one head": lambda path: rewrite(path, tensors=lambda tensors: tensors.update(
         {name: tensors[name][:1] for name in ("teacher.weight", "teacher.bias")})),
+    "latents of a development version": latents(),
+    "latents of any shape and value": latents(torch.full((2,), NAN)),
     "a weight in half precision": shape(WEIGHT, lambda tensor: tensor.half()),
     "a running variance of 0": value(SPREAD, 0.0),
     "nobody was tested": put("corpus.test_speakers", []),
@@ -450,6 +458,16 @@ def test_harmless_changes_still_load(path, change):
     samples = Generator.load(path).sample(2, lengths="corpus")
     assert samples.features.isfinite().all() and samples.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert (samples.soft_labels is None) == (change in ("no teacher", "neither"))
+
+
+def test_latents_of_a_development_version_change_no_sample(path, tmp_path):
+    expected = Generator.load(path).sample(5, seed=2)
+    latents()(path)
+    generator = Generator.load(path)
+    found = generator.sample(5, seed=2)
+    assert torch.equal(found.features, expected.features) and torch.equal(found.soft_labels, expected.soft_labels)
+    generator.save(tmp_path / "again")
+    assert "latents" not in load_file(tmp_path / "again")
 
 
 @pytest.mark.parametrize("config", [

@@ -154,7 +154,7 @@ def test_each_part_of_the_key_alone_gives_another_set(generator, store, drawn, c
 def test_another_file_precision_or_format_is_another_set(generator, store, tmp_path):
     tiny_generator(calibration=False).save(tmp_path / "other")
     key = key_of(generator, **SET)
-    assert key == SetKey(generator.digest, tuple(COUNTS), 4, 0, "generator", True, False, False, FORMAT)
+    assert key == SetKey(generator.digest, tuple(COUNTS), 4, 0, "generator", True, False, FORMAT)
     keys = [key, key_of(Generator.load(tmp_path / "other"), **SET), key._replace(bfloat16=True),
             key._replace(format=FORMAT + 1)]
     assert len({item.name() for item in keys}) == 4

@@ -13,7 +13,7 @@ from s3prl_dd.plugin.predict import evaluate
 from s3prl_dd.recipe.folder import Run
 
 SMALL = ["network.channels=8", "network.critic_channels=8", "network.frames=4", "network.noise=4", "batch=8", "steps=4",
-         "critic_steps=1", "eval_every=2", "latents=0"]
+         "critic_steps=1", "eval_every=2"]
 
 
 def run(folder, out, *flags):

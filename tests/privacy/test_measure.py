@@ -154,19 +154,6 @@ def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_pat
         assert [utterance.speaker for utterance in part.utterances] == speakers.tolist()
 
 
-def test_samples_of_learnt_latents_are_attacked_by_themselves(tmp_path):
-    run = Run.open(write_run(tmp_path))
-    generator = Generator.load(run.generator)
-    shape = len(generator.header.labels), 3, generator.header.network.noise
-    generator.latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    generator.save(run.generator)
-    drawn = privacy.draw(run, "proposed", 60)
-    assert list(drawn) == ["proposed", "proposed_centred", "proposed_latents"]
-    assert len(drawn["proposed_latents"]) == 3 * shape[0]
-    distances = np.abs(drawn["proposed_latents"][:, None] - drawn["proposed"]).max(axis=(2, 3))
-    assert (distances.min(axis=1) < 1e-4).all()  # a user's set begins with them
-
-
 def test_the_heads_in_the_file_are_attacked_with_train_and_dev(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(privacy, "attack_teachers", lambda *given: seen.append(given) or {})

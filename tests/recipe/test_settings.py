@@ -61,6 +61,13 @@ def test_the_sampling_defaults_are_the_ones():
     assert Settings().sampling == DEFAULTS
 
 
+def test_overrides_of_what_is_gone_are_read_and_not_trained_with():
+    settings = Settings.from_flat({**Settings().flat(), "overrides": ["latents=0"]}, "run.json")
+    assert settings.distiller.overrides == ("latents=0",)
+    with pytest.raises(UserError, match="unknown key 'latents'"):
+        settings.check()
+
+
 def test_run_of_the_version_before():
     settings = Settings.from_flat(OF_0_1, "run.json")
     assert settings.distiller.pool_seeds == 4 and settings.heads.budgets == ("original", 6, 12)
