@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from .budget import Budget
-from .generator import Generator
+from .generator import Generator, noise_numbers
 from .samples import Samples, index_labels, places_of
 from .sampling import DEFAULTS, Center, Lengths, Sampling, set_of
 from .store import SampleStore, StoredSet
@@ -65,6 +65,7 @@ class GeneratedDataset(Dataset[Item]):
         self.counts = generator.counts(budget)
         self.labels = index_labels(self.counts)
         self.places = places_of(self.labels)
+        self.numbers = noise_numbers(self.labels, self.center)
         self.epoch: int | None = None  # of the set that is there
         self.items: list[Item] | None = None
         self.stored: StoredSet | None = None
@@ -98,7 +99,7 @@ class GeneratedDataset(Dataset[Item]):
             yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
             return
         shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center) if self.center else None
-        for raw in self.generator.raw_batches(self.labels, self.seed, epoch):
+        for raw in self.generator.raw_batches(self.labels, self.seed, epoch, center=self.center):
             yield self.generator.finish(raw, self.lengths, shift)
 
     def set_bytes(self) -> int:
@@ -127,7 +128,8 @@ class GeneratedDataset(Dataset[Item]):
             return [self._read(self.stored, index, epoch) for index in indices]
         if self.items is not None:
             return [self.items[index] for index in indices]
-        batch = self.generator.generate(self.labels[indices], indices, self.seed, epoch, self.lengths, self.shift,
+        numbers = self.numbers[indices].tolist()
+        batch = self.generator.generate(self.labels[indices], numbers, self.seed, epoch, self.lengths, self.shift,
                                         self.places[indices])
         return self._split(batch, indices, epoch)
 

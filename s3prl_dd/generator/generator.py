@@ -122,7 +122,7 @@ class Generator:
         """Draw a whole set: `budget` as in budget.class_counts, `lengths` and `center` as in sampling.Sampling.
 
         Sample i depends on (seed, epoch, i) alone, but for `center`: then the samples of each class are shifted
-        together (see `shift`).
+        together (see `shift`), and at teaching points they are in step (see `raw_batches`).
         """
         labels = index_labels(self.counts(budget))
         return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
@@ -135,7 +135,7 @@ class Generator:
         Where the set is centred, all of it waits in memory, or in the file `spill`, which the caller removes.
         """
         check_lengths(lengths)
-        parts = self.raw_batches(labels, seed, epoch, batch_size)
+        parts = self.raw_batches(labels, seed, epoch, batch_size, center)
         if not center:
             yield from (self.finish(part, lengths) for part in parts)
             return
@@ -156,7 +156,7 @@ class Generator:
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
         points learns just that; centred, a small set is as good as a far larger one.
         """
-        return self._shift(self.raw_batches(labels, seed, epoch, batch_size), center)
+        return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center), center)
 
     def centers(self, center: Center = DEFAULTS.center) -> torch.Tensor:
         """Where the classes of a centred set lie [C, D]: at the real class means, or at their teaching points.
@@ -178,12 +178,18 @@ class Generator:
             counts += torch.bincount(part.labels, minlength=len(total))
         return self.centers(center) - (total / counts.clamp(min=1)[:, None]).float()
 
-    def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH) -> Iterator[Raw]:
-        """Samples number 0, 1, 2, ... of these labels [N], as drawn."""
+    def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
+                    center: Center = False) -> Iterator[Raw]:
+        """Samples number 0, 1, 2, ... of these labels [N], as drawn: what a set with this `center` is made of.
+
+        At teaching points the classes are in step: the first samples of all classes are made from the same noise, and
+        so on. Then they differ by their class alone, and a head cannot take for emotion how they deviate together.
+        """
         places = places_of(labels)
+        numbers = noise_numbers(labels, center)
         for start in range(0, len(labels), batch_size):
-            stop = min(start + batch_size, len(labels))
-            yield self.raw(labels[start:stop], range(start, stop), seed, epoch, places[start:stop])
+            here = slice(start, start + batch_size)
+            yield self.raw(labels[here], numbers[here].tolist(), seed, epoch, places[here])
 
     # batches
 
@@ -279,6 +285,12 @@ class Source(NamedTuple):
             if Source.of(self.path) == self:
                 return digest
         raise UserError(f"{self.path}: is no longer the generator file that was loaded. Load it again.")
+
+
+def noise_numbers(labels: torch.Tensor, center: Center) -> torch.Tensor:
+    """By which number the noise of each sample of these labels [N] is drawn: its own, or at teaching points its place
+    in its class."""
+    return places_of(labels) if center == "teaching" else torch.arange(len(labels))
 
 
 def check_lengths(lengths: str) -> None:

@@ -70,3 +70,27 @@ def test_without_a_teacher_there_are_none():
     assert best_center(generator, means=True) is True
     with pytest.raises(UserError, match="center: teaching: the generator file has no teacher"):
         generator.sample(2, center="teaching")
+
+
+def test_classes_in_step_are_made_from_the_same_noise(monkeypatch):
+    """In a set at teaching points alone, whichever way it is drawn."""
+    numbers, generator = [], tiny_generator()
+    raw = generator.raw
+
+    def logged(labels, indices, *others):
+        numbers.extend(zip(labels.tolist(), indices, strict=True))
+        return raw(labels, indices, *others)
+
+    monkeypatch.setattr(generator, "raw", logged)
+    budget, in_step = {"counts": [2, 3, 1]}, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0)]
+    generator.sample(budget, center="teaching", batch_size=4)
+    assert numbers == in_step
+    numbers.clear()
+    generator.sample(budget, center=True)
+    assert [number for _, number in numbers] == list(range(6))
+    numbers.clear()
+    monkeypatch.setattr("s3prl_dd.generator.dataset.KEPT_BYTES", 0)
+    data = GeneratedDataset(generator, budget, center="teaching")
+    assert numbers == in_step  # of the shift
+    data[3]
+    assert numbers[6:] == [(1, 1)]
