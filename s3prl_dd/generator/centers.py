@@ -12,6 +12,8 @@ points, dimension j counts 1 / r_j, r_j its root mean square. So distances are t
 
 import torch
 
+from .samples import places_of
+
 
 def teaching_points(class_means: torch.Tensor, weight: torch.Tensor, mean_square: torch.Tensor) -> torch.Tensor:
     """[C, D], a point for each class: minimises sum_j (x_j - m_j)^2 / r_j, where the heads judge x as the class's mean.
@@ -26,3 +28,26 @@ def teaching_points(class_means: torch.Tensor, weight: torch.Tensor, mean_square
     reach = rows * mean_square.double().sqrt()  # [C, D]
     solve = torch.linalg.pinv(rows @ reach.T, hermitian=True)  # of rank C - 1
     return middle + (apart @ rows.T @ solve @ reach).to(class_means.dtype)
+
+
+def shift_to(centers: torch.Tensor, means: torch.Tensor, labels: torch.Tensor, in_step: bool = False) -> torch.Tensor:
+    """[N, D] that brings the mean of each class's utterance means [N, D] to its center, `centers` [C, D].
+
+    labels: class indices [N]; in_step: also, the i-th samples of all classes then deviate from their centers alike, as
+    they do in the mean of these classes (but for what keeps classes of unequal number at their centers)
+    """
+    here = mean_of_each(means, labels, len(centers))  # [C, D]
+    shift = (centers - here)[labels]
+    if not in_step:
+        return shift
+    deviations = means - here[labels]
+    places = places_of(labels)
+    alike = mean_of_each(deviations, places, len(places))[places]  # [N, D]
+    return shift + alike - mean_of_each(alike, labels, len(centers))[labels] - deviations
+
+
+def mean_of_each(values: torch.Tensor, groups: torch.Tensor, number: int) -> torch.Tensor:
+    """Mean of the values [N, D] of each group [number, D], 0 of one that has none. groups: [N], from 0 up"""
+    total = values.new_zeros(number, values.shape[1], dtype=torch.float64).index_add_(0, groups, values.double())
+    counts = torch.bincount(groups, minlength=number).clamp(min=1)
+    return (total / counts[:, None]).to(values.dtype)

@@ -99,8 +99,11 @@ class GeneratedDataset(Dataset[Item]):
             yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
             return
         shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center) if self.center else None
+        start = 0
         for raw in self.generator.raw_batches(self.labels, self.seed, epoch, center=self.center):
-            yield self.generator.finish(raw, self.lengths, shift)
+            stop = start + len(raw.labels)
+            yield self.generator.finish(raw, self.lengths, None if shift is None else shift[start:stop])
+            start = stop
 
     def set_bytes(self) -> int:
         """What the set takes in memory, at most."""
@@ -129,7 +132,8 @@ class GeneratedDataset(Dataset[Item]):
         if self.items is not None:
             return [self.items[index] for index in indices]
         numbers = self.numbers[indices].tolist()
-        batch = self.generator.generate(self.labels[indices], numbers, self.seed, epoch, self.lengths, self.shift,
+        shift = None if self.shift is None else self.shift[indices]
+        batch = self.generator.generate(self.labels[indices], numbers, self.seed, epoch, self.lengths, shift,
                                         self.places[indices])
         return self._split(batch, indices, epoch)
 

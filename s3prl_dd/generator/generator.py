@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
-from .centers import teaching_points
+from .centers import shift_to, teaching_points
 from .file import Contents, Teacher, read_file, write_file
 from .header import Header
 from .hub import located
@@ -141,20 +141,21 @@ class Generator:
             return
         if spill is not None:
             spilt = Spill(spill, parts)
-            shift = self._shift(spilt, center)
-            yield from (self.finish(part, lengths, shift) for part in spilt)
+            shift = iter(self._shift(spilt, center).split(batch_size))
+            yield from (self.finish(part, lengths, next(shift)) for part in spilt)
             return
         kept = list(parts)
-        shift = self._shift(kept, center)
+        shift = iter(self._shift(kept, center).split(batch_size))
         while kept:
-            yield self.finish(kept.pop(0), lengths, shift)
+            yield self.finish(kept.pop(0), lengths, next(shift))
 
     def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
               center: Center = DEFAULTS.center) -> torch.Tensor:
-        """[C, D] that brings the mean of what is drawn of each class, of these labels [N], to its center (`centers`).
+        """[N, D] to add to what is drawn of these labels [N], so that the mean of each class lies at its center.
 
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
-        points learns just that; centred, a small set is as good as a far larger one.
+        points learns just that; centred, a small set is as good as a far larger one. All samples of a class are shifted
+        alike, but for the little that keeps classes at teaching points out of step (see `raw_batches`).
         """
         return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center), center)
 
@@ -171,19 +172,15 @@ class Generator:
         return teaching_points(self.class_means, self.teacher.weight, self.mean.square() + self.std.square())
 
     def _shift(self, parts: Iterable[Raw], center: Center) -> torch.Tensor:
-        total = torch.zeros_like(self.class_means, dtype=torch.float64)  # [C, D]
-        counts = torch.zeros(len(total), dtype=torch.long, device=self.device)
-        for part in parts:
-            total.index_add_(0, part.labels, part.frames.mean(dim=1).double())
-            counts += torch.bincount(part.labels, minlength=len(total))
-        return self.centers(center) - (total / counts.clamp(min=1)[:, None]).float()
+        means, labels = zip(*((part.frames.mean(dim=1), part.labels) for part in parts), strict=True)
+        return shift_to(self.centers(center), torch.cat(means), torch.cat(labels), in_step=center == "teaching")
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
                     center: Center = False) -> Iterator[Raw]:
         """Samples number 0, 1, 2, ... of these labels [N], as drawn: what a set with this `center` is made of.
 
         At teaching points the classes are in step: the first samples of all classes are made from the same noise, and
-        so on. Then they differ by their class alone, and a head cannot take for emotion how they deviate together.
+        so on. Then they differ in little but their class, and a head cannot take for emotion how they deviate together.
         """
         places = places_of(labels)
         numbers = noise_numbers(labels, center)
@@ -198,7 +195,7 @@ class Generator:
                  places: torch.Tensor | None = None) -> Samples:
         """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
 
-        shift: [C, D] added to each frame of its class, or None
+        shift: [B, D] added to each frame of a sample, or None
         places: [B], of each in its class (samples.places_of), which a list of points needs
         """
         check_lengths(lengths)
@@ -228,10 +225,10 @@ class Generator:
 
     @torch.no_grad()
     def finish(self, raw: Raw, lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None) -> Samples:
-        """Shift, label and stretch a batch. shift: [C, D] or None"""
+        """Shift, label and stretch a batch. shift: [B, D] or None"""
         frames, labels = raw.frames, raw.labels
         if shift is not None:
-            frames = frames + shift[labels][:, None]
+            frames = frames + shift[:, None]
         soft = self.soften(frames.mean(dim=1)) if self.teacher is not None else None  # [B, C]
         if lengths == "generator":
             return Samples(frames, torch.full((len(frames),), frames.shape[1]), labels, soft)

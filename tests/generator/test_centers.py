@@ -5,7 +5,7 @@ import torch
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import GeneratedDataset
-from s3prl_dd.generator.centers import teaching_points
+from s3prl_dd.generator.centers import shift_to, teaching_points
 from s3prl_dd.generator.dataset import best_center
 from tests.support.tiny_generator import tiny_generator
 
@@ -72,6 +72,29 @@ def test_without_a_teacher_there_are_none():
         generator.sample(2, center="teaching")
 
 
+def test_samples_of_equal_place_differ_by_their_centers_alone():
+    source = torch.Generator().manual_seed(1)
+    centers, means = torch.randn(3, 5, generator=source), torch.randn(12, 5, generator=source)
+    labels = torch.arange(3).repeat_interleave(4)
+    moved = (means + shift_to(centers, means, labels, in_step=True)).view(3, 4, 5)
+    deviations = means.view(3, 4, 5) - means.view(3, 4, 5).mean(dim=1, keepdim=True)
+    expected = centers[:, None] + deviations.mean(dim=0)
+    torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_of_unequal_number_lie_at_their_centers_too():
+    source = torch.Generator().manual_seed(1)
+    centers, means = torch.randn(3, 5, generator=source), torch.randn(9, 5, generator=source)
+    labels = torch.tensor([0, 0, 0, 0, 0, 2, 2, 2, 0])  # none of class 1
+    for in_step in (False, True):
+        moved = means + shift_to(centers, means, labels, in_step)
+        for label in (0, 2):
+            torch.testing.assert_close(moved[labels == label].mean(dim=0), centers[label], rtol=1e-5, atol=1e-5)
+    apart = moved[labels == 0] - means[labels == 0]
+    assert torch.allclose(apart[3:], apart[3:4].expand(3, 5), atol=1e-5)  # whom no other class stands beside
+    assert not torch.allclose(apart[0], apart[3], atol=1e-2)
+
+
 def test_classes_in_step_are_made_from_the_same_noise(monkeypatch):
     """In a set at teaching points alone, whichever way it is drawn."""
     numbers, generator = [], tiny_generator()
@@ -94,3 +117,9 @@ def test_classes_in_step_are_made_from_the_same_noise(monkeypatch):
     assert numbers == in_step  # of the shift
     data[3]
     assert numbers[6:] == [(1, 1)]
+
+
+def test_a_set_at_teaching_points_is_in_step():
+    generator = tiny_generator()
+    means = generator.sample(4, center="teaching").means().view(3, 4, 10)
+    torch.testing.assert_close(means[0] - means[1], (means[0] - means[1])[:1].expand(4, 10), rtol=1e-4, atol=1e-4)

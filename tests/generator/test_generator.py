@@ -174,8 +174,9 @@ def test_a_centred_set_is_the_raw_one_and_its_shift(generator):
     labels = torch.tensor([0, 0, 2, 2, 2])  # no sample of class 1
     samples = next(iter(generator.draw_set(labels, seed=1, center=True)))
     shift = generator.shift(labels, seed=1)
-    assert torch.equal(samples.features, generator.raw(labels, range(5), 1).frames + shift[labels][:, None])
-    assert shift.isfinite().all() and shift.shape == (3, 10)
+    assert torch.equal(samples.features, generator.raw(labels, range(5), 1).frames + shift[:, None])
+    assert shift.isfinite().all() and shift.shape == (5, 10)
+    assert torch.equal(shift[0], shift[1]) and torch.equal(shift[2], shift[4]) and (shift[0] - shift[2]).abs().max() > 0
 
 
 # defaults
