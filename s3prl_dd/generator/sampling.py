@@ -32,8 +32,8 @@ class Sampling:
 
     center: Center = "auto"
     """Where each class of a set is shifted, which makes small sets good. true: to the class's mean. teaching: to the
-    point that teaches a head the class (generator/centers.py). auto: teaching for heads that read utterance means, true
-    for those that hear frames. false: not at all."""
+    point that teaches a head the class (generator/centers.py). auto: teaching for heads that read utterance means, of
+    sets of up to 50 a class; else true. false: not at all."""
 
     resample: Resample = False
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch."""

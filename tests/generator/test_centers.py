@@ -65,9 +65,15 @@ def test_a_set_of_means_lies_at_them_and_one_of_frames_at_the_class_means():
             torch.testing.assert_close(points.mean(dim=0), expected[label], rtol=1e-4, atol=1e-4)
 
 
+def test_large_sets_lie_at_the_class_means():
+    generator = tiny_generator(teacher=True)
+    chosen = [best_center(generator, [1, most, 2], means) for most in (50, 51) for means in (True, False)]
+    assert chosen == ["teaching", True, True, True]
+
+
 def test_without_a_teacher_there_are_none():
     generator = tiny_generator(teacher=False)
-    assert best_center(generator, means=True) is True
+    assert best_center(generator, [2, 2, 2], means=True) is True
     with pytest.raises(UserError, match="center: teaching: the generator file has no teacher"):
         generator.sample(2, center="teaching")
 
