@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from .budget import Budget
-from .generator import Generator, noise_numbers
+from .generator import BATCH, Generator, noise_numbers
 from .samples import Samples, index_labels, places_of
 from .sampling import DEFAULTS, Center, Lengths, Sampling, set_of
 from .store import SampleStore, StoredSet
@@ -105,11 +105,9 @@ class GeneratedDataset(Dataset[Item]):
             yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
             return
         shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center) if self.center else None
-        start = 0
+        shifts = iter(()) if shift is None else iter(shift.split(BATCH))
         for raw in self.generator.raw_batches(self.labels, self.seed, epoch, center=self.center):
-            stop = start + len(raw.labels)
-            yield self.generator.finish(raw, self.lengths, None if shift is None else shift[start:stop])
-            start = stop
+            yield self.generator.finish(raw, self.lengths, next(shifts, None))
 
     def set_bytes(self) -> int:
         """What the set takes in memory, at most."""

@@ -185,9 +185,9 @@ def _corpus(study: Study) -> KeptCorpus:
 
 
 def _row(line: Line, study: Study) -> KeptRow:
-    row, size, name = line.row, line.row.arm.size, tables.named(line, study)
+    row = line.row
     return KeptRow(
-        trained_on=name.replace(f", {size}", "") if size else name, size=size, seeds=min(map(len, row.uar.values())),
+        trained_on=tables.kind_named(line, study), size=row.arm.size, seeds=min(map(len, row.uar.values())),
         uar=row.mean, interval=line.uar, spread=row.spread, of_real=row.of_real, of_real_interval=row.of_real_interval,
         mcnemar=row.mcnemar, by_fold={fold: float(np.mean(values)) for fold, values in row.uar.items()})
 

@@ -197,8 +197,7 @@ def _budgets(study: Study, prefix: str) -> Panel | None:
 
 def _curve_name(line: Line, study: Study) -> str:
     """The curve that a line is a point of; the corpus's own class mix is a budget of its own."""
-    name = tables.named(line, study)
-    return name if line.row.arm.budget == "original" else name.replace(f", {line.row.arm.size}", "")
+    return tables.named(line, study) if line.row.arm.budget == "original" else tables.kind_named(line, study)
 
 
 def _point(line: Line) -> figures.Point:

@@ -71,6 +71,12 @@ def named(line: Line, study: Study) -> str:
     return f"{line.row.trained_on} · {more}" if more else line.row.trained_on
 
 
+def kind_named(line: Line, study: Study) -> str:
+    """The same without the size of it."""
+    name, size = named(line, study), line.row.arm.size
+    return name.replace(f", {size}", "") if size else name
+
+
 def costs(study: Study) -> Table:
     """What stands for the training part, and what that takes, a row a run."""
     rows = [_cost(member.name, member.results) for member in study.members]
