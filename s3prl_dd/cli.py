@@ -704,7 +704,8 @@ def run_defaults(flags: Sequence[str]) -> RunVerb:
         return RunVerb(out=out)
     kept = Run.defaults(out, given.base, given.preset)
     if given.config not in (None, kept.distiller.config) and given.overrides is None:
-        kept = kept.changed(config=given.config, overrides=())  # they were of the other configuration
+        of_preset = PRESETS[given.preset].get("overrides", ()) if given.preset else ()
+        kept = kept.changed(config=given.config, overrides=of_preset)  # others were of the other configuration
     return RunVerb(out=out, preset=given.preset, settings=kept)
 
 

@@ -174,6 +174,8 @@ def test_preset_is_one_dial(tmp_path):
     paper = settings_of("--out", tmp_path, "--preset", "paper")
     assert (paper.distiller.config, paper.sampling.labels, paper.heads.head_steps) == ("gan_att", "hard", 30000)
     assert settings_of("--out", tmp_path, "--preset", "paper", "--head-steps", 9).heads.head_steps == 9
+    quick = settings_of("--out", tmp_path, "--preset", "quick", "--config", "gan_att_small")
+    assert quick.distiller.config == "gan_att_small" and "steps=200" in quick.distiller.overrides
     with pytest.raises(SystemExit):
         settings_of("--preset", "papr")
 

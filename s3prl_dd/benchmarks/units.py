@@ -42,6 +42,9 @@ DISTIL_STEPS = 3
 DRAWN = 64
 """Samples of a set of GAN-ATT, small."""
 
+PRODUCTS = 30_000
+"""Of matrices of 64 x 64."""
+
 HEAD_STEPS = 25
 """Optimiser steps of 32 samples, in S3PRL's Runner under our launcher."""
 
@@ -96,18 +99,33 @@ def _draw(folder: Path) -> Unit:
     return lambda: generator.sample({"total": DRAWN}, next(seeds))
 
 
+def _arithmetic(folder: Path) -> Unit:
+    """Products in one thread that fit its core's own memory: whoever shares nothing but the cores suffers this much."""
+    torch.set_num_threads(1)
+    matrix = torch.randn(64, 64, generator=keyed(0, "busy"))
+
+    def work() -> None:
+        for _ in range(PRODUCTS):
+            matrix @ matrix
+    return work
+
+
 HEADS = f"{HEAD_STEPS} head steps on samples"
+
+CONTROL = "control: one thread of arithmetic"
+"""No stage: what the machine itself leaves to a process beside others."""
 
 UNITS: dict[str, Callable[[Path], Unit]] = {
     f"extraction of {FILES} files": _extract,
     f"{POOL_STEPS} pool steps": _pool,
     f"{DISTIL_STEPS} steps of gan_1d": _distil,
     f"a set of {DRAWN}, gan_att_small": _draw,
+    CONTROL: _arithmetic,
 }
 """What is done in such a process -> makes it, in a folder of `prepare`."""
 
 NAMES = (*UNITS, HEADS)
-"""All stages; the last is S3PRL's own process."""
+"""All of them; the last is S3PRL's own process."""
 
 
 def repeats(name: str) -> int:

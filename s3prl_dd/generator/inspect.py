@@ -75,13 +75,18 @@ def _trained(header: Header) -> dict[str, str]:
     return {
         "trained": _listed({key: training.get(key) for key in ("step", "batch", "seed", "framing")}),
         "losses": _listed(_used(training.get("lambdas")), "g"),
-        "on dev": _listed(header.metrics, ".3f"),
+        "on dev": _listed(_numbers(header.metrics), ".3f"),
     }
 
 
 def _used(lambdas: Any) -> dict[str, Any]:
     """The loss terms whose weight is not 0."""
     return {key: value for key, value in lambdas.items() if value != 0} if isinstance(lambdas, Mapping) else {}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of one number each; tables of them are for --json."""
+    return {key: value for key, value in metrics.items() if isinstance(value, int | float)}
 
 
 def _listed(values: Mapping[str, Any], form: str = "") -> str:

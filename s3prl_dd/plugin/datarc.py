@@ -2,9 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..config import Count, Seed, Share, Whole, build, settings
+from ..corpora.metadata import session
+from ..errors import UserError
 from ..generator.sampling import Sampling
 
 DATARC = "config.downstream_expert.datarc"
@@ -98,3 +101,17 @@ def read_datarc(cls: type[Data], datarc: Mapping[str, Any], variant: str | None)
     """The settings of an emotion expert, its test fold resolved. variant: S3PRL's -v."""
     data = build(cls, datarc, DATARC)
     return dataclasses.replace(data, test_fold=data.test_fold or variant or "fold1")
+
+
+def check_folders(data: EmotionData) -> None:
+    """Raise UserError where the corpus' folder, that of its metadata, or the test fold in it is not there."""
+    for key, value in (("root", data.root), ("meta_data", data.meta_data)):
+        if not value or not Path(value).is_dir():
+            origin = " (written by `s3prl-dd prepare`)" if key == "meta_data" else ""
+            raise UserError(f"{DATARC}.{key}: {value}: no such folder. Set it in the configuration or with "
+                            f'-o "{DATARC}.{key}=FOLDER"{origin}.')
+    lists = Path(str(data.meta_data)) / session(str(data.test_fold))
+    if not lists.is_dir():
+        folds = sorted(folder.name.replace("Session", "fold") for folder in lists.parent.glob("Session*"))
+        raise UserError(f"{lists}: no such folder. {DATARC}.test_fold is {data.test_fold}, found "
+                        f"{', '.join(folds) or 'no fold'}.")

@@ -29,7 +29,7 @@ from ..metrics import BEST_PREDICTIONS, uar
 from ..rivals.subsets import random_subset
 from ..rng import keyed
 from .compat import mend
-from .datarc import DATARC, EmotionData, read_datarc
+from .datarc import DATARC, EmotionData, check_folders, read_datarc
 from .memory import free_memory
 from .placeholder import Recording, Recordings, make_ticket
 from .predict import Inference
@@ -131,16 +131,7 @@ class EmotionExpert(Inference, s3prl_emotion.DownstreamExpert):
 
     def open_list(self, data: EmotionData, path: str) -> Dataset:
         """The dataset of a metadata file. Raises UserError where root or metadata are missing."""
-        for key, value in (("root", data.root), ("meta_data", data.meta_data)):
-            if not value or not Path(value).is_dir():
-                origin = " (written by `s3prl-dd prepare`)" if key == "meta_data" else ""
-                raise UserError(f"{DATARC}.{key}: {value}: no such folder. Set it in the configuration or with "
-                                f'-o "{DATARC}.{key}=FOLDER"{origin}.')
-        if not Path(path).is_file():
-            sessions = Path(str(data.meta_data)).glob("Session*")
-            folds = sorted(folder.name.replace("Session", "fold") for folder in sessions)
-            raise UserError(f"{path}: no such file. {DATARC}.test_fold is {data.test_fold}, found "
-                            f"{', '.join(folds) or 'no fold'}.")
+        check_folders(data)
         return AudioDataset(str(data.root), path, self.recordings)
 
     def _take_given_dev(self, data: EmotionData) -> None:

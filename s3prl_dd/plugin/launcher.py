@@ -36,8 +36,9 @@ from ..config import CONFIGS, config_path, read_yaml
 from ..devices import device_name
 from ..errors import DiskError, UserError
 from ..features.spec import absolute_name
+from ..generator.header import read_header
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
-from .datarc import DATARC, DistilledData, EmotionData, read_datarc
+from .datarc import DATARC, DistilledData, EmotionData, check_folders, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .overrides import override, set_options, write_overrides
 from .registration import check_downstream, register
@@ -47,6 +48,7 @@ from .upstreams import check_trust, check_upstream
 OF_S3PRL = {
     "-c": "config", "-d": "downstream", "-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
     "-e": "past_exp", "-i": "init_ckpt", "-p": "expdir", "-n": "expname", "-m": "mode", "-o": "override",
+    "-v": "downstream_variant",
 }
 """S3PRL's flags that we look at and hand on."""
 
@@ -150,7 +152,8 @@ def _fill_in(given: Namespace) -> None:
 
 
 def check_data(given: Namespace) -> None:
-    """Raise UserError, with the lines to run, for an emotion run without data: before an upstream is loaded.
+    """Raise UserError, with the lines to run, for an emotion run without data, and for data that is not where it is
+    said to be: before an upstream is loaded.
 
     given: a completed command line
     """
@@ -160,7 +163,7 @@ def check_data(given: Namespace) -> None:
     config = read_yaml(given.config)
     if given.override:
         set_options(given.override, Namespace(), config)
-    data = read_datarc(kind, config["downstream_expert"]["datarc"], None)
+    data = read_datarc(kind, config["downstream_expert"]["datarc"], given.downstream_variant)
     needed = {key: place for key, place in PLACES.items() if hasattr(data, key)}
     lacking = [key for key in needed if not getattr(data, key)]
     alone = given.downstream == "distilled_emotion" and config["runner"]["eval_dataloaders"] == ["dev"]
@@ -168,6 +171,10 @@ def check_data(given: Namespace) -> None:
         options = ",,".join(f"$data.{key}={place}" for key, place in needed.items())
         lines = NEXT_STEPS.format(upstream=given.upstream, downstream=given.downstream, datarc=DATARC, options=options)
         raise UserError(f"-d {given.downstream}: {', '.join(lacking)} not set. Three lines make them:\n{lines}")
+    if isinstance(data, DistilledData):
+        read_header(str(data.generator))
+    if data.root:
+        check_folders(data)
 
 
 PLACES = {"generator": "RUN/generator.safetensors", "root": "FOLDER", "meta_data": "RUN/metadata"}

@@ -234,14 +234,22 @@ def test_a_folder_that_cannot_be_written(generator, tmp_path):
 # several processes
 
 
-def _get(folder, file, queue):
+def _get(folder, file, queue, barrier):
+    """Each process looks for the set before one of them draws it."""
     torch.set_num_threads(1)
-    drawn, raw = [], Generator.raw
+    drawn, raw, find = [], Generator.raw, SampleStore.find
 
     def logged(self, labels, indices, *rest):
         drawn.extend(indices)
         return raw(self, labels, indices, *rest)
 
+    def find_together(self, key):
+        SampleStore.find = find
+        stored = find(self, key)
+        barrier.wait(60)
+        return stored
+
+    SampleStore.find = find_together
     Generator.raw = logged
     stored = SampleStore(folder).get(Generator.load(file), **SET)
     queue.put((len(drawn), stored.sample(5).numpy().tolist()))
@@ -249,8 +257,8 @@ def _get(folder, file, queue):
 
 def test_two_processes_at_once_draw_one_set(file, store):
     context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=_get, args=(store.folder, file, queue)) for _ in range(2)]
+    queue, barrier = context.Queue(), context.Barrier(2)
+    processes = [context.Process(target=_get, args=(store.folder, file, queue, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
     (one, frames), (other, same) = (queue.get(timeout=60) for _ in processes)

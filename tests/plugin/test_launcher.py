@@ -65,6 +65,25 @@ def test_a_run_without_data_is_told_what_to_run_before_an_upstream_is_loaded(cap
     assert "-d emotion: root, meta_data not set" in capsys.readouterr().err
 
 
+def test_data_that_is_not_there_is_told_before_an_upstream_is_loaded(capsys, tmp_path):
+    (tmp_path / "metadata" / "Session1").mkdir(parents=True)
+    meta_data = tmp_path / "metadata"
+    for options, message in {
+        f"root={tmp_path / 'away'}": f"root: {tmp_path / 'away'}: no such folder",
+        f"root={tmp_path},,meta_data={tmp_path / 'lists'}": f"meta_data: {tmp_path / 'lists'}: no such folder",
+        f"root={tmp_path},,meta_data={meta_data},,test_fold=fold2": "test_fold is fold2, found fold1",
+    }.items():
+        given = {"meta_data": meta_data} if "meta_data" not in options else {}
+        words = [*options.split(",,"), *(f"{key}={value}" for key, value in given.items())]
+        with pytest.raises(SystemExit):
+            main(["-d", "emotion", "-u", "hubert", "-o", ",,".join(f"{DATARC}.{word}" for word in words)])
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["-d", "distilled_emotion", "-u", "hubert", "-v", "fold1", "-o",
+              f"{DATARC}.root={tmp_path},,{DATARC}.meta_data={meta_data},,{DATARC}.generator={tmp_path / 'file'}"])
+    assert "file: no such generator file" in capsys.readouterr().err
+
+
 def test_an_error_is_one_line_and_code_2(capsys):
     with pytest.raises(SystemExit) as end:
         main([*EMOTION, "--feature_cache", "nan"])
