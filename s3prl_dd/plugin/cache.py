@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .featurizer import Layers
 from .placeholder import GENERATED, Recordings, read_marks
 from .states import Listener
 
@@ -91,8 +92,9 @@ class FrozenUpstream(nn.Module):
         """The states of a batch, B of [L, T, D], as the upstream would give them: padded with zeros to [B, T, D]."""
         layers, _, dim = utterances[0].shape
         longest = max(states.shape[1] for states in utterances)
-        batch = torch.zeros(layers, len(utterances), longest, dim)
+        batch = torch.empty(layers, len(utterances), longest, dim)
         for place, states in enumerate(utterances):
             batch[:, place, :states.shape[1]] = states
+            batch[:, place, states.shape[1]:] = 0
         batch = batch.to(device)
-        return {self.selection: batch[0] if layers == 1 else list(batch)}  # Featurizer weighs a list alone
+        return {self.selection: batch[0] if layers == 1 else Layers(batch)}  # Featurizer weighs a list alone

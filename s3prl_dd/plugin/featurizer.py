@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import layer_norm
 
 from ..errors import UserError, load_failure
 from ..files import save_torch
@@ -17,6 +18,33 @@ def to_logits(layer_weights: Sequence[float]) -> torch.Tensor:
     if weights.dim() != 1 or len(weights) == 0 or (weights < 0).any() or not 0 < weights.sum() < float("inf"):
         raise UserError(f"layer weights {layer_weights}: expected numbers >= 0 that sum to 1, one a layer.")
     return (weights / weights.sum()).clamp_min(1e-12).log()
+
+
+class Layers(list[torch.Tensor]):
+    """What an upstream gives, a list of L states [B, T, D], where they are parts of one tensor."""
+
+    def __init__(self, stacked: torch.Tensor) -> None:
+        """stacked: [L, B, T, D]"""
+        super().__init__(stacked)
+        self.stacked = stacked
+
+
+def weigh_by_product(featurizer: Any) -> None:
+    """Let S3PRL's Featurizer weigh Layers by one matrix product, equal up to rounding; it copies them three times a
+    step else. Other lists it weighs as before.
+    """
+    stock = featurizer._weighted_sum
+
+    def weighted_sum(states: Sequence[torch.Tensor]) -> torch.Tensor:
+        if not isinstance(states, Layers):
+            return stock(states)
+        stacked = states.stacked  # [L, B, T, D]
+        if featurizer.normalize:
+            stacked = layer_norm(stacked, stacked.shape[-1:])
+        weights = featurizer.weights.softmax(dim=-1)  # [L]
+        return (weights @ stacked.flatten(1)).view(stacked.shape[1:])
+
+    featurizer._weighted_sum = weighted_sum
 
 
 def write_featurizer_checkpoint(layer_weights: Sequence[float], path: str | Path) -> None:

@@ -18,7 +18,7 @@ from .cache import FrozenUpstream
 from .checkpoints import whole_checkpoints
 from .checks import Launched
 from .encoder import check_layer, spec_of
-from .featurizer import layer_weights, to_logits
+from .featurizer import layer_weights, to_logits, weigh_by_product
 from .placeholder import Recordings
 from .registration import downstreams
 from .speakers import own_file_list
@@ -142,6 +142,8 @@ class Bridge(Runner):
         if not self.upstream.trainable and (self.distilled or self.kind_of_states(featurizer)):
             self.upstream.model = self._freeze(self.upstream.model, featurizer)
             featurizer.tolist = self.upstream.model.tolist
+            if self.kind_of_states(featurizer) == "states":
+                weigh_by_product(featurizer)
         return entry
 
     def _freeze(self, upstream: Any, featurizer: Any) -> FrozenUpstream:

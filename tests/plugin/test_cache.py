@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.plugin.cache import FrozenUpstream
+from s3prl_dd.plugin.featurizer import weigh_by_product
 from s3prl_dd.plugin.placeholder import Recording, Recordings, make_placeholder, make_ticket
 from s3prl_dd.plugin.states import Listener
 
@@ -82,6 +83,25 @@ def test_layer_weights_still_learn(files):
         setup = Setup(files, kind)
         torch.cat(setup.frames(setup.tickets)).square().sum().backward()
         assert setup.featurizer.weights.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_states_are_weighed_by_one_product_as_featurizer_does(files, normalize):
+    """Frames and the layer weights' gradient."""
+    found, plain = [], []
+    for faster in (False, True):
+        setup = Setup(files, weights=(0.3, -1.0, 2.0))
+        setup.featurizer.normalize = normalize
+        if faster:
+            weigh_by_product(setup.featurizer)
+        frames = torch.cat(setup.frames(setup.tickets))
+        frames.square().sum().backward()
+        found.append((frames.detach(), setup.featurizer.weights.grad))
+        wav = [torch.from_numpy(load_audio(files[0]))]
+        setup.featurizer.tolist = setup.model.cut
+        plain.append(setup.featurizer(wav, setup.upstream(wav))[0])  # a list of its own
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(*plain)
 
 
 def test_a_full_memory_computes_the_same_again(files):

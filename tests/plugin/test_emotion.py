@@ -10,14 +10,16 @@ import soundfile
 import torch
 from support.experts import emotion
 from support.runs import LABELS, write_metadata
+from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_dd.config import CONFIGS, read_yaml
 from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin.emotion import s3prl_emotion
+from s3prl_dd.plugin.emotion import pad_frames, s3prl_emotion
 from s3prl_dd.plugin.memory import free_memory
 from s3prl_dd.plugin.placeholder import Recordings, read_marks
 from s3prl_dd.plugin.runs import best_on_dev
+from s3prl_dd.rng import keyed
 
 
 def write_corpus(folder, utterances):
@@ -84,6 +86,18 @@ def test_a_given_dev_list_is_dev(corpus, tmp_path):
     dev = [item["path"] for item in expert.dev_dataset.meta_data]
     assert train == [item.path for item in fold.train.utterances] == [item["path"] for item in parts["train"]]
     assert dev == [item.path for item in fold.dev.utterances] == [item["path"] for item in parts["dev"]]
+
+
+def test_frames_are_padded_as_torch_pads_them():
+    """Bit by bit, their gradients too; S3PRL's forward takes it."""
+    assert s3prl_emotion.pad_sequence is pad_frames
+    results = []
+    for padding in (pad_sequence, pad_frames):
+        frames = [torch.randn(length, 3, generator=keyed(0, length)).requires_grad_() for length in (4, 1, 6)]
+        batch = padding(frames, batch_first=True)
+        batch.square().sum().backward()
+        results.append([batch.detach(), *(utterance.grad for utterance in frames)])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_the_first_weights_follow_the_seed(corpus, tmp_path):
