@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from statsmodels.stats.proportion import proportion_confint
 
 from ..arms import REAL, Arm, Source
 from ..files import atomic_path
@@ -25,6 +26,7 @@ def table(results: Results) -> str:
         lines.append(f"{'distillation':<32} {results.distill_seconds:>10.0f} s")
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
                  f"GAN samples have {results.labels} labels.")
+    lines.append(_chance(results))
     return "\n".join(lines)
 
 
@@ -34,6 +36,14 @@ def _heading(results: Results) -> str:
     seeds = max(arm.seeds for arm in results.arms.values())
     return (f"{results.corpus}, {results.upstream}, {results.fold}: {head} by S3PRL's runner, "
             f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds} seed{'s' * (seeds > 1)}")
+
+
+def _chance(results: Results) -> str:
+    """What so few test utterances can tell."""
+    accuracy, number = next(iter(results.arms.values())).accuracy, results.test_utterances
+    low, high = proportion_confint(round(accuracy * number), number, method="wilson")
+    return (f"An accuracy of {percent(accuracy)} % on {number} utterances is known to ± {percent((high - low) / 2)} "
+            "points (95 %, Wilson).")
 
 
 def _row(arm: Arm, result: ArmResult, results: Results) -> list[str]:
