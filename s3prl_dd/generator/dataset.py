@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from .budget import Budget
 from .generator import BATCH, Generator, noise_numbers
 from .samples import Samples, index_labels, places_of
-from .sampling import DEFAULTS, Center, Lengths, Sampling, set_of
+from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, set_of, sets_of
 from .store import SampleStore, StoredSet
 
 KEPT_BYTES = 10**9
@@ -60,11 +60,12 @@ class GeneratedDataset(Dataset[Item]):
     pass of its own; of means alone, any set is kept.
     """
 
-    def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: bool | int = DEFAULTS.resample,
+    def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: Resample = DEFAULTS.resample,
                  lengths: Lengths = DEFAULTS.lengths, center: Center = DEFAULTS.center, *,
                  store: SampleStore | Path | str | None = None, means: bool = False) -> None:
         Sampling(resample=resample, lengths=lengths, center=center)  # checks them
-        self.generator, self.seed, self.resample, self.lengths = generator, seed, resample, lengths
+        self.generator, self.seed, self.lengths = generator, seed, lengths
+        self.resample = sets_of(resample, budget)
         self.means = means
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
@@ -76,7 +77,7 @@ class GeneratedDataset(Dataset[Item]):
         self.items: list[Item] | None = None
         self.stored: StoredSet | None = None
         self.shift: torch.Tensor | None = None
-        if not resample:
+        if not self.resample:
             self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:

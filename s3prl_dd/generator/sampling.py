@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from ..config import settings
+from .budget import Budget
 
 Labels = Literal["soft", "hard"]
 Lengths = Literal["generator", "corpus"]
@@ -12,15 +13,18 @@ Center = bool | Literal["teaching", "auto"]
 """See Sampling.center."""
 
 
-def _true_false_or_sets(value: object) -> object:
+def _auto_or_sets(value: object) -> object:
     """1 and 0, which elsewhere pass for true and false, could mean one set or none here."""
-    if isinstance(value, bool) or isinstance(value, int) and value >= 2:
+    if value == "auto" or isinstance(value, bool) or isinstance(value, int) and value >= 2:
         return value
-    raise ValueError(f"expected true, false, or a number of sets from 2 up, found {value!r}")
+    raise ValueError(f"expected auto, true, false, or a number of sets from 2 up, found {value!r}")
 
 
-Resample = Annotated[bool | int, BeforeValidator(_true_false_or_sets)]
+Resample = Annotated[bool | int | Literal["auto"], BeforeValidator(_auto_or_sets)]
 """See Sampling.resample."""
+
+SETS = 8
+"""Sets in turn where `resample: auto` takes several."""
 
 
 @settings
@@ -35,11 +39,19 @@ class Sampling:
     point that teaches a head the class (generator/centers.py). auto: teaching for heads that read utterance means, of
     sets of up to 50 a class; else true. false: not at all."""
 
-    resample: Resample = False
-    """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch."""
+    resample: Resample = "auto"
+    """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch. auto: 8
+    sets in turn where the budget is as many points as the corpus has; a budget in numbers is one set of so many."""
 
     lengths: Lengths = "generator"
     """Frames of a sample: generator, the network's own T, or corpus, stretched to lengths drawn from the corpus's."""
+
+
+def sets_of(resample: Resample, budget: Budget) -> bool | int:
+    """What `resample` means for this budget, `auto` resolved."""
+    if resample == "auto":
+        return SETS if isinstance(budget, str) else False
+    return resample
 
 
 def set_of(resample: bool | int, epoch: int) -> int:

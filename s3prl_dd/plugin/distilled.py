@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..generator import GeneratedDataset, Generator
 from ..generator.hub import fetch, on_hub
+from ..generator.sampling import Resample
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
@@ -77,7 +78,7 @@ class DistilledExpert(EmotionExpert):
                             "distil with one.")
         samples = self._samples(generator, seed, data.resample)
         self.train_dataset = Placeholders(samples, self.placeholder)
-        kind = _kind(data.resample) + (", centred" if data.center else "")
+        kind = _kind(samples.resample) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
@@ -86,7 +87,7 @@ class DistilledExpert(EmotionExpert):
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says "
                      "nothing of real speech")
 
-    def _samples(self, generator: Generator, seed: int, resample: bool | int) -> GeneratedDataset:
+    def _samples(self, generator: Generator, seed: int, resample: Resample) -> GeneratedDataset:
         """A set, or several in turn, as utterance means where the head reads no more; kept on disk if asked for."""
         data = self.data
         return GeneratedDataset(generator, data.budget, seed, resample, data.lengths, data.center,

@@ -11,10 +11,14 @@ from ..arms import Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
-from ..generator.sampling import Center, Labels, Lengths, Resample
+from ..generator.sampling import DEFAULTS, Center, Labels, Lengths, Resample, sets_of
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
 """What a table's row says of samples that lie elsewhere than by default."""
+
+
+FIXED = "one fixed set"
+"""What it says of samples that were drawn once, where the default draws more sets."""
 
 
 @settings
@@ -156,5 +160,15 @@ class Results:
         center = kind.center_in(self.center)
         words = [Path(self.config).stem, *self.overrides] if arm.generated else []
         words += [f"{kind.labels or self.labels} labels", *CENTERS.get(center, ())]
-        words += ["resampled"] * (bool(self.resample) and kind.drawn) + ["corpus lengths"] * (self.lengths == "corpus")
+        if kind.drawn:
+            words += self._sets_of(arm)
+        words += ["corpus lengths"] * (self.lengths == "corpus")
         return " ".join(words)
+
+    def _sets_of(self, arm: Arm) -> list[str]:
+        """How often an arm's samples were drawn anew, where it is not as by default."""
+        budget = arm.budget or "original"
+        resample = sets_of(self.resample, budget)
+        if resample == sets_of(DEFAULTS.resample, budget):
+            return []
+        return [FIXED if resample is False else "resampled" if resample is True else f"{resample} sets in turn"]

@@ -189,7 +189,7 @@ def test_every_door_has_the_same_defaults(generator):
         for name, parameter in signature(door).parameters.items():
             if name in ("center", "lengths", "resample"):
                 assert parameter.default == getattr(DEFAULTS, name), (door, name)
-    assert DEFAULTS == Sampling() == Sampling(labels="soft", center="auto", resample=False, lengths="generator")
+    assert DEFAULTS == Sampling() == Sampling(labels="soft", center="auto", resample="auto", lengths="generator")
     assert torch.equal(generator.sample(3).features, generator.sample(3, center=True).features)
 
 

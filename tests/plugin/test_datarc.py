@@ -23,7 +23,7 @@ def test_samples_have_one_set_of_defaults():
     data = DistilledData()
     for item in dataclasses.fields(DEFAULTS):
         assert getattr(data, item.name) == getattr(DEFAULTS, item.name)
-    assert (data.labels, data.center, data.resample, data.lengths) == ("soft", "auto", False, "generator")
+    assert (data.labels, data.center, data.resample, data.lengths) == ("soft", "auto", "auto", "generator")
 
 
 def test_the_test_fold():
