@@ -14,6 +14,7 @@ from ..corpora.metadata import Metadata, session
 from ..features.bench import draw_lengths, run_stock
 from ..features.spec import FeatureSpec
 from ..generator import Generator
+from ..generator.sampling import SETS
 from ..generator.store import SampleStore
 from ..plugin.bench import (
     BASE,
@@ -92,8 +93,9 @@ def bench_recipe(rounds: int = 3, base: bool = True) -> RecipeTimes:
     """Training SUPERB's emotion head at the paper's shape on the CPU, three ways, each extrapolated from its parts.
 
     Measured: optimiser steps, an utterance through S3PRL's evaluation loop and through ours, a sample of full-size
-    GAN-ATT with its place in the set on disk. An evaluation on kept means counts as training steps over as many
-    utterances, which do more. base: HuBERT Base's shapes with random weights, else a tiny HuBERT and a small GAN
+    GAN-ATT with its place in the set on disk; sets are as many as `resample: auto` takes. An evaluation on kept means
+    counts as training steps over as many utterances, which do more. base: HuBERT Base's shapes with random weights,
+    else a tiny HuBERT and a small GAN
     """
     sizes = BASE if base else TINY
     seconds = draw_lengths(44, "speech") / 16000
@@ -118,7 +120,7 @@ def _parts(steps: dict[str, Timed], stock: Timed, heard: Timed, drawn: Timed) ->
         (CACHED, "utterances through the upstream", heard, TRAIN + DEV + TEST),
         (CACHED, "optimiser steps", steps[CACHED], STEPS),
         (CACHED, "evaluations, as steps", steps[CACHED], more),
-        (DISTILLED, "samples drawn", drawn, TRAIN),
+        (DISTILLED, "samples drawn", drawn, SETS * TRAIN),
         (DISTILLED, "utterances through the upstream", heard, DEV + TEST),
         (DISTILLED, "optimiser steps", steps[DISTILLED], STEPS),
         (DISTILLED, "evaluations, as steps", steps[CACHED], more),
