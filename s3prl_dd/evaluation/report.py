@@ -7,6 +7,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ..arms import REAL, Arm, Source
 from ..files import atomic_path
+from ..generator.sampling import sets_in_words, sets_of
 from ..recipe.results import ArmResult, Results, Sizes
 from .text import aligned, percent
 
@@ -25,7 +26,8 @@ def table(results: Results) -> str:
     if results.distill_seconds:
         lines.append(f"{'distillation':<32} {results.distill_seconds:>10.0f} s")
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
-                 f"GAN samples have {results.labels} labels.")
+                 f"GAN samples have {results.labels} labels; full size: "
+                 f"{sets_in_words(sets_of(results.resample, 'balanced'))}.")
     lines.append(_chance(results))
     return "\n".join(lines)
 

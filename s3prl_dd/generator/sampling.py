@@ -54,6 +54,13 @@ def sets_of(resample: Resample, budget: Budget) -> bool | int:
     return resample
 
 
+def sets_in_words(resample: bool | int) -> str:
+    """How often samples are drawn anew. resample: `auto` resolved"""
+    if isinstance(resample, bool):
+        return "a new set each epoch" if resample else "one fixed set"
+    return f"{resample} sets in turn"
+
+
 def set_of(resample: bool | int, epoch: int) -> int:
     """The number of the set that an epoch sees, which is the epoch of its noise. resample: see Sampling"""
     if isinstance(resample, bool):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..generator import GeneratedDataset, Generator
 from ..generator.hub import fetch, on_hub
-from ..generator.sampling import Resample
+from ..generator.sampling import Resample, sets_in_words
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
@@ -78,7 +78,7 @@ class DistilledExpert(EmotionExpert):
                             "distil with one.")
         samples = self._samples(generator, seed, data.resample)
         self.train_dataset = Placeholders(samples, self.placeholder)
-        kind = _kind(samples.resample) + (", centred" if data.center else "")
+        kind = sets_in_words(samples.resample) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
@@ -169,13 +169,6 @@ class Labels(Dataset):
 
     def __len__(self) -> int:
         return 2
-
-
-def _kind(resample: bool | int) -> str:
-    """Which sets are trained on, in words."""
-    if isinstance(resample, bool):
-        return "resampled each epoch" if resample else "one fixed set"
-    return f"{resample} sets in turn"
 
 
 def collate(items: Sequence[Item]) -> tuple:

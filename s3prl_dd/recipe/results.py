@@ -11,14 +11,10 @@ from ..arms import Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
-from ..generator.sampling import DEFAULTS, Center, Labels, Lengths, Resample, sets_of
+from ..generator.sampling import DEFAULTS, Center, Labels, Lengths, Resample, sets_in_words, sets_of
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
 """What a table's row says of samples that lie elsewhere than by default."""
-
-
-FIXED = "one fixed set"
-"""What it says of samples that were drawn once, where the default draws more sets."""
 
 
 @settings
@@ -171,4 +167,4 @@ class Results:
         resample = sets_of(self.resample, budget)
         if resample == sets_of(DEFAULTS.resample, budget):
             return []
-        return [FIXED if resample is False else "resampled" if resample is True else f"{resample} sets in turn"]
+        return [sets_in_words(resample)]

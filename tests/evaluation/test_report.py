@@ -33,7 +33,7 @@ def test_table_of_an_old_run(results):
         "random real subset, 6 a class": ["24", "54.9", "6.0", "67.6%", "52.4", "19"]}
     assert [line.split()[-2:] for line in lines[13:15]] == [["16.20", "MB"], ["79.29", "MB"]]
     assert lines[15].endswith("2.13 MB  (13.2 % of the audio)") and lines[16].split() == ["distillation", "104", "s"]
-    assert lines[-2].endswith("GAN samples have soft labels.")
+    assert lines[-2].endswith("GAN samples have soft labels; full size: one fixed set.")
     assert lines[-1] == "An accuracy of 80.4 % on 112 utterances is known to ± 7.3 points (95 %, Wilson)."
 
 

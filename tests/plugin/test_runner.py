@@ -198,7 +198,7 @@ def test_distilled_from_train_to_plain_emotion(corpus, tmp_path, fbank_generator
     run_command(sys.executable, "run_downstream.py", "-m", "train", "-d", "distilled_emotion", "-u", "fbank", "-p",
                 expdir, "-o", override(options))
     log = (expdir / "log.log").read_text()
-    assert ("training on 48 generated points (12/12/12/12), resampled each epoch, centred, hard labels, seed 1337, "
+    assert ("training on 48 generated points (12/12/12/12), a new set each epoch, centred, hard labels, seed 1337, "
             f"from {fbank_generator}") in log
     assert "New best uar on dev at step" in log and "dev uar at step 8" in log
 
