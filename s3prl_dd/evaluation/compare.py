@@ -46,6 +46,9 @@ class Row:
     """Difference to it; None for all real data itself, and where its predictions or the row's were not kept."""
     mcnemar: float | None
     """p against it (significance.mcnemar_of_heads); None as minus_real."""
+    below_samples: Interval | None = None
+    """UAR of heads on the generator's samples of this size less this row's; None of these and of all real data, where
+    there are several rows of such samples, and as minus_real."""
 
     def at(self, fold: str) -> float | None:
         """UAR on a fold, mean over its seeds; None where the row has none."""
@@ -120,7 +123,7 @@ def compare_results(runs: Mapping[Path, Results]) -> Comparison:
     rows = []
     for key in sorted(cells, key=RowKey.place):
         real = cells.get(RowKey(key.head, REAL, ""), {})
-        rows.append(_row(key, cells[key], real, tests))
+        rows.append(_row(key, cells[key], real, _samples_beside(key, cells), tests))
     return Comparison(first.corpus, first.upstream, sorted({run.fold for run in runs.values()}), rows)
 
 
@@ -160,7 +163,16 @@ def gather(runs: Mapping[Path, Results]) -> dict[RowKey, Cells]:
     return cells
 
 
-def _row(key: RowKey, cells: Cells, real: Cells, tests: Mapping[str, TestList]) -> Row:
+def _samples_beside(key: RowKey, rows: Mapping[RowKey, Cells]) -> Cells:
+    """The generator's samples of a rival's size, where there is one row of them; else nothing."""
+    if key.arm == REAL or key.arm.generated:
+        return {}
+    found = [cells for other, cells in rows.items()
+             if other.arm.generated and (other.head, other.arm.budget) == (key.head, key.arm.budget)]
+    return found[0] if len(found) == 1 else {}
+
+
+def _row(key: RowKey, cells: Cells, real: Cells, samples: Cells, tests: Mapping[str, TestList]) -> Row:
     uar = {fold: cells[fold].result.uar_per_seed for fold in sorted(cells)}
     spreads = [spread for fold in uar if (spread := cells[fold].result.spread) is not None]
     shared = [fold for fold in uar if fold in real]
@@ -169,21 +181,23 @@ def _row(key: RowKey, cells: Cells, real: Cells, tests: Mapping[str, TestList]) 
         real_uar = {fold: real[fold].result.uar_per_seed for fold in shared}
         of_real = _mean_over_folds(uar, shared) / _mean_over_folds(real_uar, shared)
     pairs = _pairs(cells, real, tests) if key.arm != REAL and shared == list(uar) else []
+    rivals = _pairs(samples, cells, tests) if samples.keys() == cells.keys() else []
     gaussian = key.arm.generated and next(iter(cells.values())).run.gaussian
     return Row(
         trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
         mean=_mean_over_folds(uar, list(uar)), spread=float(np.mean(spreads)) if spreads else None, of_real=of_real,
         of_real_interval=uar_share(pairs) if pairs else None,
-        minus_real=uar_difference(pairs) if pairs else None, mcnemar=mcnemar_of_heads(pairs) if pairs else None)
+        minus_real=uar_difference(pairs) if pairs else None, mcnemar=mcnemar_of_heads(pairs) if pairs else None,
+        below_samples=uar_difference(rivals) if rivals else None)
 
 
 def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -> float:
     return float(np.mean([np.mean(uar[fold]) for fold in folds]))
 
 
-def _pairs(cells: Cells, real: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
-    """The row's predictions beside those of all real data, fold by fold; none where some were not kept."""
-    ours, theirs = heard(cells, tests), heard({fold: real[fold] for fold in cells}, tests)
+def _pairs(cells: Cells, others: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
+    """A row's predictions beside another's, fold by fold; none where some were not kept."""
+    ours, theirs = heard(cells, tests), heard({fold: others[fold] for fold in cells}, tests)
     if not ours or not theirs:
         return []
     return [Paired(first.truth, first.speakers, first.predicted, second.predicted)

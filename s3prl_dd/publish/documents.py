@@ -32,7 +32,8 @@ WHOLE = "full size"
 
 LONG = ("UAR % ± standard deviation over the seeds of a fold, mean over folds; below it per cent of the UAR of all "
         "real data on the same folds, and its 95 % interval (test speakers drawn anew within folds, paired). p: "
-        "McNemar's test against all real data.")
+        "McNemar's test against all real data. GAN: how many points heads on the generator's samples of the same size "
+        "are above the row's, and the 95 % interval.")
 SHORT = ("All real data: UAR % ± standard deviation over seeds. All else: per cent of that, with its 95 % interval "
          "over test speakers.")
 
@@ -76,7 +77,8 @@ def _heading(corpus: KeptCorpus) -> str:
     counts = sorted({row.seeds for row in corpus.rows if row.seeds > 1}) or [1]  # the teacher alone has no seeds
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + " seed" + "s" * (counts[-1] > 1)
     of = f" of {corpus.speakers} held-out speakers" if corpus.speakers else ""
-    return (f"**{corpus.corpus}, {corpus.upstream}**: {' '.join(corpus.folds)}, {seeds}, "
+    head = "" if corpus.head == "superb" else f", {corpus.head} head"
+    return (f"**{corpus.corpus}, {corpus.upstream}{head}**: {' '.join(corpus.folds)}, {seeds}, "
             f"{corpus.utterances} test utterances{of}")
 
 
@@ -119,7 +121,13 @@ def _long(row: KeptRow) -> str:
     if row.is_real or row.of_real is None:
         return _uar(row)
     tested = "" if row.mcnemar is None else f"<br>p {row.mcnemar:.2g}"
+    if row.below_samples is not None:
+        tested += f"<br>GAN {_signed(row.below_samples.value)}{_ends(row.below_samples, 1)}"
     return f"{_uar(row)}<br>{percent(row.of_real)} %{_ends(row.of_real_interval, 1)}{tested}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{percent(value)}"
 
 
 def _short(row: KeptRow) -> str:

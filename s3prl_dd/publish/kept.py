@@ -64,6 +64,8 @@ class KeptRow:
     """p of McNemar's test against all real data."""
     by_fold: dict[str, Weight]
     """Fold -> UAR, mean over seeds."""
+    below_samples: Interval | None = None
+    """Of a rival: how far heads on the generator's samples of the same size are above it, and the 95 % interval."""
 
     @property
     def is_real(self) -> bool:
@@ -85,6 +87,8 @@ class KeptCorpus:
     """Who speak them; 0 where that was not kept."""
     rows: list[KeptRow]
     """In the order of tables."""
+    head: str = "superb"
+    """S3PRL's head, a key of arms.HEADS; several with commas."""
 
     @property
     def folds(self) -> list[str]:
@@ -181,7 +185,8 @@ def _corpus(study: Study) -> KeptCorpus:
     return KeptCorpus(
         corpus=name if run is None else called(run, name), upstream=study.comparison.upstream,
         utterances=sum(results.test_utterances for results in tests.values()), speakers=len(speakers),
-        rows=[_row(line, study) for line in study.lines])
+        rows=[_row(line, study) for line in study.lines],
+        head=", ".join(dict.fromkeys(member.results.head for member in study.members)))
 
 
 def _row(line: Line, study: Study) -> KeptRow:
@@ -189,7 +194,8 @@ def _row(line: Line, study: Study) -> KeptRow:
     return KeptRow(
         trained_on=tables.kind_named(line, study), size=row.arm.size, seeds=min(map(len, row.uar.values())),
         uar=row.mean, interval=line.uar, spread=row.spread, of_real=row.of_real, of_real_interval=row.of_real_interval,
-        mcnemar=row.mcnemar, by_fold={fold: float(np.mean(values)) for fold, values in row.uar.items()})
+        mcnemar=row.mcnemar, by_fold={fold: float(np.mean(values)) for fold, values in row.uar.items()},
+        below_samples=row.below_samples)
 
 
 def commands_of(found: Sequence[Study]) -> list[str]:

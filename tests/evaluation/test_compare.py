@@ -136,6 +136,18 @@ def test_each_fold_is_tested_against_its_own_real_heads(tmp_path):
     assert row.minus_real == (0, 0, 0) and row.mcnemar == 1
 
 
+def test_a_rival_is_tested_against_the_samples_of_its_size(tmp_path):
+    """Of 6 a class the generator's samples are right and the Gaussian's wrong; those of 12 have no rival."""
+    arms = {"real": heads(1.0, predicted=[RIGHT]), "distilled_6ppc": heads(1.0, predicted=[RIGHT]),
+            "gaussian_6ppc": heads(0.0, predicted=[WRONG]), "distilled_12ppc": heads(0.0, predicted=[WRONG])}
+    folder = write_run(tmp_path / "run", arms)
+    comparison = compare([folder])
+    assert row_of(comparison, "gaussian_6ppc").below_samples == (1, 1, 1)
+    assert {row.below_samples for row in comparison.rows if row.arm.name != "gaussian_6ppc"} == {None}
+    others = write_run(tmp_path / "others", arms | {"distilled_6ppc": heads(0.0, predicted=[WRONG])}, config="other")
+    assert row_of(compare([folder, others]), "gaussian_6ppc").below_samples is None  # against which of the two?
+
+
 def test_untested_where_predictions_were_not_kept(tmp_path):
     arms = {"real": heads(1.0, 1.0, predicted=[RIGHT, RIGHT]),
             "distilled_full": heads(0.0, 0.0, predicted=[WRONG, None])}
@@ -163,7 +175,7 @@ def test_comparison_files(tmp_path):
         "trained_on": "GAN samples, 6 a class", "arm": "distilled_6ppc", "head": "superb",
         "variant": "gan_1d soft labels at class means", "uar": {"fold1": [0.3]}, "mean": 0.3, "spread": None,
         "of_real": pytest.approx(1 / 3), "of_real_interval": [0, 0, 0], "minus_real": [-1, -1, -1],
-            "mcnemar": pytest.approx(2 / 2**16)}
+        "mcnemar": pytest.approx(2 / 2**16), "below_samples": None}
     assert (tmp_path / "out/comparison.txt").read_text() == table(comparison) + "\n"
     assert (tmp_path / "out/comparison.png").read_bytes()[:4] == b"\x89PNG"
 

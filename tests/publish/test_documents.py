@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.published import closed_form, keep_scores, reported_run
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.across import Crossed, as_table
 from s3prl_dd.evaluation.compare import compare
+from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
 from s3prl_dd.publish import documents as shown
 from s3prl_dd.publish.documents import documents, main, markdown, over_budgets, with_results
@@ -59,6 +61,7 @@ def test_it_is_what_the_comparison_says(runs, kept):
         mine = rows[row.trained_on.removesuffix(f", {row.arm.size}"), row.arm.size]
         assert (mine.uar, mine.spread, mine.of_real) == (row.mean, row.spread, row.of_real)
         assert (mine.of_real_interval, mine.mcnemar) == (row.of_real_interval, row.mcnemar)
+        assert mine.below_samples == row.below_samples
         assert mine.by_fold == {fold: pytest.approx(np.mean(values)) for fold, values in row.uar.items()}
     corpus = kept.corpora[0]
     assert (corpus.corpus, corpus.upstream, corpus.folds) == ("gauss", "made", ["fold1"])
@@ -91,6 +94,15 @@ def test_a_row_an_arm_and_a_column_a_budget(kept):
     assert samples["full size"].startswith("77.0 ± 2.8<br>93.9 % (") and "<br>p " in samples["full size"]
     assert cells_of(text, "teacher alone, no samples")["full size"].startswith("90.0<br>109.8 %")
     assert cells_of(text, "Gaussian samples")["6 a class"].startswith("70.0 ± 7.1<br>85.4 %")
+
+
+def test_the_head_and_what_samples_are_above_a_rival_are_told(kept):
+    corpus = kept.corpora[0]
+    rows = [replace(row, below_samples=Interval(0.021, -0.01, 0.05)) if row.trained_on == "random real subset" else row
+            for row in corpus.rows]
+    text = markdown(replace(kept, corpora=[replace(corpus, rows=rows, head="cnn")]), "main.json")
+    assert "**gauss, made, cnn head**: fold1" in text
+    assert cells_of(text, "random real subset")["6 a class"].endswith("<br>GAN +2.1 (-1.0 to 5.0)")
 
 
 def test_the_short_form_is_per_cent_of_real(kept):
