@@ -41,9 +41,8 @@ from s3prl.downstream.emotion.dataset import IEMOCAPDataset  # noqa: E402
 
 
 def pad_frames(frames: Sequence[torch.Tensor], batch_first: bool = True) -> torch.Tensor:
-    """torch's pad_sequence of [T, D] -> [B, T, D], equal in every bit. The gradient of torch's passes the whole batch
-    once for each utterance, which was more than half of the time of a head that hears frames.
-    """
+    """torch's pad_sequence of [T, D] -> [B, T, D], equal in every bit; the gradient of torch's passes the whole batch
+    once for each utterance."""
     assert batch_first
     longest = max(map(len, frames))
     return torch.stack([pad(utterance, (0, 0, 0, longest - len(utterance))) for utterance in frames])
