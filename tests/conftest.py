@@ -1,7 +1,19 @@
 """Fixtures: a small corpus of tones in S3PRL's metadata form, a tiny upstream, a generator file without training."""
 
+import random
+
+import numpy as np
 import pytest
+import torch
 from support.runs import features_of, make_generator, write_tones
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Each test, with its fixtures, begins with the same noise, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
