@@ -29,7 +29,7 @@ from .errors import UserError
 from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
-from .recipe.settings import PRESETS, CorpusName, Settings
+from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
 from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
@@ -704,8 +704,8 @@ def run_defaults(flags: Sequence[str]) -> RunVerb:
         return RunVerb(out=out)
     kept = Run.defaults(out, given.base, given.preset)
     if given.config not in (None, kept.distiller.config) and given.overrides is None:
-        of_preset = PRESETS[given.preset].get("overrides", ()) if given.preset else ()
-        kept = kept.changed(config=given.config, overrides=of_preset)  # others were of the other configuration
+        kept = with_preset(kept.changed(overrides=()), given.preset)  # others were of the other configuration
+        kept = kept.changed(config=given.config)
     return RunVerb(out=out, preset=given.preset, settings=kept)
 
 

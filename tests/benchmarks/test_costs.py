@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from s3prl_dd.benchmarks.costs import BEGIN, DOCUMENTS, END, costs_of, costs_text, measure_all, with_costs
+from s3prl_dd.benchmarks.units import CONTROL
 from s3prl_dd.benchmarks.verb import ALL, KINDS, Bench
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import read_json
@@ -44,6 +45,14 @@ def test_rows_come_kind_by_kind():
     assert costs[0].result == "99.0% less: 1.00 h" and costs[0].spread == 0.3 and costs[0].main
     assert "D = 288" in costs[3].what and not costs[3].main
     assert costs[4].baseline == "distil" and costs[4].result == "2.5 GB at most"
+
+
+def test_the_control_is_no_stage_that_suffers():
+    rows = [{"name": name, "idle": 1.0, "busy": ratio, "spread": 0.1, "ratio": ratio, "of_spinning": 1.0}
+            for name, ratio in (("pool", 3.0), ("distil", 3.5), (CONTROL, 4.0))]
+    worst, *each = costs_of({"s3prl-dd bench busy": record(rows)})
+    assert worst.baseline == "distil alone" and len(each) == 3
+    assert worst.result == "3.5 times the seconds; a thread of plain arithmetic: 4.0 times"
 
 
 def test_the_table_names_command_spread_machine_and_versions():

@@ -29,6 +29,13 @@ def test_text(path, capsys):
     assert [line.split()[1] for line in told.splitlines() if line.startswith("calibrated")] == ["no"]
 
 
+def test_tables_of_numbers_are_for_json(tmp_path, capsys):
+    tiny_generator(metrics={"dev_uar": 0.75, "frames": {"spread": 1.0}}).save(tmp_path / "file")
+    inspect(tmp_path / "file")
+    told = capsys.readouterr().out
+    assert "dev_uar 0.750" in told and "frames {" not in told and "spread" not in told
+
+
 def test_json(path, capsys):
     inspect(path, as_json=True)
     told = json.loads(capsys.readouterr().out)
