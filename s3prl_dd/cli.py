@@ -361,8 +361,8 @@ class Sample:
     """Frames of a sample: the network's own T, or stretched to lengths drawn from the corpus's."""
 
     center: Center = DEFAULTS.center
-    """Where each class of the set is shifted: true or auto: to its mean, teaching: to the point that teaches heads on
-    utterance means; false: nowhere."""
+    """Where each class of the set is shifted: true or auto: to its mean; teaching: to the point that teaches heads on
+    utterance means; learnt: each sample to one of the file's learnt points; false: nowhere."""
 
     def __call__(self) -> None:
         """Draw it."""

@@ -16,6 +16,9 @@ from ..pool.frame_heads import Kind
 Folds = Annotated[int, Field(ge=0, le=100), Number]
 """Parts of the speakers."""
 
+Learnt = Annotated[int, Field(ge=0, le=1000), Number]
+"""Points of a class."""
+
 Dial = Annotated[float, Field(ge=0, le=1), Number]
 """From nothing, 0, to all of it, 1."""
 
@@ -141,6 +144,10 @@ class DistillConfig:
     """Beyond the paper: what the file's heads were trained on; samples, heads anew on the finished generator's samples
     with the former heads' soft labels, which tell less of who was in training."""
 
+    points: Learnt = 0
+    """Beyond the paper: utterance means of each class that are learnt for small sets and stand in the file
+    (distill/points.py); 0: none."""
+
     seed: Seed = 0
     """Of weights, batches and noise."""
 
@@ -199,6 +206,10 @@ class DistillConfig:
         if self.teacher_hears == "samples" and not (self.teacher and is_gan):
             raise ValueError("teacher_hears: samples is for a GAN with teacher: true (teacher is "
                              f"{str(self.teacher).lower()}, network.architecture {self.network.architecture})")
+        if self.points and not (self.teacher and is_gan):
+            raise ValueError(f"points: {self.points} are learnt for a GAN with teacher: true (teacher is "
+                             f"{str(self.teacher).lower()}, network.architecture {self.network.architecture}); give "
+                             "points: 0")
         if self.teacher_folds == 1 or (self.teacher_folds and not (self.teacher and is_gan)):
             raise ValueError(f"teacher_folds: {self.teacher_folds}, expected 0, or 2 or more of a GAN with teacher: "
                              f"true (teacher is {str(self.teacher).lower()}, network.architecture "

@@ -76,11 +76,12 @@ def _flops(module: nn.Module, *inputs: torch.Tensor) -> int:
 
 
 def _file_bytes(config: DistillConfig, network: Network, generator: nn.Module) -> int:
-    """Bytes of the numbers in the file: weights, mean, std, class means, and a calibration where there is one."""
+    """Bytes of the numbers in the file: weights, mean, std, class means, calibration and learnt points if there are."""
     dim, classes = network.dim, network.classes
     numbers = sum(tensor.numel() for tensor in generator.state_dict().values()) + 2 * dim + classes * dim
     if config.calibrate:
         numbers += dim * dim + 2 * classes * dim
+    numbers += config.points * classes * dim
     return numbers * (2 if config.half_file else 4)
 
 

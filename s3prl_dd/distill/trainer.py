@@ -42,7 +42,8 @@ from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts
-from .selection import Best, Evaluation, project, quick_frame_uar, quick_uar, within_class_distance
+from .points import learn_points
+from .selection import Best, Evaluation, project, quick_frame_uar, quick_uar, some_of_each, within_class_distance
 from .size import check_size
 
 STATISTICS_SAMPLES = 500
@@ -57,7 +58,7 @@ FRAMES_MEASURED = 500
 FRAMES_HEARD = 150
 """Samples of each class, at most, that quick heads of kinds which hear frames are trained on."""
 
-STATISTICS_SEED, EVALUATION_SEED, PUPILS_SEED = 2_000_000, 1_000_000, 3_000_000
+STATISTICS_SEED, EVALUATION_SEED, PUPILS_SEED, POINTS_SEED = 2_000_000, 1_000_000, 3_000_000, 4_000_000
 """Added to the configuration's seed: samples that no training step has seen."""
 
 MODULES = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
@@ -477,16 +478,30 @@ class Trainer:
         return self._finished() if lead else None
 
     def _finished(self) -> Generator:
-        """The best generator on dev, with pupils where the configuration wants them: once, for it alone."""
-        path = self.out / "generator.safetensors"
+        """The best generator on dev, with pupils and learnt points where the configuration wants them: once, for it
+        alone."""
+        config, path = self.config, self.out / "generator.safetensors"
         generator = Generator.load(path)
         header = generator.header
-        if self.config.teacher_hears != "samples" or header.training.get("pupils", False):
+        lacks_pupils = config.teacher_hears == "samples" and not header.training.get("pupils", False)
+        lacks_points = config.points > 0 and generator.points is None
+        if not (lacks_pupils or lacks_points):
             return generator
-        generator.teacher = pupils(generator, self.config.seed + PUPILS_SEED, self.teacher_steps)
-        generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
-        generator.save(path, half=self.config.half_file)
+        if lacks_pupils:
+            generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)
+            generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
+        if lacks_points:
+            generator.points = self._learnt_points(generator)
+        generator.save(path, half=config.half_file)
         return Generator.load(path)
+
+    def _learnt_points(self, generator: Generator) -> torch.Tensor:
+        """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
+        means, labels = self.data.means.cpu(), self.data.labels.cpu()
+        hidden = None if self.disguise is None else self.disguise.to(torch.device("cpu"))
+        real = some_of_each(means if hidden is None else hidden.of(means), labels)
+        points = learn_points(generator, self.config.points, real, self.config.seed + POINTS_SEED)
+        return points if hidden is None else hidden.of(points)
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
         """What the first rank does for all: tell, measure, save."""

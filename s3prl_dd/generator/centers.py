@@ -46,6 +46,20 @@ def shift_to(centers: torch.Tensor, means: torch.Tensor, labels: torch.Tensor, i
     return shift + alike - mean_of_each(alike, labels, len(centers))[labels] - deviations
 
 
+def shift_to_points(points: torch.Tensor, centers: torch.Tensor, means: torch.Tensor,
+                    labels: torch.Tensor) -> torch.Tensor:
+    """[N, D] that brings the i-th of each class's utterance means [N, D] to the i-th of its points [C, n, D].
+
+    Where there are more than n, the mean of the others comes to the class's center. centers: [C, D]; labels: [N]
+    """
+    places = places_of(labels)
+    listed = places < points.shape[1]
+    shift = torch.empty_like(means)
+    shift[listed] = points[labels[listed], places[listed]] - means[listed]
+    shift[~listed] = shift_to(centers, means[~listed], labels[~listed])
+    return shift
+
+
 def mean_of_each(values: torch.Tensor, groups: torch.Tensor, number: int) -> torch.Tensor:
     """Mean of the values [N, D] of each group [number, D], 0 of one that has none. groups: [N], from 0 up"""
     total = values.new_zeros(number, values.shape[1], dtype=torch.float64).index_add_(0, groups, values.double())

@@ -35,14 +35,18 @@ class Item(NamedTuple):
 
 
 SMALL = 50
-"""Samples of a class up to which a set for heads on utterance means does better at teaching points; of 100 it does
-better at class means. Chosen with speakers held out within the training part of RAVDESS fold1."""
+"""Samples of a class up to which a set for heads on utterance means does better at teaching points than at class means;
+of 100 it does not. Chosen with speakers held out within the training part of RAVDESS fold1."""
 
 
 def best_center(generator: Generator, counts: Sequence[int], means: bool) -> Center:
     """What `center: auto` is for a set of so many samples of each class [C], for heads that read utterance means, and
     for others."""
-    return "teaching" if means and max(counts) <= SMALL and generator.teacher is not None else True
+    if not means:
+        return True
+    if generator.points is not None and max(counts) <= generator.points.shape[1]:
+        return "learnt"
+    return "teaching" if max(counts) <= SMALL and generator.teacher is not None else True
 
 
 class GeneratedDataset(Dataset[Item]):

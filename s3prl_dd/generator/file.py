@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from .calibrate import Calibration
 from .header import METADATA_KEY, REMEDY, Header, open_file
-from .layout import CALIBRATION, NETWORK, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
+from .layout import CALIBRATION, NETWORK, POINTS, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
 
 
 class Teacher(NamedTuple):
@@ -53,6 +53,9 @@ class Contents(NamedTuple):
     calibration: Calibration | None = None
     """For utterance means as real ones."""
 
+    points: torch.Tensor | None = None
+    """[C, n, D], utterance means of each class that were learnt, a list in order: for small sets."""
+
 
 def read_file(path: str | Path) -> Contents:
     """Read a generator file. Random states stay as they are.
@@ -72,7 +75,7 @@ def read_file(path: str | Path) -> Contents:
     teacher = Teacher(**part_of(tensors, TEACHER)) if layout.heads else None
     calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
-    return Contents(network, *means, layout.header, teacher, calibration)
+    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS))
 
 
 def write_file(path: str | Path, contents: Contents, half: bool = False) -> None:
@@ -99,6 +102,8 @@ def _tensors(contents: Contents, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         weights.update({TEACHER + part: tensor for part, tensor in contents.teacher._asdict().items()})
     if contents.calibration is not None:
         weights.update({CALIBRATION + part: tensor for part, tensor in contents.calibration._asdict().items()})
+    if contents.points is not None:
+        weights[POINTS] = contents.points
     tensors = {name: weight.to(dtype) for name, weight in weights.items()}
     tensors.update(mean=contents.mean.float(), std=contents.std.float(), class_means=contents.class_means.float())
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
-from .centers import shift_to, teaching_points
+from .centers import shift_to, shift_to_points, teaching_points
 from .file import Contents, Teacher, read_file, write_file
 from .header import Header
 from .hub import located
@@ -40,19 +40,20 @@ class Generator:
 
     mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
     teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
-    options: how samples are computed
+    points: [C, n, D], learnt utterance means for small sets, or None; options: how samples are computed
 
     Samples come from a faster copy of the network, made at the first draw: later changes of its weights are not seen.
     """
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
                  header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None,
-                 options: DrawOptions = DRAWN) -> None:
+                 points: torch.Tensor | None = None, options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
         self.header = header
         self.teacher = teacher
         self.calibration = calibration
+        self.points = points
         self.options = options
         self._inference: Inference | None = None
         self._source: Source | None = None
@@ -86,7 +87,7 @@ class Generator:
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
         contents = Contents(self.network, self.mean, self.std, self.class_means, self.header, self.teacher,
-                            self.calibration)
+                            self.calibration, self.points)
         write_file(path, contents, half)
 
     def to(self, device: str | torch.device) -> "Generator":
@@ -99,6 +100,8 @@ class Generator:
             self.teacher = Teacher(*(tensor.to(device) for tensor in self.teacher))
         if self.calibration is not None:
             self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
+        if self.points is not None:
+            self.points = self.points.to(device)
         return self
 
     @property
@@ -155,7 +158,8 @@ class Generator:
 
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
         points learns just that; centred, a small set is as good as a far larger one. All samples of a class are shifted
-        alike, but for the little that keeps classes at teaching points out of step (see `raw_batches`).
+        alike, but for the little that keeps classes at teaching points out of step (see `raw_batches`), and but for
+        those that go to learnt points, each to its own.
         """
         return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center), center)
 
@@ -172,8 +176,18 @@ class Generator:
         return teaching_points(self.class_means, self.teacher.weight, self.mean.square() + self.std.square())
 
     def _shift(self, parts: Iterable[Raw], center: Center) -> torch.Tensor:
-        means, labels = zip(*((part.frames.mean(dim=1), part.labels) for part in parts), strict=True)
-        return shift_to(self.centers(center), torch.cat(means), torch.cat(labels), in_step=center == "teaching")
+        drawn = [(part.frames.mean(dim=1), part.labels) for part in parts]
+        means, labels = (torch.cat(values) for values in zip(*drawn, strict=True))
+        if center == "learnt":
+            return shift_to_points(self.learnt_points(), self.class_means, means, labels)
+        return shift_to(self.centers(center), means, labels, in_step=center == "teaching")
+
+    def learnt_points(self) -> torch.Tensor:
+        """The file's points for small sets [C, n, D], each class's in order. UserError where it carries none."""
+        if self.points is None:
+            raise UserError("center: learnt: the generator file has no learnt points. Set center to auto, or distil "
+                            "with points above 0 in the configuration.")
+        return self.points
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
                     center: Center = False) -> Iterator[Raw]:

@@ -42,6 +42,7 @@ def _beside(layout: Layout) -> dict[str, str]:
     """What the file holds beside its network."""
     return {
         "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
+        "small sets": f"{layout.points} learnt points a class" if layout.points else "as drawn, no learnt points",
         "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
     }
 

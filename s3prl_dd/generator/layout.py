@@ -5,6 +5,7 @@
     class_means                     [C, D], where the samples' utterance means lie on average
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
+    learnt_points                   [C, n, D], if it carries points for small sets
 
 Files of a development version may also hold `latents`, which are ignored.
 """
@@ -22,6 +23,9 @@ from .networks import Network, build_generator
 
 NETWORK, TEACHER, CALIBRATION = "generator.", "teacher.", "calibration."
 """What the names of a part's tensors begin with."""
+
+POINTS = "learnt_points"
+"""Utterance means for small sets."""
 
 IGNORED = "latents"
 """A tensor that files of a development version hold, and that nothing reads."""
@@ -44,6 +48,12 @@ class Layout(NamedTuple):
         """M, linear heads of its teacher; 0 without one."""
         shape = self.shapes.get(f"{TEACHER}weight", ())
         return shape[0] if shape else 0
+
+    @property
+    def points(self) -> int:
+        """n, learnt points of each class; 0 without any."""
+        shape = self.shapes.get(POINTS, ())
+        return shape[1] if len(shape) == 3 else 0
 
     @property
     def calibrated(self) -> bool:
@@ -87,7 +97,8 @@ def check_shapes(layout: Layout) -> None:
 
 
 def expected_shapes(layout: Layout) -> Shapes:
-    """Exactly the tensors that a file of this header has; how many heads a teacher has is the file's own."""
+    """Exactly the tensors that a file of this header has; how many heads a teacher has, and how many points there are,
+    is the file's own."""
     network = layout.header.network
     classes, dim = network.classes, network.dim
     shapes = {NETWORK + name: tuple(weight.shape) for name, weight in empty_network(network).state_dict().items()}
@@ -98,6 +109,8 @@ def expected_shapes(layout: Layout) -> Shapes:
     if any(name.startswith(CALIBRATION) for name in layout.shapes):
         shapes[f"{CALIBRATION}matrix"] = (dim, dim)
         shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
+    if POINTS in layout.shapes:
+        shapes[POINTS] = (classes, max(1, layout.points), dim)
     return shapes
 
 

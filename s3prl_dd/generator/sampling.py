@@ -9,7 +9,7 @@ from .budget import Budget
 
 Labels = Literal["soft", "hard"]
 Lengths = Literal["generator", "corpus"]
-Center = bool | Literal["teaching", "auto"]
+Center = bool | Literal["teaching", "learnt", "auto"]
 """See Sampling.center."""
 
 
@@ -36,8 +36,9 @@ class Sampling:
 
     center: Center = "auto"
     """Where each class of a set is shifted, which makes small sets good. true: to the class's mean. teaching: to the
-    point that teaches a head the class (generator/centers.py). auto: teaching for heads that read utterance means, of
-    sets of up to 50 a class; else true. false: not at all."""
+    point that teaches a head the class (generator/centers.py). learnt: each sample to a point of its own, those that
+    the file carries (distill/points.py). auto: learnt for heads that read utterance means, where the file has points
+    enough; without any, teaching for sets of up to 50 a class; else true. false: not at all."""
 
     resample: Resample = "auto"
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch. auto: 8

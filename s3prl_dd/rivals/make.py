@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from ..distill.config import DistillConfig
 from ..distill.data import Scale, TrainingData
 from ..distill.parts import Parts
+from ..distill.points import LabelsOf, Learning, Real, closed_form
 from ..generator import Generator, NetworkConfig, Teacher, build_generator
 from ..generator.calibrate import class_means
 from ..generator.networks import Architecture, Points
 from ..generator.sampling import Labels
 from ..pool.pool import Pool
 from .gaussian import fit_gaussian
-from .learnt import LabelsOf, Learning, Real, closed_form, gradient_matching
+from .learnt import Matching, gradient_matching
 from .subsets import herded_subset, random_subset
 
 Name = Literal["random_real", "herding", "gaussian", "gaussian_frames", "gradient_matching", "closed_form"]
 """Rivals that are files. random_real: with the teacher's labels, which S3PRL's own path has not."""
 
-LEARNING = Learning()
+LEARNING, MATCHING = Learning(), Matching()
 
 
 class Material(NamedTuple):
@@ -93,9 +94,9 @@ def _learnt_points(name: Name, material: Material, wanted: list[int], labels: La
         labels_of = teacher_of(material.pool, scale)
     real = Real(points, classes)
     if name == "closed_form":
-        learnt = closed_form(points[start], labels_of, real, LEARNING)
+        learnt = closed_form(points[start], [torch.arange(len(start))], labels_of, real, LEARNING)
     else:
-        learnt = gradient_matching(points[start], labels_of, real, LEARNING, seed)
+        learnt = gradient_matching(points[start], labels_of, real, MATCHING, seed)
     return PointSet(learnt[:, None], wanted, scale)
 
 

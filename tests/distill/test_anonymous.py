@@ -9,6 +9,7 @@ from support.gauss import tiny_data, tiny_pool, tiny_trainer, write_run
 from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.distill.anonymous import disguise, pupils, ridge_teacher, speaker_scatter
 from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.distill.points import Learning, learn_points
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.generator import Generator
@@ -182,6 +183,27 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
         assert generator.header.training["privacy"] == (privacy or 0)
         assert torch.allclose(whole.of(means), means, atol=1e-4) == bool(privacy)
         torch.testing.assert_close(generator.class_means, hidden.of(class_means(data.means, data.labels)))
+
+
+def test_learnt_points_are_disguised(tmp_path, monkeypatch):
+    """Learnt of disguised speech, they lie nowhere in the speakers' span."""
+    monkeypatch.setattr("s3prl_dd.distill.points.LEARNING", Learning(steps=40))
+    heard = []
+
+    def learn(generator, number, real, seed):
+        heard.append(real)
+        return learn_points(generator, number, real, seed)
+
+    monkeypatch.setattr("s3prl_dd.distill.trainer.learn_points", learn)
+    data = known(tiny_data())
+    hidden = disguise(data.means, data.labels, data.speakers, 1)
+    changes = {"steps": 2, "eval_every": 2, "calibrate": True, "points": 5}
+    points = {privacy: tiny_trainer(tmp_path / str(privacy), data, tiny_pool(data), privacy=privacy, **changes)
+              .train(progress=False).points.flatten(0, 1) for privacy in (0, 1)}
+    torch.testing.assert_close(heard[0][0], data.means)
+    torch.testing.assert_close(heard[1][0], hidden.of(data.means))
+    assert torch.allclose(hidden.of(points[1]), points[1], atol=1e-4)
+    assert not torch.allclose(hidden.of(points[0]), points[0], atol=1e-2)
 
 
 def test_the_dials_teacher_takes_the_place_of_the_pools(tmp_path):

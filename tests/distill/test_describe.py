@@ -20,9 +20,10 @@ def test_full_size_of_the_paper(name, size):
     assert told.parameters == pytest.approx(told.file_bytes / 4, rel=0.001)
 
 
-@pytest.mark.parametrize("name, half", [("gan_att", False), ("gan_1d", False), ("gan_1d", True)])
-def test_file_bytes_is_the_size_of_a_saved_file(name, half, tmp_path):
-    config = load_config(DistillConfig, name, ["teacher=false", f"half_file={half}", "network.channels=32"])
+@pytest.mark.parametrize("name, half, points", [("gan_att", False, 0), ("gan_1d", False, 0), ("gan_1d", True, 100)])
+def test_file_bytes_is_the_size_of_a_saved_file(name, half, points, tmp_path):
+    config = load_config(DistillConfig, name, [f"teacher={points > 0}", f"points={points}", f"half_file={half}",
+                                                "network.channels=32"])
     dim, classes = 512, 4
     network = config.network.sized(classes, dim)
     features = dataclasses.replace(PARTS.features, dim=dim)
@@ -31,8 +32,9 @@ def test_file_bytes_is_the_size_of_a_saved_file(name, half, tmp_path):
     calibration = None
     if config.calibrate:
         calibration = Calibration(torch.eye(dim), torch.zeros(classes, dim), torch.zeros(classes, dim))
+    learnt = torch.zeros(classes, points, dim) if points else None
     Generator(build_generator(network), torch.zeros(dim), torch.ones(dim), torch.zeros(classes, dim), header,
-              calibration=calibration).save(tmp_path / "file", half)
+              calibration=calibration, points=learnt).save(tmp_path / "file", half)
     size = (tmp_path / "file").stat().st_size
     assert describe(config, dim, classes).file_bytes == pytest.approx(size, rel=0.02)
 

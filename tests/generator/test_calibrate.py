@@ -57,7 +57,16 @@ def test_what_is_fitted_are_the_class_means_and_a_map_between_the_covariances():
         torch.testing.assert_close(means, expected, atol=1e-5, rtol=1e-5)
     whitened = (fake - calibration.generated[labels]) @ calibration.matrix
     wanted = covariance(real - calibration.real[labels])
-    assert (covariance(whitened) - wanted).abs().max() < 2 * RIDGE * wanted.abs().max()
+    assert (covariance(whitened) - wanted).abs().max() < 0.04 * wanted.abs().max()
+
+
+def test_in_whatever_units_features_come():
+    """Dimensions of small values are mapped as well as those of large ones."""
+    real, fake, labels = sides()
+    scale = torch.tensor([1e-3, 1.0, 1e3, 10.0, 0.1])
+    plain = calibrate(fake[:, None], labels, fit_calibration(real, labels, fake, labels))
+    scaled = calibrate(fake[:, None] * scale, labels, fit_calibration(real * scale, labels, fake * scale, labels))
+    torch.testing.assert_close(scaled / scale, plain, atol=1e-3, rtol=1e-3)
 
 
 def test_the_same_distribution_stays_as_it_is():

@@ -5,7 +5,7 @@ import torch
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import GeneratedDataset
-from s3prl_dd.generator.centers import shift_to, teaching_points
+from s3prl_dd.generator.centers import shift_to, shift_to_points, teaching_points
 from s3prl_dd.generator.dataset import best_center
 from tests.support.tiny_generator import tiny_generator
 
@@ -69,6 +69,45 @@ def test_large_sets_lie_at_the_class_means():
     generator = tiny_generator(teacher=True)
     chosen = [best_center(generator, [1, most, 2], means) for most in (50, 51) for means in (True, False)]
     assert chosen == ["teaching", True, True, True]
+
+
+def test_a_small_set_of_means_lies_at_the_files_points():
+    """The first of each class, each sample at its own; frames move as they were drawn; other sets lie as without."""
+    generator, plain = tiny_generator(points=4), tiny_generator()
+    means = GeneratedDataset(generator, {"counts": [4, 2, 3]}, seed=2, means=True)
+    expected = torch.cat([generator.points[label, :count] for label, count in enumerate([4, 2, 3])])
+    torch.testing.assert_close(torch.cat([item.features for item in means]), expected, rtol=1e-4, atol=1e-4)
+    frames = generator.sample({"counts": [4, 2, 3]}, seed=2, center="learnt").features
+    drawn = generator.sample({"counts": [4, 2, 3]}, seed=2, center=False).features
+    torch.testing.assert_close(frames.mean(dim=1), expected, rtol=1e-4, atol=1e-4)
+    within, as_drawn = (values - values.mean(dim=1, keepdim=True) for values in (frames, drawn))
+    torch.testing.assert_close(within, as_drawn, rtol=1e-4, atol=1e-4)
+    for budget, kind in ((4, False), (5, True)):
+        one, other = (GeneratedDataset(source, budget, means=kind) for source in (generator, plain))
+        assert one.center == other.center and torch.equal(one[0].features, other[0].features)
+    chosen = [best_center(generator, [1, most, 2], means) for most in (4, 5, 51) for means in (True, False)]
+    assert chosen == ["learnt", True, "teaching", True, True, True]
+
+
+def test_samples_beyond_the_list_lie_at_the_class_means():
+    generator = tiny_generator(points=2)
+    means = generator.sample(5, center="learnt").means().view(3, 5, 10)
+    torch.testing.assert_close(means[:, :2], generator.points, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(means[:, 2:].mean(dim=1), generator.class_means, rtol=1e-4, atol=1e-4)
+    drawn = generator.sample(5, center=False).means().view(3, 5, 10)
+    assert not torch.allclose(drawn[:, 2:].mean(dim=1), generator.class_means, atol=0.1)
+
+
+def test_shift_to_points_in_any_order_of_classes():
+    points = torch.arange(12.0).view(3, 2, 2)
+    labels, means = torch.tensor([2, 0, 2, 0]), torch.randn(4, 2)
+    moved = means + shift_to_points(points, torch.zeros(3, 2), means, labels)
+    torch.testing.assert_close(moved, torch.stack([points[2, 0], points[0, 0], points[2, 1], points[0, 1]]))
+
+
+def test_a_file_without_learnt_points_says_so():
+    with pytest.raises(UserError, match="center: learnt: the generator file has no learnt points"):
+        tiny_generator().sample(2, center="learnt")
 
 
 def test_without_a_teacher_there_are_none():

@@ -222,7 +222,7 @@ def test_distributed_sampler(generator):
 def test_a_set_too_large_to_keep_takes_points_by_their_place(monkeypatch):
     """Each batch is drawn when it is asked for, and knows where in its class a sample stands."""
     monkeypatch.setattr(module, "KEPT_BYTES", 0)
-    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), points=[2, 3, 2])
+    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), listed=[2, 3, 2])
     with torch.no_grad():
         generator.network.points.copy_(torch.arange(7.0)[:, None, None].expand(-1, 2, 10))
     generator.mean, generator.std = torch.zeros(10), torch.ones(10)

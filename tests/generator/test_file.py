@@ -22,7 +22,7 @@ NAN, INF = float("nan"), float("inf")
 def whole(tmp_path_factory):
     """The bytes of a small file with all parts."""
     path = tmp_path_factory.mktemp("whole") / "generator.safetensors"
-    tiny_generator(calibration=True).save(path)
+    tiny_generator(calibration=True, points=4).save(path)
     return path.read_bytes()
 
 
@@ -37,9 +37,10 @@ def path(tmp_path, whole):
 
 
 def test_round_trip(tmp_path):
-    generator = tiny_generator(calibration=True)
+    generator = tiny_generator(calibration=True, points=4)
     generator.save(tmp_path / "file")
     loaded = Generator.load(tmp_path / "file")
+    assert torch.equal(loaded.points, generator.points)
     assert loaded.header == generator.header == read_header(tmp_path / "file")
     one, other = generator.sample(5, seed=2), loaded.sample(5, seed=2)
     for key, value in vars(one).items():
@@ -324,6 +325,10 @@ DAMAGED = {
     "a bias of other heads": (shape("teacher.bias", lambda tensor: tensor[:2]), "tensor teacher.bias has shape"),
     "matrix not square": (shape("calibration.matrix", lambda tensor: tensor[:, :9]), "calibration.matrix has shape"),
     "real means turned": (shape("calibration.real", lambda tensor: tensor.T), "calibration.real has shape"),
+    "points of another class": (shape("learnt_points", lambda tensor: tensor[:2]), "learnt_points has shape"),
+    "points of another dim": (shape("learnt_points", lambda tensor: tensor[:, :, :9]), "learnt_points has shape"),
+    "no point": (shape("learnt_points", lambda tensor: tensor[:, :0]), "learnt_points has shape"),
+    "points of one list": (shape("learnt_points", lambda tensor: tensor[0]), "learnt_points has shape"),
     "whole numbers": (shape(WEIGHT, lambda tensor: tensor.long()), f"tensor {WEIGHT} is I64"),
     "truths": (shape("mean", lambda tensor: tensor > 0), "tensor mean is BOOL"),
     "double precision": (shape("mean", lambda tensor: tensor.double()), "tensor mean is F64"),
@@ -337,6 +342,7 @@ DAMAGED = {
     "a running variance below 0": (value(SPREAD, -0.1), "running_var has a variance below 0"),
     "a teacher's weight NaN": (value("teacher.weight", NAN), "tensor teacher.weight has values that are not finite"),
     "a teacher's bias infinite": (value("teacher.bias", INF), "tensor teacher.bias has values that are not finite"),
+    "a learnt point NaN": (value("learnt_points", NAN), "tensor learnt_points has values that are not finite"),
     "a matrix NaN": (value("calibration.matrix", NAN), "tensor calibration.matrix has values that are not finite"),
     "a generated mean NaN": (value("calibration.generated", NAN), "calibration.generated has values"),
     "a real mean infinite": (value("calibration.real", INF), "calibration.real has values that are not finite"),
@@ -442,6 +448,8 @@ HARMLESS = {
     "no teacher": without("teacher."),
     "no calibration": without("calibration."),
     "neither": without("teacher.", "calibration."),
+    "no learnt points": without("learnt_points"),
+    "one learnt point": shape("learnt_points", lambda tensor: tensor[:, :1]),
     "one head": lambda path: rewrite(path, tensors=lambda tensors: tensors.update(
         {name: tensors[name][:1] for name in ("teacher.weight", "teacher.bias")})),
     "latents of a development version": latents(),

@@ -225,7 +225,7 @@ def test_a_budget_that_is_none_writes_nothing(generator, tmp_path):
 
 def points_generator(counts=(3, 2, 4)):
     """A generator whose samples are the numbers 0, 1, 2, ... in the order of its list."""
-    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), points=list(counts))
+    generator = tiny_generator(NetworkConfig(architecture="points", frames=2), listed=list(counts))
     with torch.no_grad():
         generator.network.points.copy_(torch.arange(float(sum(counts)))[:, None, None].expand(-1, 2, 10))
     generator.mean, generator.std = torch.zeros(10), torch.ones(10)

@@ -30,12 +30,12 @@ CORPUS = CorpusInfo(name="gauss", fold="fold1", synthetic=True, train_speakers=[
 TRAINING = {"step": 100, "batch": 24, "seed": 0, "framing": "resample", "lambdas": {"diversity": 0.3, "mmd": 0.0}}
 
 
-def tiny_header(config: NetworkConfig | None = None, dim: int = 10, points: list[int] | None = None,
+def tiny_header(config: NetworkConfig | None = None, dim: int = 10, listed: list[int] | None = None,
                 **changes: Any) -> Header:
-    """A header of three classes whose lengths are 10-20, 30-40 and 50-60 frames. points: of a list of them."""
+    """A header of three classes whose lengths are 10-20, 30-40 and 50-60 frames. listed: points of a list of them."""
     config = config or NetworkConfig(frames=8, noise=6, channels=8)
     values = {
-        "network": config.sized(CLASSES, dim, points), "labels": LABELS, "class_counts": [20, 16, 24],
+        "network": config.sized(CLASSES, dim, listed), "labels": LABELS, "class_counts": [20, 16, 24],
         "lengths": [np.linspace(10 * low, 10 * low + 10, 101).tolist() for low in (1, 3, 5)],
         "features": Provenance(**PROVENANCE, dim=dim), "corpus": CORPUS, "training": TRAINING,
         "metrics": {"dev_uar": 0.75, "step": 50},
@@ -44,8 +44,11 @@ def tiny_header(config: NetworkConfig | None = None, dim: int = 10, points: list
 
 
 def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: bool = True, calibration: bool = False,
-                   **changes: Any) -> Generator:
-    """A generator of random weights; its class means are far from where its samples lie."""
+                   points: int = 0, **changes: Any) -> Generator:
+    """A generator of random weights; its class means are far from where its samples lie.
+
+    points: learnt ones of each class
+    """
     header = tiny_header(config, dim, **changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -53,8 +56,9 @@ def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: 
         mean, std, class_means = torch.arange(dim) * 1.0, 1 + torch.rand(dim), torch.randn(CLASSES, dim)
         heads = Teacher(torch.randn(4, CLASSES, dim), torch.randn(4, CLASSES))
         moves = Calibration(2 * torch.eye(dim), torch.randn(CLASSES, dim), torch.randn(CLASSES, dim))
+        learnt = torch.randn(CLASSES, points, dim)
     return Generator(network, mean, std, class_means, header, heads if teacher else None,
-                     moves if calibration else None)
+                     moves if calibration else None, learnt if points else None)
 
 
 def gaussian_generator(dim: int = 50) -> Generator:

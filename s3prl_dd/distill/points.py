@@ -1,0 +1,134 @@
+"""Points that are learnt in closed form: utterance means from which ridge regression makes a head that is right.
+
+Beyond the paper. A small set is the more worth the less its points were left to chance. Ridge regression makes a linear
+head of any points in closed form, so its mistakes on all real utterances have a gradient by the points (as KIP, Nguyen
+et al. 2021, with the cross-entropy over a temperature that CLP-DD takes). The labels follow the points: the teacher's
+softmax where they lie.
+
+A generator file carries one list of such points of each class. Its beginnings are learnt together: the first one, the
+first 6, 12 and 50 of each class make a head that is right (SIZES), so a set of any size takes as many as it needs.
+Samples go to these points, each with its own frames around them (generator/centers.py).
+
+Distances are taken as Adam sees them, who trains the heads that learn of the points, see `units_of_adam`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import LinearLR
+
+from ..config import Count, Positive, settings
+from ..devices import one_thread
+from ..generator import Generator
+from ..generator.samples import places_of
+from ..pool.pool import Points
+from .data import Scale
+from .matching import closed_form_loss, ridge_head
+
+LabelsOf = Callable[[torch.Tensor], torch.Tensor]
+"""Points [n, D] -> what a head is to learn of them, class probabilities [n, C]."""
+
+SIZES = (1, 6, 12, 50)
+"""Points of a class whose sets are learnt together, as far as the list goes; all of it is one more."""
+
+
+class Real(NamedTuple):
+    """What is learnt from."""
+
+    points: torch.Tensor
+    """Utterance means [N, D], in units of their own."""
+
+    targets: torch.Tensor
+    """Class probabilities [N, C]."""
+
+
+@settings
+class Learning:
+    """How points are learnt. Chosen on dev (RAVDESS folds 1-3)."""
+
+    steps: Count = 500
+    """Of Adam."""
+
+    lr: Positive = 0.05
+    """Adam's learning rate at first, in the points' units; it falls to 0."""
+
+    ridge: Positive = 1.0
+    """Weight of the squared norm, for each point."""
+
+    temperature: Positive = 0.3
+    """What the regression's outputs are divided by."""
+
+
+LEARNING = Learning()
+"""How a file's points are learnt."""
+
+
+def learn_points(generator: Generator, number: int, real: Points, seed: int) -> torch.Tensor:
+    """[C, n, D], a list of utterance means of each class, from where the generator's samples lie.
+
+    generator: with a teacher; real: utterance means [N, D] and class indices [N]; seed: of the samples
+    """
+    means, labels = real
+    classes = len(generator.class_means)
+    samples = generator.sample({"ppc": number}, seed, center=True)
+    units = units_of_adam(means)
+
+    def labels_of(points: torch.Tensor) -> torch.Tensor:
+        return generator.soften(points * units.spread + units.center)
+
+    sets = beginnings(places_of(samples.labels), number)
+    targets = F.one_hot(labels, classes).to(means.dtype)
+    learnt = closed_form(units.units(samples.means()), sets, labels_of, Real(units.units(means), targets), LEARNING)
+    return (learnt * units.spread + units.center).view(classes, number, -1)
+
+
+def units_of_adam(means: torch.Tensor) -> Scale:
+    """From the means' centre [D], in units in which they spread by 1 on average.
+
+    Adam divides a weight's step by the root mean square of its gradients, which goes with its input's, r_j. In the head
+    that it makes of few points dimension j counts 1 / r_j, so its unit is the root of r_j.
+    """
+    unit = means.square().mean(dim=0).sqrt().sqrt().clamp(min=1e-6)  # [D]
+    average = (means.std(dim=0) / unit).square().mean().sqrt()
+    return Scale(means.mean(dim=0), unit * average)
+
+
+@one_thread()
+def closed_form(start: torch.Tensor, sets: Sequence[torch.Tensor], labels_of: LabelsOf, real: Real,
+                learning: Learning) -> torch.Tensor:
+    """Points [n, D] learnt from `start` by what the ridge regression of them says of the real ones.
+
+    sets: numbers of the points that make a set each; the loss is their mean
+    """
+
+    def loss(points: torch.Tensor, step: int) -> torch.Tensor:
+        targets = labels_of(points)
+        heads = (ridge_head(points[chosen], targets[chosen], learning.ridge) for chosen in sets)
+        return torch.stack([closed_form_loss(head, *real, learning.temperature) for head in heads]).mean()
+
+    return descend(start, loss, learning.steps, learning.lr)
+
+
+def beginnings(places: torch.Tensor, longest: int) -> list[torch.Tensor]:
+    """The numbers of the first points of each class, for each of SIZES below `longest`, and of all.
+
+    places: of each point in its class [n]
+    """
+    sizes = [size for size in SIZES if size < longest]
+    return [(places < size).nonzero()[:, 0] for size in [*sizes, longest]]
+
+
+def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], steps: int,
+            lr: float) -> torch.Tensor:
+    """Where Adam comes from `start`, by a loss of the points and the step's number, at a rate that falls to 0."""
+    points = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([points], lr=lr)
+    schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(points, step).backward()
+        optimizer.step()
+        schedule.step()
+    return points.detach()
