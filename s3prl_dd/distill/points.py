@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LinearLR
+from tqdm import tqdm
 
 from ..config import Count, Positive, settings
 from ..devices import one_thread
@@ -65,7 +66,7 @@ LEARNING = Learning()
 """How a file's points are learnt."""
 
 
-def learn_points(generator: Generator, number: int, real: Points, seed: int) -> torch.Tensor:
+def learn_points(generator: Generator, number: int, real: Points, seed: int, progress: bool = False) -> torch.Tensor:
     """[C, n, D], a list of utterance means of each class, from where the generator's samples lie.
 
     generator: with a teacher; real: utterance means [N, D] and class indices [N]; seed: of the samples
@@ -80,7 +81,8 @@ def learn_points(generator: Generator, number: int, real: Points, seed: int) -> 
 
     sets = beginnings(places_of(samples.labels), number)
     targets = F.one_hot(labels, classes).to(means.dtype)
-    learnt = closed_form(units.units(samples.means()), sets, labels_of, Real(units.units(means), targets), LEARNING)
+    start, real_points = units.units(samples.means()), Real(units.units(means), targets)
+    learnt = closed_form(start, sets, labels_of, real_points, LEARNING, progress)
     return (learnt * units.spread + units.center).view(classes, number, -1)
 
 
@@ -97,7 +99,7 @@ def units_of_adam(means: torch.Tensor) -> Scale:
 
 @one_thread()
 def closed_form(start: torch.Tensor, sets: Sequence[torch.Tensor], labels_of: LabelsOf, real: Real,
-                learning: Learning) -> torch.Tensor:
+                learning: Learning, progress: bool = False) -> torch.Tensor:
     """Points [n, D] learnt from `start` by what the ridge regression of them says of the real ones.
 
     sets: numbers of the points that make a set each; the loss is their mean
@@ -108,7 +110,7 @@ def closed_form(start: torch.Tensor, sets: Sequence[torch.Tensor], labels_of: La
         heads = (ridge_head(points[chosen], targets[chosen], learning.ridge) for chosen in sets)
         return torch.stack([closed_form_loss(head, *real, learning.temperature) for head in heads]).mean()
 
-    return descend(start, loss, learning.steps, learning.lr)
+    return descend(start, loss, learning.steps, learning.lr, progress)
 
 
 def beginnings(places: torch.Tensor, longest: int) -> list[torch.Tensor]:
@@ -120,13 +122,13 @@ def beginnings(places: torch.Tensor, longest: int) -> list[torch.Tensor]:
     return [(places < size).nonzero()[:, 0] for size in [*sizes, longest]]
 
 
-def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], steps: int,
-            lr: float) -> torch.Tensor:
+def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], steps: int, lr: float,
+            progress: bool = False) -> torch.Tensor:
     """Where Adam comes from `start`, by a loss of the points and the step's number, at a rate that falls to 0."""
     points = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([points], lr=lr)
     schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    for step in range(steps):
+    for step in tqdm(range(steps), desc="learnt points", unit="step", disable=not progress):
         optimizer.zero_grad()
         loss(points, step).backward()
         optimizer.step()

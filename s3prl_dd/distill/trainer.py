@@ -475,9 +475,9 @@ class Trainer:
                 if self._pauses_after(self.step):
                     wait_for_all(self.world)
                 bar.update()
-        return self._finished() if lead else None
+        return self._finished(progress) if lead else None
 
-    def _finished(self) -> Generator:
+    def _finished(self, progress: bool) -> Generator:
         """The best generator on dev, with pupils and learnt points where the configuration wants them: once, for it
         alone."""
         config, path = self.config, self.out / "generator.safetensors"
@@ -491,16 +491,16 @@ class Trainer:
             generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)
             generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
         if lacks_points:
-            generator.points = self._learnt_points(generator)
+            generator.points = self._learnt_points(generator, progress)
         generator.save(path, half=config.half_file)
         return Generator.load(path)
 
-    def _learnt_points(self, generator: Generator) -> torch.Tensor:
+    def _learnt_points(self, generator: Generator, progress: bool) -> torch.Tensor:
         """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
         means, labels = self.data.means.cpu(), self.data.labels.cpu()
         hidden = None if self.disguise is None else self.disguise.to(torch.device("cpu"))
         real = some_of_each(means if hidden is None else hidden.of(means), labels)
-        points = learn_points(generator, self.config.points, real, self.config.seed + POINTS_SEED)
+        points = learn_points(generator, self.config.points, real, self.config.seed + POINTS_SEED, progress)
         return points if hidden is None else hidden.of(points)
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:

@@ -190,9 +190,9 @@ def test_learnt_points_are_disguised(tmp_path, monkeypatch):
     monkeypatch.setattr("s3prl_dd.distill.points.LEARNING", Learning(steps=40))
     heard = []
 
-    def learn(generator, number, real, seed):
+    def learn(generator, number, real, *others):
         heard.append(real)
-        return learn_points(generator, number, real, seed)
+        return learn_points(generator, number, real, *others)
 
     monkeypatch.setattr("s3prl_dd.distill.trainer.learn_points", learn)
     data = known(tiny_data())

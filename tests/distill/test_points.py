@@ -76,7 +76,7 @@ def test_a_files_points_start_at_its_samples_and_know_the_teacher(tmp_path, monk
     generator = tiny_trainer(tmp_path, data, tiny_pool(data)).current()
     asked = {}
 
-    def learn(start, sets, labels_of, real, learning):
+    def learn(start, sets, labels_of, real, learning, progress):
         asked.update(start=start, taught=labels_of(start), real=real, sets=[len(chosen) for chosen in sets])
         return start + 1
 
