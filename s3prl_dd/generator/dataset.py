@@ -39,12 +39,14 @@ SMALL = 50
 of 100 it does not. Chosen with speakers held out within the training part of RAVDESS fold1."""
 
 
-def best_center(generator: Generator, counts: Sequence[int], means: bool) -> Center:
-    """What `center: auto` is for a set of so many samples of each class [C], for heads that read utterance means, and
-    for others."""
+def best_center(generator: Generator, counts: Sequence[int], means: bool, fixed: bool = True) -> Center:
+    """What `center: auto` is for a set of so many samples of each class [C].
+
+    means: for heads that read utterance means; fixed: one set, not several in turn, which would have the same points
+    """
     if not means:
         return True
-    if generator.points is not None and max(counts) <= generator.points.shape[1]:
+    if fixed and generator.points is not None and max(counts) <= generator.points.shape[1]:
         return "learnt"
     return "teaching" if max(counts) <= SMALL and generator.teacher is not None else True
 
@@ -73,7 +75,7 @@ class GeneratedDataset(Dataset[Item]):
         self.means = means
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
-        self.center = center if center != "auto" else best_center(generator, self.counts, means)
+        self.center = center if center != "auto" else best_center(generator, self.counts, means, not self.resample)
         self.labels = index_labels(self.counts)
         self.places = places_of(self.labels)
         self.numbers = noise_numbers(self.labels, self.center)

@@ -87,6 +87,8 @@ def test_a_small_set_of_means_lies_at_the_files_points():
         assert one.center == other.center and torch.equal(one[0].features, other[0].features)
     chosen = [best_center(generator, [1, most, 2], means) for most in (4, 5, 51) for means in (True, False)]
     assert chosen == ["learnt", True, "teaching", True, True, True]
+    assert best_center(generator, [1, 4, 2], True, fixed=False) == "teaching"
+    assert GeneratedDataset(generator, 4, means=True, resample=2).center == "teaching"
 
 
 def test_samples_beyond_the_list_lie_at_the_class_means():

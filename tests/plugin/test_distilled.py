@@ -73,6 +73,19 @@ def test_training_sees_the_generators_own_samples(corpus, tmp_path, fbank_genera
         torch.testing.assert_close(soft, expected.soft_labels[number], rtol=1e-4, atol=1e-4)
 
 
+def test_small_sets_lie_at_the_files_learnt_points(corpus, tmp_path, fbank_generator):
+    """For SUPERB's head, which reads utterance means; frames of other heads lie at class means."""
+    points = torch.randn(4, 3, 240, generator=torch.Generator().manual_seed(1))
+    file = tmp_path / "learnt.safetensors"
+    file.write_bytes(fbank_generator.read_bytes())
+    rewrite(file, tensors=lambda tensors: tensors.update(learnt_points=points))
+    samples = drawn(distilled(corpus, tmp_path, file, {"budget": 3}))
+    frames = drawn(distilled(corpus, tmp_path, file, {"budget": 3}, hears_frames=True))
+    for number in range(12):
+        torch.testing.assert_close(samples[number][1][0], points[number // 3, number % 3], rtol=1e-4, atol=1e-3)
+        assert not torch.allclose(frames[number][1].mean(dim=0), samples[number][1][0], atol=0.1)
+
+
 def test_who_sets_nothing_gets_what_the_recipe_measures(corpus, tmp_path, fbank_generator):
     expert = distilled(corpus, tmp_path, fbank_generator)
     said = (tmp_path / "log.log").read_text()
