@@ -138,8 +138,8 @@ def row_result(heads: Sequence[Head], scores: Sequence[SidScore], tested: int, p
 def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attacked]]:
     """View -> {generator or control -> what every attack found}, see privacy.attacks. samples: of each generator.
 
-    Of each generator there are its samples as its network makes them, and the same centred, as users get them unless
-    they say otherwise (`_centred`).
+    Of each generator there are its samples as its network makes them, the same centred, as users get them unless they
+    say otherwise (`_centred`), and all that lie at its learnt points, where it has any (`_learnt`).
     The real utterances are the proposed run's features, in as many frames as its samples have. Frames are not compared
     where two generators make different numbers of them.
     """
@@ -162,8 +162,11 @@ def draw(run: Run, row: str, samples: int) -> dict[str, np.ndarray]:
     """Name -> [N, T, D]: what the run's generator file gives, N at least one a class, see attack_generators."""
     generator = Generator.load(run.generator)
     budget = {"total": max(samples, len(generator.header.labels))}
-    return {str(row): generator.sample(budget, seed=0, center=False).features.numpy(),
-            f"{row}_centred": generator.sample(budget, seed=0, center=True).features.numpy()}
+    sets = {str(row): generator.sample(budget, seed=0, center=False),
+            f"{row}_centred": generator.sample(budget, seed=0, center=True)}
+    if generator.points is not None:
+        sets[f"{row}_learnt"] = generator.sample(generator.points.shape[1], seed=0, center="learnt")
+    return {name: samples.features.numpy() for name, samples in sets.items()}
 
 
 def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from support.privacy import write_run
+from support.tiny_generator import tiny_generator
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.distill.data import resample
@@ -152,6 +154,16 @@ def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_pat
     assert np.allclose(real.dev, (store_means(runs.proposed, fold.dev) - mean) / spread, atol=1e-3)
     for part, speakers in ((fold.train, real.train_speakers), (fold.dev, real.dev_speakers)):
         assert [utterance.speaker for utterance in part.utterances] == speakers.tolist()
+
+
+def test_learnt_points_are_attacked_by_themselves(tmp_path):
+    tiny_generator(points=3).save(tmp_path / "generator.safetensors")
+    run = SimpleNamespace(generator=tmp_path / "generator.safetensors")
+    drawn = privacy.draw(run, "proposed", 50)
+    assert {name: len(values) for name, values in drawn.items()} == {
+        "proposed": 50, "proposed_centred": 50, "proposed_learnt": 9}
+    points = Generator.load(run.generator).points.flatten(0, 1).numpy()
+    assert np.allclose(drawn["proposed_learnt"].mean(axis=1), points, atol=1e-4)
 
 
 def test_the_heads_in_the_file_are_attacked_with_train_and_dev(tmp_path, monkeypatch):
