@@ -180,8 +180,8 @@ def _row(key: RowKey, cells: Cells, real: Cells, samples: Cells, tests: Mapping[
     if shared:
         real_uar = {fold: real[fold].result.uar_per_seed for fold in shared}
         of_real = _mean_over_folds(uar, shared) / _mean_over_folds(real_uar, shared)
-    pairs = _pairs(cells, real, tests) if key.arm != REAL and shared == list(uar) else []
-    rivals = _pairs(samples, cells, tests) if samples.keys() == cells.keys() else []
+    pairs = pairs_of(cells, real, tests) if key.arm != REAL and shared == list(uar) else []
+    rivals = pairs_of(samples, cells, tests) if samples.keys() == cells.keys() else []
     gaussian = key.arm.generated and next(iter(cells.values())).run.gaussian
     return Row(
         trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
@@ -195,7 +195,7 @@ def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -
     return float(np.mean([np.mean(uar[fold]) for fold in folds]))
 
 
-def _pairs(cells: Cells, others: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
+def pairs_of(cells: Cells, others: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
     """A row's predictions beside another's, fold by fold; none where some were not kept."""
     ours, theirs = heard(cells, tests), heard({fold: others[fold] for fold in cells}, tests)
     if not ours or not theirs:

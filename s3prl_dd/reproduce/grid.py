@@ -11,8 +11,10 @@ from .. import __version__
 from ..recipe.settings import MAY_CHANGE, Settings
 from .settings import ReproduceSettings, Table
 
+BASELINE = "baseline"
+
 LOSSES = {
-    "baseline": ("lambdas.softmax_matching=0", "lambdas.diversity=0"),
+    BASELINE: ("lambdas.softmax_matching=0", "lambdas.diversity=0"),
     "+ softmax matching": ("lambdas.diversity=0",),
     "+ diversity": ("lambdas.softmax_matching=0",),
     "both": (),

@@ -9,21 +9,24 @@ import numpy as np
 from tabulate import tabulate
 
 from ..arms import Arm, Source
-from ..evaluation.compare import Comparison, Row, compare, difference
+from ..evaluation.compare import Cell as Heads
+from ..evaluation.compare import Cells as OnFolds
+from ..evaluation.compare import Comparison, Row, compare, difference, pairs_of, test_lists
 from ..evaluation.ranking import (
     benjamini_hochberg,
     hard_label_recovery,
     improvement_over_random,
     label_robust_score,
 )
+from ..evaluation.significance import Interval, uar_difference
 from ..evaluation.text import aligned, percent
 from ..privacy.results import PrivacyResults
 from ..privacy.rows import TITLES
 from ..recipe.collect import sizes
 from ..recipe.folder import Run
-from ..recipe.results import ArmResult, Results
+from ..recipe.results import Results, TestList
 from . import paper
-from .grid import LOSSES, Cell
+from .grid import BASELINE, LOSSES, Cell
 from .settings import Table
 from .work import state_of
 
@@ -42,10 +45,16 @@ class Value(NamedTuple):
     paper: float | None = None
     """The paper's, where it has one."""
 
+    gain: Interval | None = None
+    """How far it is above the baseline, with its 95 % interval over test speakers."""
+
     def text(self) -> str:
-        """Ours in per cent, its spread, and the paper's in brackets."""
+        """Ours in per cent, its spread, its gain in points, and the paper's in brackets."""
         words = [percent(self.ours)]
         words += [] if self.spread is None else [f"+- {percent(self.spread)}"]
+        if self.gain is not None:
+            value, low, high = (percent(end) for end in self.gain)
+            words.append(f"(gain {value}, {low} .. {high})")
         words += [] if self.paper is None else [f"[{percent(self.paper, 2)}]"]
         return " ".join(words)
 
@@ -141,14 +150,28 @@ def table2(cells: Sequence[Cell], out: Path) -> Printed:
     """UAR of heads on the samples of each network, by its losses and the points of a class."""
     values: dict[str, dict[str, Value]] = {}
     arms = _arms(cells, out, lambda cell: cell.network is not None)
-    for (network, losses, arm), results in sorted(arms.items(), key=lambda item: (item[0].network or "", item[0].arm)):
-        if network is None:
+    tests = test_lists({heads.folder: heads.run for found in arms.values() for heads in found.values()})
+    for trained, found in sorted(arms.items(), key=lambda item: (item[0].network or "", item[0].arm)):
+        if trained.network is None:
             continue
-        key = (family(network), arm.budget, losses)
-        values.setdefault(f"{network}, {arm.size}", {})[losses or ""] = _value(results, paper.LOSSES_UAR.get(key))
+        key = (family(trained.network), trained.arm.budget, trained.losses)
+        value = _value(found, paper.LOSSES_UAR.get(key))._replace(gain=_gain(trained, arms, tests))
+        values.setdefault(f"{trained.network}, {trained.arm.size}", {})[trained.losses or ""] = value
     rows = [[name, *(_text(row.get(losses)) for losses in LOSSES)] for name, row in values.items()]
-    return Printed("table2", f"Table 2: UAR % by losses, {_about(cells)}", ["samples of", *LOSSES], rows, [ELSEWHERE],
-                   _numbers(values))
+    return Printed("table2", f"Table 2: UAR % by losses, {_about(cells)}", ["samples of", *LOSSES], rows,
+                   [ELSEWHERE, GAIN], _numbers(values))
+
+
+GAIN = "gain: points of UAR above the baseline of the row, and its 95 % interval (test speakers drawn anew, paired)"
+
+
+def _gain(trained: "Trained", arms: "Mapping[Trained, OnFolds]", tests: Mapping[str, TestList]) -> Interval | None:
+    """How far heads on a network's samples are above those of its baseline; None of the baseline, and without one."""
+    baseline = arms.get(trained._replace(losses=BASELINE), {})
+    if trained.losses == BASELINE or baseline.keys() != arms[trained].keys():
+        return None
+    pairs = pairs_of(arms[trained], baseline, tests)
+    return uar_difference(pairs) if pairs else None
 
 
 # Table 3
@@ -158,12 +181,12 @@ def table3(cells: Sequence[Cell], out: Path) -> Printed:
     """UAR of heads on all real data and on as many samples: in its class mix, and as many of each class."""
     arms = _arms(cells, out, lambda cell: cell.losses == "both")
     values: dict[str, dict[str, Value]] = {}
-    for (network, _, arm), results in arms.items():
+    for (network, _, arm), found in arms.items():
         name = "real" if arm.source is Source.REAL else network
         if name is None or isinstance(arm.budget, int) or not (arm.generated or name == "real"):
             continue
         size = "full" if arm.budget == "balanced" else "original"  # all real data are in their own mix
-        values.setdefault(name, {})[size] = _value(results, paper.SIZES_UAR.get((family(network) or name, size)))
+        values.setdefault(name, {})[size] = _value(found, paper.SIZES_UAR.get((family(network) or name, size)))
     rows = [[name, *(_text(values[name].get(size)) for size in ("original", "full"))]
             for name in sorted(values, key=lambda name: (name != "real", name))]
     return Printed("table3", f"Table 3: UAR % at the size of the real set, {_about(cells)}",
@@ -257,22 +280,24 @@ class Trained(NamedTuple):
     arm: Arm
 
 
-def _arms(cells: Sequence[Cell], out: Path, wanted: Callable[[Cell], bool]) -> dict[Trained, list[ArmResult]]:
-    """The results of all real data and of samples, each on every fold."""
-    gathered: dict[Trained, list[ArmResult]] = {}
+def _arms(cells: Sequence[Cell], out: Path, wanted: Callable[[Cell], bool]) -> dict[Trained, OnFolds]:
+    """The heads on all real data and on samples, on every fold."""
+    gathered: dict[Trained, OnFolds] = {}
     for cell, folder in _finished(cells, out):
         path = folder / "results.json"
         if cell.against is None and path.is_file() and wanted(cell):
-            for name, result in Results.read(path).arms.items():
+            results = Results.read(path)
+            for name, result in results.arms.items():
                 arm = Arm.parse(name)
                 if arm.generated or arm.source is Source.REAL:
                     trained = Trained(cell.network if arm.generated else None, cell.losses, arm)
-                    gathered.setdefault(trained, []).append(result)
+                    gathered.setdefault(trained, {})[results.fold] = Heads(result, results, folder)
     return gathered
 
 
-def _value(results: Sequence[ArmResult], of_paper: float | None) -> Value:
+def _value(found: OnFolds, of_paper: float | None) -> Value:
     """The mean over folds."""
+    results = [heads.result for heads in found.values()]
     spreads = [result.spread for result in results if result.spread is not None]
     spread = float(np.mean(spreads)) if spreads else None
     return Value(float(np.mean([result.uar for result in results])), spread, of_paper)

@@ -11,7 +11,7 @@ from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
 from s3prl_dd.recipe.folder import Run
-from s3prl_dd.recipe.results import Results, Sizes
+from s3prl_dd.recipe.results import Results, Sizes, TestList
 from s3prl_dd.reproduce import plan as plans
 from s3prl_dd.reproduce import tables, work
 from s3prl_dd.reproduce.grid import LOSSES, cells_of
@@ -213,7 +213,29 @@ def test_what_is_not_done_leaves_a_dash(tmp_path, stages):
     assert print_tables(["table2"], cells, tmp_path)[0].rows[0][1:] == ["65.0 +- 1.4", "-", "-", "-"]
 
 
+def test_losses_have_their_gain_over_the_baseline(tmp_path, stages):
+    """Of the same network and size, on the same test speakers; every speaker has both classes here."""
+    cells = cells_of("table2", asked(test_folds=("fold1", "fold2")))
+    execute(cells, tmp_path, ClusterSettings())
+    truth = [0, 1] * 6
+    for cell in cells:
+        path = cell.folder(tmp_path) / "results.json"
+        if not path.is_file():
+            continue
+        results = Results.read(path)
+        found = [0] * 12 if cell.losses == "baseline" else truth
+        arms = {name: dataclasses.replace(arm, predicted=[found, found]) for name, arm in results.arms.items()}
+        test = TestList(truth=truth, speakers=[f"s{place // 4}" for place in range(12)])
+        dataclasses.replace(results, arms=arms, test=test).write(path)
+    table = print_tables(["table2"], cells, tmp_path)[0]
+    assert table.values["gan_att_small, full size"]["both"]["gain"] == Interval(0.5, 0.5, 0.5)
+    assert table.values["gan_att_small, full size"]["baseline"]["gain"] is None
+    assert table.rows[0][1:3] == ["65.0 +- 1.4", "65.0 +- 1.4 (gain 50.0, 50.0 .. 50.0)"]
+    assert "95 % interval" in table.notes[-1]
+
+
 def test_a_value_is_ours_its_spread_and_the_paper_s():
+    assert Value(0.5, 0.01, 0.6, Interval(0.02, -0.01, 0.05)).text() == "50.0 +- 1.0 (gain 2.0, -1.0 .. 5.0) [60.00]"
     assert Value(0.5, 0.01, 0.6195).text() == "50.0 +- 1.0 [61.95]"
     assert Value(0.5).text() == "50.0"
     assert (family("gan_cnn_small"), family("gan_1d")) == ("GAN-CNN", None)
