@@ -5,8 +5,8 @@ a closed form: within each class centre the samples' utterance means, map their 
 (whitening and colouring, as CORAL does: Sun et al. 2016), and centre at the real class mean. Every frame of a sample is
 shifted by the same vector, so what happens within the utterance stays the generator's.
 
-Each dimension counts in units of its real spread. In an upstream's own units the few dimensions of large values would
-be all that is mapped, and everywhere else samples would keep six tenths of the real variance.
+Each dimension counts in units of its real spread: in an upstream's own units the few dimensions of large values would
+be all that is mapped, and in all others samples would keep the generator's covariance.
 """
 
 from typing import NamedTuple
