@@ -7,6 +7,8 @@ M: heads, C: classes, n: points. Points are utterance means [n, D] in units of t
 [n, C] are class probabilities, one-hot or soft.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -47,8 +49,26 @@ def ridge_head(points: torch.Tensor, targets: torch.Tensor, ridge: float) -> Lin
     return LinearHeads(weight[None], (level - weight @ center)[None])
 
 
+def closed_form_losses(head: LinearHeads, points: torch.Tensor, targets: torch.Tensor,
+                       temperature: float) -> torch.Tensor:
+    """Cross-entropy of a head's outputs (M = 1), over `temperature`, on real points [N, D] with targets [N, C]: [N]."""
+    logits = head.of_means(points)[0] / temperature  # [N, C]
+    return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1)
+
+
 def closed_form_loss(head: LinearHeads, points: torch.Tensor, targets: torch.Tensor,
                      temperature: float) -> torch.Tensor:
-    """Cross-entropy of a head's outputs, over `temperature`, on real points [N, D] with targets [N, C]; above 0."""
-    logits = head.of_means(points) / temperature  # [M, N, C]
-    return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+    """The mean of closed_form_losses; above 0."""
+    return closed_form_losses(head, points, targets, temperature).mean()
+
+
+def tilted_mean(losses: torch.Tensor, groups: torch.Tensor, tilt: float) -> torch.Tensor:
+    """A mean over groups in which the worst weigh most: log(mean_g exp(tilt * m_g)) / tilt, m_g the mean of group g.
+
+    losses: [N]; groups: indices [N], none without a loss; tilt: above 0; at 0 it would be the mean of the groups' means
+    Tilted empirical risk (Li et al. 2021, Eq. 8).
+    """
+    count = int(groups.max()) + 1
+    sums = losses.new_zeros(count).index_add_(0, groups, losses)
+    means = sums / torch.bincount(groups, minlength=count)  # [G]
+    return (torch.logsumexp(tilt * means, dim=0) - math.log(count)) / tilt

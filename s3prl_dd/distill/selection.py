@@ -89,12 +89,18 @@ def within_class_distance(means: torch.Tensor, labels: torch.Tensor) -> float:
 
 def some_of_each(means: torch.Tensor, labels: torch.Tensor, most: int = MEASURED) -> Points:
     """Of each class `most` points or fewer, evenly spread over all of it: means [N, D], labels [N]."""
+    chosen = chosen_of_each(labels, most)
+    return means[chosen], labels[chosen]
+
+
+def chosen_of_each(labels: torch.Tensor, most: int = MEASURED) -> torch.Tensor:
+    """Which points these are [N], by class indices [N]."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
         number = min(most, len(members))
         chosen[members[torch.arange(number) * len(members) // number]] = True
-    return means[chosen], labels[chosen]
+    return chosen
 
 
 def project(real: Points, generated: Points, names: dict[str, int]) -> Figure:

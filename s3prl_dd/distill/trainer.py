@@ -43,7 +43,7 @@ from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts
 from .points import learn_points
-from .selection import Best, Evaluation, project, quick_frame_uar, quick_uar, some_of_each, within_class_distance
+from .selection import Best, Evaluation, chosen_of_each, project, quick_frame_uar, quick_uar, within_class_distance
 from .size import check_size
 
 STATISTICS_SAMPLES = 500
@@ -499,8 +499,11 @@ class Trainer:
         """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
         means, labels = self.data.means.cpu(), self.data.labels.cpu()
         hidden = None if self.disguise is None else self.disguise.to(torch.device("cpu"))
-        real = some_of_each(means if hidden is None else hidden.of(means), labels)
-        points = learn_points(generator, self.config.points, real, self.config.seed + POINTS_SEED, progress)
+        means = means if hidden is None else hidden.of(means)
+        speakers, chosen = self.data.speakers, chosen_of_each(labels)
+        heard = None if speakers is None else speakers.cpu()[chosen]
+        points = learn_points(generator, self.config.points, (means[chosen], labels[chosen]), heard,
+                              self.config.seed + POINTS_SEED, progress)
         return points if hidden is None else hidden.of(points)
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:

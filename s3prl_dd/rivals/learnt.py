@@ -39,7 +39,7 @@ def gradient_matching(start: torch.Tensor, labels_of: LabelsOf, real: Real, matc
 
     def loss(points: torch.Tensor, step: int) -> torch.Tensor:
         heads = random_heads(matching.heads, classes, dim, keyed(seed, "random heads", step), matching.logits)
-        wanted = head_gradients(heads, *real)
+        wanted = head_gradients(heads, real.points, real.targets)
         return gradient_distance(wanted, head_gradients(heads, points, labels_of(points)))
 
     return descend(start, loss, matching.steps, matching.lr)
