@@ -125,7 +125,7 @@ def table1(cells: Sequence[Cell], out: Path) -> Printed:
     for name in order:
         less = [_less(means[name], means.get(other)) for other in REPLACED]
         rows.append([name, f"{means[name] / 1e6:.2f}", *less, _paper_bytes(name)])
-    return Printed("table1", f"Table 1: size on disk, {_about(cells)}",
+    return Printed("table1", f"Table 1: size on disk, {_about(cells, out)}",
                    ["", "MB", "less than audio", "less than features", "[paper: MB]"], rows, [ELSEWHERE], means)
 
 
@@ -158,7 +158,7 @@ def table2(cells: Sequence[Cell], out: Path) -> Printed:
         value = _value(found, paper.LOSSES_UAR.get(key))._replace(gain=_gain(trained, arms, tests))
         values.setdefault(f"{trained.network}, {trained.arm.size}", {})[trained.losses or ""] = value
     rows = [[name, *(_text(row.get(losses)) for losses in LOSSES)] for name, row in values.items()]
-    return Printed("table2", f"Table 2: UAR % by losses, {_about(cells)}", ["samples of", *LOSSES], rows,
+    return Printed("table2", f"Table 2: UAR % by losses, {_about(cells, out)}", ["samples of", *LOSSES], rows,
                    [ELSEWHERE, GAIN], _numbers(values))
 
 
@@ -189,7 +189,7 @@ def table3(cells: Sequence[Cell], out: Path) -> Printed:
         values.setdefault(name, {})[size] = _value(found, paper.SIZES_UAR.get((family(network) or name, size)))
     rows = [[name, *(_text(values[name].get(size)) for size in ("original", "full"))]
             for name in sorted(values, key=lambda name: (name != "real", name))]
-    return Printed("table3", f"Table 3: UAR % at the size of the real set, {_about(cells)}",
+    return Printed("table3", f"Table 3: UAR % at the size of the real set, {_about(cells, out)}",
                    ["trained on", "original mix", "balanced"], rows, [ELSEWHERE], _numbers(values))
 
 
@@ -210,7 +210,7 @@ def table4(cells: Sequence[Cell], out: Path) -> Printed:
                 rows.append([tree, TITLES[name], value.text(), interval, percent(row.ser_uar)])
                 values[f"{tree}, {name}"] = value._asdict()
     headers = ["speakers of", "first linear layer of", "SID acc %", "95 %", "SER UAR %"]
-    return Printed("table4", f"Table 4: what the heads tell of the speaker, {_about(cells)}", headers, rows,
+    return Printed("table4", f"Table 4: what the heads tell of the speaker, {_about(cells, out)}", headers, rows,
                    [ELSEWHERE], values, left=2)
 
 
@@ -303,11 +303,13 @@ def _value(found: OnFolds, of_paper: float | None) -> Value:
     return Value(float(np.mean([result.uar for result in results])), spread, of_paper)
 
 
-def _about(cells: Sequence[Cell]) -> str:
-    """Of what corpus, upstream and folds."""
+def _about(cells: Sequence[Cell], out: Path) -> str:
+    """Of what corpus, upstream and folds. A table of one's own is called as its results call it."""
     first = cells[0].settings
     folds = dict.fromkeys(cell.settings.corpus.fold for cell in cells)
-    return f"{first.corpus.corpus}, {first.upstream.upstream}, {' '.join(folds)}"
+    paths = [folder / "results.json" for _, folder in _finished(cells, out)]
+    names = [Results.read(path).corpus for path in paths if path.is_file()]
+    return f"{names[0] if names else first.corpus.corpus}, {first.upstream.upstream}, {' '.join(folds)}"
 
 
 def _numbers(values: Mapping[str, Mapping[str, Value]]) -> dict[str, dict[str, Any]]:

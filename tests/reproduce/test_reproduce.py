@@ -178,6 +178,7 @@ def test_tables_of_the_paper_put_its_numbers_beside_ours(tmp_path, stages, capsy
     assert printed["table1"].rows == [
         ["audio", "0.00", "-", "75.0%", "[1800]"], ["features", "0.00", "-", "-", "[2400]"],
         ["gan_att_small", "0.00", "95.0%", "98.8%", "[60]"]]
+    assert printed["table2"].title == "Table 2: UAR % by losses, made, made, fold1"
     assert printed["table2"].rows == [
         ["gan_att_small, full size", "65.0 +- 1.4", "65.0 +- 1.4", "75.0 +- 1.4", "75.0 +- 1.4"],
         ["gan_att_small, 100 a class", "60.0 +- 1.4", "60.0 +- 1.4", "70.0 +- 1.4", "70.0 +- 1.4 [61.95]"]]
