@@ -139,7 +139,7 @@ class Pool(StageVerb):
 
 @settings
 class Distill(StageVerb):
-    """Stage 5: the GAN; the generator that is best on dev becomes the generator file.
+    """Stage 5: the GAN; the last generator that dev does not tell from the best becomes the generator file.
 
     On many GPUs or processes: torchrun --nproc_per_node 2 -m s3prl_dd distill --out RUN
     """

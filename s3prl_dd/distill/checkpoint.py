@@ -70,6 +70,7 @@ def _comparable(text: str) -> list[Any]:
     settings, corpus, features, digest = json.loads(text)
     settings = {name: value for name, value in {**ADDED, **settings}.items()
                 if name not in REMOVED or value != REMOVED[name]}
+    settings.pop("points", None)  # they are learnt when the training is over
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}

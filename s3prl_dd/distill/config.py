@@ -152,13 +152,13 @@ class DistillConfig:
     """Of weights, batches and noise."""
 
     eval_every: Count = 250
-    """Steps between quick heads on dev; the best generator on dev is kept."""
+    """Steps between quick heads on dev; the last generator that dev does not tell from the best is kept."""
 
     eval_heads: Count = 3
     """Quick heads of an evaluation, each of its own seed."""
 
     eval_kinds: Kinds = ("superb",)
-    """Kinds of quick heads; the generator that is kept has the best mean over them."""
+    """Kinds of quick heads; a generator is measured by the mean over them."""
 
     eval_labels: Literal["hard", "soft"] = "hard"
     """What quick heads learn: the class alone, or the teacher's soft labels of a centred set, as heads do in a run."""

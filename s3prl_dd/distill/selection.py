@@ -49,10 +49,20 @@ class Evaluation(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best generator on dev so far."""
+    """Which generator is kept: the last one that dev does not tell from the best (Breiman et al. 1984's rule of one
+    standard error). Of some hundred dev utterances the best is chance, and a GAN's samples gain by longer training."""
 
     dev_uar: float = -1.0
+    """UAR on dev of the best so far."""
+
     step: int = 0
+    """Of the generator that is kept."""
+
+    def after(self, entry: Evaluation, utterances: int) -> "Best":
+        """What is kept when this one has been measured. utterances: of dev"""
+        best = max(self.dev_uar, entry.dev_uar)
+        kept = entry.dev_uar >= best - (best * (1 - best) / utterances) ** 0.5
+        return Best(best, entry.step if kept else self.step)
 
 
 def quick_uar(samples: Points, dev: Points, scale: torch.Tensor, heads: int, steps: int, classes: int) -> float:

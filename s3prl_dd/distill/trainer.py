@@ -462,7 +462,7 @@ class Trainer:
     def train(self, progress: bool = True) -> Generator | None:
         """Train to the end, from the last checkpoint in `out` where there is one.
 
-        Returns the best Generator on dev; None on other ranks than the first.
+        Returns the Generator that is kept; None on other ranks than the first.
         """
         self.load()
         lead, steps = self.rank == 0, self.config.steps
@@ -478,7 +478,7 @@ class Trainer:
         return self._finished(progress) if lead else None
 
     def _finished(self, progress: bool) -> Generator:
-        """The best generator on dev, with pupils and learnt points where the configuration wants them: once, for it
+        """The generator that is kept, with pupils and learnt points where the configuration wants them: once, for it
         alone."""
         config, path = self.config, self.out / "generator.safetensors"
         generator = Generator.load(path)
@@ -545,7 +545,7 @@ class Trainer:
         return calibration.real.clone(), calibration
 
     def evaluate(self, log: RunLog) -> None:
-        """Measure the generator on dev, and keep it if it is the best so far."""
+        """Measure the generator on dev, and keep it where dev does not tell it from the best so far."""
         generator, real = self.current(), (self.data.means, self.data.labels)
         counts = [min(count, EVALUATION_SAMPLES) for count in generator.counts("balanced")]
         means, labels = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step)
@@ -560,12 +560,17 @@ class Trainer:
         within = {"real": entry.distance_real, "generated": entry.distance_generated}
         log.together("dev/within_class_distance", within, self.step)
         log.figure("dev/projection", project(real, samples, self.parts.labels), self.step)
-        if entry.dev_uar > self.best.dev_uar:
-            self.best = Best(entry.dev_uar, self.step)
+        self.best = self.best.after(entry, self._dev_size())
+        if self.best.step == self.step:
             self._keep(generator, entry)
-            log.line(f"new best on dev at step {self.step}: {entry.dev_uar:.4f}")
+            log.line(f"kept: step {self.step}, dev {entry.dev_uar:.4f}, best so far {self.best.dev_uar:.4f}")
         history = [item._asdict() for item in self.history]
         write_json(self.out / "metrics.json", {"best": self.best._asdict(), "history": history})
+
+    def _dev_size(self) -> int:
+        """Utterances that measure a generator."""
+        assert self.data.dev is not None
+        return len(self.data.dev[1])
 
     def _dev_uar(self, kind: Kind, generator: Generator, samples: Points) -> float:
         """UAR on dev of quick heads of this kind. samples: utterance means [n, D] and class indices, not centred."""

@@ -177,14 +177,14 @@ def distill(run: Run, progress: bool = True) -> None:
 
 
 def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
-    """The best generator takes its place in the run's folder."""
+    """The generator that is kept takes its place in the run's folder."""
     if seconds is not None:
         about = {"distill": seconds, "device": str(trainer.device), "ranks": trainer.world}
         write_json(run.gan / "seconds.json", about)
     with atomic_path(run.generator) as temporary:
         shutil.copyfile(run.gan / "generator.safetensors", temporary)
     size = run.generator.stat().st_size / 1e6
-    log.info("best UAR on dev %.3f at step %d: %s (%.2f MB)", trainer.best.dev_uar, trainer.best.step,
+    log.info("step %d is kept, best UAR on dev %.3f: %s (%.2f MB)", trainer.best.step, trainer.best.dev_uar,
              run.generator, size)
 
 

@@ -14,7 +14,7 @@ from support.gauss import ALL_TERMS, DIM, PARTS, tiny_config, tiny_data, tiny_po
 from s3prl_dd.distill import losses, selection
 from s3prl_dd.distill.critic import Critic
 from s3prl_dd.distill.data import TrainingData
-from s3prl_dd.distill.selection import Best, quick_uar
+from s3prl_dd.distill.selection import Best, Evaluation, quick_uar
 from s3prl_dd.distill.trainer import STATISTICS_SAMPLES, Trainer
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator, build_generator, read_header
@@ -376,21 +376,35 @@ def scripted_scores(monkeypatch, scores):
     monkeypatch.setattr(Trainer, "_dev_uar", lambda self, *_: next(remaining))
 
 
-def test_the_best_generator_on_dev_is_kept(tmp_path, data, pool, monkeypatch):
-    scripted_scores(monkeypatch, [0.5, 0.7, 0.6, 0.7])
+def test_the_last_generator_that_dev_does_not_tell_from_the_best_is_kept(tmp_path, data, pool, monkeypatch):
+    scripted_scores(monkeypatch, [0.5, 0.66, 0.7, 0.65])
+    monkeypatch.setattr(Trainer, "_dev_size", lambda self: 91)  # a standard error of 0.048
     trainer = tiny_trainer(tmp_path, data, pool, steps=8, eval_every=2, save_every=8)
     states, evaluate = {}, trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate",
                         lambda log: (states.update({trainer.step: trainer.current()}), evaluate(log)))
     kept = trainer.train(progress=False)
-    assert trainer.best == Best(0.7, 4)  # the first of equals
-    assert kept.header.training["step"] == 4 and kept.header.metrics["dev_uar"] == 0.7
-    assert kept.header.metrics["step"] == 4
-    for name, value in states[4].network.state_dict().items():
+    assert trainer.best == Best(0.7, 6)
+    assert kept.header.training["step"] == 6 and kept.header.metrics["dev_uar"] == 0.7
+    assert kept.header.metrics["step"] == 6
+    for name, value in states[6].network.state_dict().items():
         assert torch.equal(kept.network.state_dict()[name], value), name
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["best"] == {"dev_uar": 0.7, "step": 4}
+    assert metrics["best"] == {"dev_uar": 0.7, "step": 6}
     assert [entry["step"] for entry in metrics["history"]] == [2, 4, 6, 8]
+
+
+def test_one_standard_error_of_the_best():
+    """0.8 of 64 utterances: 0.05; the best so far is what later ones are held against, whatever is kept."""
+    best, kept = Best(), []
+    for step, score in enumerate([0.8, 0.751, 0.76, 0.749, 0.9, 0.86, 0.87], start=1):
+        best = best.after(Evaluation(step, score, 1.0, 1.0), 64)
+        kept.append(best.step)
+    assert kept == [1, 2, 3, 3, 5, 5, 7] and best == Best(0.9, 7)
+
+
+def test_dev_is_as_large_as_it_is(tmp_path, data, pool):
+    assert tiny_trainer(tmp_path, data, pool)._dev_size() == len(data.dev[1])
 
 
 def test_logs_hold_every_term(finished):
