@@ -107,7 +107,7 @@ def test_mistakes(change, told):
     [
         ({"overrides": ["stepz=5"]}, "unknown key 'stepz'"),
         ({"config": "gan_9d"}, "no such configuration"),
-        ({"overrides": ["teacher=false"]}, "carries no teacher"),
+        ({"overrides": ["teacher=false", "points=0"]}, "carries no teacher"),
         ({"device": "tpu9"}, "no such device"),
         ({"device": "meta"}, "cuda or cpu alone"),
     ],
