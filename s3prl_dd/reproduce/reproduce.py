@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ..config import build
 from ..errors import UserError
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from .grid import TABLES, cells_of
 from .plan import plan
 from .settings import ReproduceSettings, Table
@@ -14,7 +15,7 @@ from .work import execute
 def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[Printed]:
     """Do the cells of a table (or all) into the folder `out`, and print the tables of those that are done.
 
-    Writes tables.json, tables.md and tables.txt there. With `dry_run` the grid is printed, and nothing is done. Raises
+    Writes tables.json, tables.md and tables.txt there, with the other tables that stand in them already. With `dry_run` the grid is printed, and nothing is done. Raises
     UserError where settings fit no stage, before any work, and at the end where cells failed.
     """
     out = Path(out)
@@ -30,9 +31,7 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
         return []
     states = execute(cells, out, asked.cluster)
     printed = print_tables(TABLES if table == "all" else (table,), cells, out)
-    write_text(out / "tables.txt", "\n\n".join(item.text() for item in printed) + "\n")
-    write_text(out / "tables.md", "\n".join(item.markdown() for item in printed))
-    write_json(out / "tables.json", {item.title: item.as_json() for item in printed})
+    _write(_with_others(printed, out), out)
     print("\n\n".join(item.text() for item in printed))
     failed = [state for state in states if not state.done]
     if failed:
@@ -40,3 +39,18 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
         raise UserError(f"{len(failed)} of {len(states)} cells are not done, the first is {first.cell.name} "
                         f"({first.error or 'what it is based on failed'}). Mend it and give the same command again.")
     return printed
+
+
+def _with_others(printed: list[Printed], out: Path) -> list[Printed]:
+    """These tables, and those of other names that the folder has, in the paper's order."""
+    path, made = out / "tables.json", {table.name for table in printed}
+    there = read_json(path).values() if path.is_file() else ()
+    before = [build(Printed, content, path) for content in there]
+    return sorted([*(table for table in before if table.name not in made), *printed],
+                  key=lambda table: [*TABLES].index(table.name))
+
+
+def _write(tables: list[Printed], out: Path) -> None:
+    write_text(out / "tables.txt", "\n\n".join(table.text() for table in tables) + "\n")
+    write_text(out / "tables.md", "\n".join(table.markdown() for table in tables))
+    write_json(out / "tables.json", {table.title: table.as_json() for table in tables})

@@ -63,7 +63,7 @@ class Value(NamedTuple):
 class Printed:
     """A table as it is shown and kept."""
 
-    name: str
+    name: Table
     """table1, ..., beyond."""
 
     title: str

@@ -193,6 +193,17 @@ def test_tables_of_the_paper_put_its_numbers_beside_ours(tmp_path, stages, capsy
     assert "Table 2" in (tmp_path / "tables.txt").read_text() and "Table 2" in capsys.readouterr().out
 
 
+def test_one_table_after_the_other_stand_together(tmp_path, stages):
+    for name in ("table3", "table1", "table3"):
+        reproduce(name, asked(), tmp_path)
+    kept = json.loads((tmp_path / "tables.json").read_text())
+    assert [table["name"] for table in kept.values()] == ["table1", "table3"]
+    text = (tmp_path / "tables.txt").read_text()
+    assert text.index("Table 1") < text.index("Table 3") and text.count("Table 3") == 1
+    expected = print_tables(["table1", "table3"], cells_of("table3", asked()), tmp_path)
+    assert kept == {table.title: json.loads(json.dumps(table.as_json())) for table in expected}
+
+
 def test_table_4_reads_what_was_measured(tmp_path, stages, monkeypatch):
     def measure(out, sid_root, sid_list, baseline, settings):
         interval = Interval(0.4, 0.3, 0.5)
