@@ -15,8 +15,9 @@ from .work import execute
 def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[Printed]:
     """Do the cells of a table (or all) into the folder `out`, and print the tables of those that are done.
 
-    Writes tables.json, tables.md and tables.txt there, with the other tables that stand in them already. With `dry_run` the grid is printed, and nothing is done. Raises
-    UserError where settings fit no stage, before any work, and at the end where cells failed.
+    Writes tables.json, tables.md and tables.txt there, with the other tables that stand in them already. With `dry_run`
+    the grid is printed, and nothing is done. Raises UserError where settings fit no stage, before any work, and
+    at the end where cells failed.
     """
     out = Path(out)
     if asked.run.base is not None:
