@@ -55,6 +55,9 @@ def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any)
     if name == "table" and root is not None and Path(root).is_file():  # a table may itself stand for its folder
         listed.setdefault("table", Path(root).absolute())
         root = Path(root).absolute().parent
+    if name == "table" and root is not None and not Path(root).exists():
+        raise UserError(f"{Path(root).absolute()}: no such file or folder. Expected a table (CSV, TSV, JSONL, JSON) or "
+                        "the folder that its paths start from; check --root.")
     root = check_root(root, name)
 
     listing = corpus.find(root, **listed)

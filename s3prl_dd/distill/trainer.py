@@ -521,7 +521,10 @@ class Trainer:
         values = taken.values()
         log.scalars({f"distil/{name}": value for name, value in values.items()}, self.step)
         log.line(f"step {self.step}: " + " ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        bar.set_postfix(W=f"{values['wasserstein']:.2f}", dev=f"{self.best.dev_uar:.3f}")
+        told = {"W": f"{values['wasserstein']:.2f}"}
+        if self.history:
+            told["dev"] = f"{self.best.dev_uar:.3f}"
+        bar.set_postfix(told)
 
     def current(self) -> Generator:
         """The averaged generator as a generator file in memory."""

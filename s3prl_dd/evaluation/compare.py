@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
 from ..recipe.results import ArmResult, Results, TestList
 from .report import color_of
-from .significance import Heard, Interval, Paired, mcnemar_of_heads, uar_difference, uar_share
+from .significance import Heard, Interval, Paired, enough_speakers, mcnemar_of_heads, uar_difference, uar_share
 from .text import aligned, percent
 
 
@@ -186,9 +186,10 @@ def _row(key: RowKey, cells: Cells, real: Cells, samples: Cells, tests: Mapping[
     return Row(
         trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
         mean=_mean_over_folds(uar, list(uar)), spread=float(np.mean(spreads)) if spreads else None, of_real=of_real,
-        of_real_interval=uar_share(pairs) if pairs else None,
-        minus_real=uar_difference(pairs) if pairs else None, mcnemar=mcnemar_of_heads(pairs) if pairs else None,
-        below_samples=uar_difference(rivals) if rivals else None)
+        of_real_interval=uar_share(pairs) if enough_speakers(pairs) else None,
+        minus_real=uar_difference(pairs) if enough_speakers(pairs) else None,
+        mcnemar=mcnemar_of_heads(pairs) if pairs else None,
+        below_samples=uar_difference(rivals) if enough_speakers(rivals) else None)
 
 
 def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -> float:

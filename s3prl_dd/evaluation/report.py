@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from ..arms import REAL, Arm, Source
+from ..arms import HEADS, REAL, Arm, Source
 from ..files import atomic_path
 from ..generator.sampling import sets_in_words, sets_of
 from ..recipe.results import ArmResult, Results, Sizes
@@ -27,7 +27,7 @@ def table(results: Results) -> str:
         lines.append(f"{'distillation':<32} {results.distill_seconds:>10.0f} s")
     lines.append("seconds: a whole run of S3PRL's runner, start and evaluations on real audio included. "
                  f"GAN samples have {results.labels} labels; full size: "
-                 f"{sets_in_words(sets_of(results.resample, 'balanced'))}.")
+                 f"{sets_in_words(sets_of(results.resample, 'balanced'))}.{_points(results)}")
     lines.append(_chance(results))
     return "\n".join(lines)
 
@@ -38,6 +38,13 @@ def _heading(results: Results) -> str:
     seeds = max(arm.seeds for arm in results.arms.values())
     return (f"{results.corpus}, {results.upstream}, {results.fold}: {head} by S3PRL's runner, "
             f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds} seed{'s' * (seeds > 1)}")
+
+
+def _points(results: Results) -> str:
+    """What small sets are, where they are the file's learnt points."""
+    if not results.learnt_points or results.center not in ("auto", "learnt") or HEADS[results.head]:
+        return ""
+    return f" Up to {results.learnt_points} a class they are the file's learnt points (docs/method.md)."
 
 
 def _chance(results: Results) -> str:

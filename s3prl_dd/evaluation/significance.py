@@ -11,6 +11,10 @@ EXACT_BELOW = 25
 """Discordant pairs from which McNemar's statistic is close enough to a chi-square."""
 
 
+FEWEST_SPEAKERS = 3
+"""Test speakers under which no interval over speakers is told: two, drawn anew, are the same two or one twice."""
+
+
 class Interval(NamedTuple):
     """A value and the ends of its 95 % interval; a list of three in JSON."""
 
@@ -63,6 +67,11 @@ def mcnemar_of_heads(folds: Sequence[Paired]) -> float:
         second = np.concatenate([np.asarray(fold.second)[seed] for fold in folds])
         values.append(mcnemar(truth, first, second))
     return float(np.median(values))
+
+
+def enough_speakers(folds: "Sequence[Heard] | Sequence[Paired]") -> bool:
+    """Whether the folds have speakers enough, all together, for an interval over them."""
+    return sum(len(np.unique(np.asarray(fold.speakers))) for fold in folds) >= FEWEST_SPEAKERS
 
 
 def uar_interval(folds: Sequence[Heard], draws: int = 2000, seed: int = 0) -> Interval:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..corpora.metadata import Metadata, read_corpus, session
 from ..errors import UserError
+from ..features.spec import public_name
 from ..generator import Header, Provenance
 from .datarc import DATARC, DistilledData
 from .encoder import checkpoint_digest, provenance_of, spec_of
@@ -55,6 +56,18 @@ def check_run(data: DistilledData, run: Mapping[str, Any]) -> None:
                         "or train and validate on samples alone with -o \"config.runner.eval_dataloaders=['dev']\".")
 
 
+def check_upstream_of(path: str | None, features: Provenance, upstream: str) -> None:
+    """Refuse features of another upstream, by its name alone. path, features: of the generator; upstream: S3PRL's -u"""
+    name = public_name(upstream)
+    if features.upstream != name:
+        raise _refused(path, "upstream", features.upstream, name)
+
+
+def _refused(path: str | None, name: str, theirs: object, ours: object) -> UserError:
+    return UserError(f"{path}: its features have {name} {theirs}, this run has {ours}. Run with "
+                     f"{REMEDIES[name].format(theirs)}, or distil a generator for this run's upstream.")
+
+
 def check_features(path: str | None, features: Provenance, upstream_dim: int, launched: Launched | None,
                    run: Mapping[str, Any]) -> None:
     """Refuse features made another way than this run makes them. path, features: of the generator."""
@@ -62,11 +75,9 @@ def check_features(path: str | None, features: Provenance, upstream_dim: int, la
     layer_weights = _layer_weights(features.layer_weights, launched, run)
     here = provenance_of(spec, checkpoint_digest(spec), layer_weights, upstream_dim, run["upstream_rate"])
     differences = features.differences(here)
-    for name, remedy in REMEDIES.items():
+    for name in REMEDIES:
         if name in differences:
-            theirs, ours = differences[name]
-            raise UserError(f"{path}: its features have {name} {theirs}, this run has {ours}. Run with "
-                            f"{remedy.format(theirs)}, or distil a generator for this run's upstream.")
+            raise _refused(path, name, *differences[name])
     if "layer_weights" in differences:
         theirs, ours = differences["layer_weights"]
         remedy = f"Run `s3prl-dd weights {path} -o weights.ckpt` and add -i weights.ckpt."

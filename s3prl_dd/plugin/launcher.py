@@ -38,6 +38,7 @@ from ..errors import DiskError, UserError
 from ..features.spec import absolute_name
 from ..generator.header import read_header
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
+from .checks import check_corpus, check_upstream_of
 from .datarc import DATARC, DistilledData, EmotionData, check_folders, read_datarc
 from .featurizer import find_states, read_checkpoint
 from .overrides import override, set_options, write_overrides
@@ -172,7 +173,9 @@ def check_data(given: Namespace) -> None:
         lines = NEXT_STEPS.format(upstream=given.upstream, downstream=given.downstream, datarc=DATARC, options=options)
         raise UserError(f"-d {given.downstream}: {', '.join(lacking)} not set. Three lines make them:\n{lines}")
     if isinstance(data, DistilledData):
-        read_header(str(data.generator))
+        header = read_header(str(data.generator))
+        check_upstream_of(data.generator, header.features, given.upstream)
+        check_corpus(data, header)
     if data.root:
         check_folders(data)
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..arms import REAL, Source
 from ..errors import UserError
 from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
-from ..evaluation.significance import Heard, Interval, uar_interval
+from ..evaluation.significance import Heard, Interval, enough_speakers, uar_interval
 from ..generator import read_header
 from ..recipe.folder import Run
 from ..recipe.results import Results, TestList
@@ -157,7 +157,8 @@ def _line(row: Row, cells: Cells, tests: dict[str, TestList]) -> Line:
     if not folds:
         return Line(row, cells, None, None)
     classes = next(iter(cells.values())).run.classes
-    return Line(row, cells, uar_interval(folds), _confusion(folds, classes))
+    interval = uar_interval(folds) if enough_speakers(folds) else None
+    return Line(row, cells, interval, _confusion(folds, classes))
 
 
 def _confusion(folds: Sequence[Heard], classes: int) -> np.ndarray:

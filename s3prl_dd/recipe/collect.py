@@ -1,5 +1,6 @@
 """Results of a run's folder: its heads' scores, sizes and times, and what it ran on."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -16,6 +17,7 @@ from ..corpora.inventory import read_inventory
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..files import read_json
+from ..generator.layout import read_layout
 from ..plugin.compat import s3prl_version
 from .folder import Run, Score
 from .results import ArmResult, Results, Sizes, TestList
@@ -36,6 +38,7 @@ def collect(run: Run) -> Results:
         labels=settings.sampling.labels, center=settings.sampling.center, lengths=settings.sampling.lengths,
         resample=settings.sampling.resample, arms=arms, classes=len(counts), test_utterances=len(truth),
         test=TestList(truth=truth, speakers=[item.speaker for item in fold.test.utterances]),
+        learnt_points=_learnt_points(run.generator),
         bytes=sizes(run), distill_seconds=_distill_seconds(run.gan), versions=versions(), machine=machine())
 
 
@@ -84,6 +87,13 @@ def machine() -> dict[str, Any]:
     """system, cores, gpu."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"system": platform.platform(), "cores": os.cpu_count(), "gpu": gpu}
+
+
+def _learnt_points(generator: Path) -> int:
+    """Of each class, as the file tells; none where it cannot be read."""
+    with contextlib.suppress(UserError):
+        return read_layout(generator).points
+    return 0
 
 
 def _distill_seconds(gan: Path) -> float | None:

@@ -115,6 +115,8 @@ class Results:
     """S3PRL's head, a key of arms.HEADS."""
     test: TestList | None = None
     """The test list; None in files of older versions."""
+    learnt_points: Whole = 0
+    """Points of each class that the generator file carries for small sets."""
     distill_seconds: Weight | None = None
     """Wall time of the distillation; None where it was resumed, or closed-form."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from ..evaluation.ranking import (
     improvement_over_random,
     label_robust_score,
 )
-from ..evaluation.significance import Interval, uar_difference
+from ..evaluation.significance import Interval, enough_speakers, uar_difference
 from ..evaluation.text import aligned, percent
 from ..privacy.results import PrivacyResults
 from ..privacy.rows import TITLES
@@ -171,7 +171,7 @@ def _gain(trained: "Trained", arms: "Mapping[Trained, OnFolds]", tests: Mapping[
     if trained.losses == BASELINE or baseline.keys() != arms[trained].keys():
         return None
     pairs = pairs_of(arms[trained], baseline, tests)
-    return uar_difference(pairs) if pairs else None
+    return uar_difference(pairs) if enough_speakers(pairs) else None
 
 
 # Table 3

@@ -46,6 +46,8 @@ def test_all_files_unusable_is_an_error(ravdess, tmp_path):
 def test_missing_empty_and_foreign_roots(tmp_path):
     with pytest.raises(UserError, match="gone: no such folder.*check --root"):
         prepare("ravdess", tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(UserError, match="gone.csv: no such file or folder. Expected a table"):
+        prepare("table", tmp_path / "gone.csv", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="an empty folder"):
         prepare("emodb", tmp_path / "empty", tmp_path / "out")

@@ -201,3 +201,13 @@ def test_refused(tmp_path):
         compare([write_run(tmp_path / "tail", arms, head="tail")])
     compare([first, write_run(tmp_path / "fold2", {"real": heads(0.81)}, "fold2")])
     compare([first, write_run(tmp_path / "variant", {**arms, "distilled_full": heads(0.71)}, labels="hard")])
+
+
+@pytest.mark.parametrize("folds, told", [(["fold1"], False), (["fold1", "fold2"], True)])
+def test_of_two_speakers_no_interval_is_told(folds, told, tmp_path):
+    """Of those of all folds together; McNemar's test goes by utterances."""
+    arms = {"real": heads(1.0, predicted=[TRUTH]), "distilled_full": heads(0.5, predicted=[[0] * 16])}
+    test = recorded.TestList(TRUTH, ["a"] * 8 + ["b"] * 8)
+    row = row_of(compare([write_run(tmp_path / fold, arms, fold, test=test) for fold in folds]), "distilled_full")
+    assert row.of_real == 0.5 and row.mcnemar is not None
+    assert (row.minus_real is not None) == (row.of_real_interval is not None) == told

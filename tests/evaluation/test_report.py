@@ -37,6 +37,13 @@ def test_table_of_an_old_run(results):
     assert lines[-1] == "An accuracy of 80.4 % on 112 utterances is known to ± 7.3 points (95 %, Wilson)."
 
 
+def test_small_sets_of_learnt_points_are_called_so(results):
+    points = replace(results, center="auto", learnt_points=50)
+    assert "Up to 50 a class they are the file's learnt points" in table(points)
+    for other in (replace(points, head="cnn"), replace(points, center=True), replace(points, learnt_points=0)):
+        assert "learnt points" not in table(other)
+
+
 def test_what_the_heading_says(results):
     other = replace(results, head="cnn", synthetic=True, config="gaussian", labels="hard", distill_seconds=None,
                     bytes=Sizes(audio=10**6), arms={name: replace(results.arms[name], uar_per_seed=[0.5])

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from support.runs import write_head
+from support.runs import features_of, make_generator, write_head
 
 from s3prl_dd.config import CONFIGS
 from s3prl_dd.errors import UserError
@@ -82,6 +82,21 @@ def test_data_that_is_not_there_is_told_before_an_upstream_is_loaded(capsys, tmp
         main(["-d", "distilled_emotion", "-u", "hubert", "-v", "fold1", "-o",
               f"{DATARC}.root={tmp_path},,{DATARC}.meta_data={meta_data},,{DATARC}.generator={tmp_path / 'file'}"])
     assert "file: no such generator file" in capsys.readouterr().err
+
+
+def test_a_generator_of_another_upstream_or_of_who_is_tested_is_told_before_an_upstream_is_loaded(
+        corpus, tmp_path, fbank_generator, capsys):
+    data = f"{DATARC}.root={corpus}/audio,,{DATARC}.meta_data={corpus}/metadata,,{DATARC}.generator="
+    with pytest.raises(SystemExit):
+        main(["-d", "distilled_emotion", "-u", "hubert", "-o", f"{data}{fbank_generator}"])
+    told = capsys.readouterr().err
+    assert "features have upstream fbank, this run has hubert. Run with -u fbank" in told and told.count("\n") == 1
+    file = tmp_path / "heard.safetensors"
+    make_generator(file, features_of("fbank", 240, 160), train_speakers=("speaker0",))
+    with pytest.raises(SystemExit):
+        main(["-d", "distilled_emotion", "-u", "fbank", "-o", f"{data}{file}"])
+    told = capsys.readouterr().err
+    assert "distilled with 1 speaker(s) of this run's test fold fold1" in told and told.count("\n") == 1
 
 
 def test_an_error_is_one_line_and_code_2(capsys):

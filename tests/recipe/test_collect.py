@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from support.recipe import IN_ORDER, keep_score
+from support.tiny_generator import tiny_generator
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.recipe.collect import collect
@@ -34,6 +35,12 @@ def test_collect(run):
     assert results.distill_seconds == 123.4 and results.test_utterances == 36 and results.fold == "fold1"
     assert {"torch", "s3prl", "s3prl_dd"} <= set(results.versions)
     assert results.variant == "gan_1d hard labels" and not results.gaussian
+
+
+def test_learnt_points_of_the_generator_file(run):
+    assert collect(run).learnt_points == 0
+    tiny_generator(points=4).save(run.generator)
+    assert collect(run).learnt_points == 4
 
 
 def test_collect_keeps_predictions(run):
