@@ -87,7 +87,7 @@ sys.exit(not (u.find_spec("moonshine_voice") and u.find_spec("onnxruntime")))'
 
 recipe() {
   if [ $# = 0 ] && [ ! -e result/demo/run.json ]; then
-    set -- --overrides steps=500 # the demo's: of the default 800, dev prefers the 500th
+    set -- --overrides steps=500  # of the default 800: a demo is to be short
   fi
   case " $* " in
     *" --upstream "*|*" --upstream="*) ;;
