@@ -56,7 +56,8 @@ def test_what_the_file_will_say(run):
 
 
 def test_without_a_pool_where_none_is_needed(run):
-    settings = run.settings.changed(overrides=("network.frames=8", "teacher=false", "points=0", "lambdas.softmax_matching=0"))
+    overrides = ("network.frames=8", "teacher=false", "points=0", "lambdas.softmax_matching=0")
+    settings = run.settings.changed(overrides=overrides)
     assert distill_inputs(run, settings.distiller.distill_config())[2] is None
 
 
