@@ -52,12 +52,14 @@ def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any)
         root = Path(root or out / "audio").absolute()
         corpus.make(root)
     listed = {key: value for key, value in asked.options().items() if key in _own_options(corpus)}
-    if name == "table" and root is not None and Path(root).is_file():  # a table may itself stand for its folder
-        listed.setdefault("table", Path(root).absolute())
-        root = Path(root).absolute().parent
-    if name == "table" and root is not None and not Path(root).exists():
-        raise UserError(f"{Path(root).absolute()}: no such file or folder. Expected a table (CSV, TSV, JSONL, JSON) or "
-                        "the folder that its paths start from; check --root.")
+    if name == "table" and root is not None:
+        root = Path(root).expanduser().absolute()
+        if root.is_file():  # a table may itself stand for its folder
+            listed.setdefault("table", root)
+            root = root.parent
+        elif not root.exists():
+            raise UserError(f"{root}: no such file or folder. Expected a table (CSV, TSV, JSONL, JSON) or the folder "
+                            "that its paths start from; check --root.")
     root = check_root(root, name)
 
     listing = corpus.find(root, **listed)

@@ -23,7 +23,7 @@ REMOVED: dict[str, Any] = {"schedule": "constant", "warm_steps": 0, "softmax_red
 
 ADDED: dict[str, Any] = {"penalty_every": 1, "softmax_kinds": ["superb"], "eval_kinds": ["superb"],
                          "eval_labels": "hard", "selection": "dev", "privacy": 0, "teacher_folds": 0,
-                         "teacher_hears": "speech"}
+                         "teacher_hears": "speech", "points": None}
 """Settings that the version before lacks, with the values for which they change nothing."""
 
 
@@ -45,8 +45,9 @@ def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -
 
 
 def identity(config: DistillConfig, network: Network, parts: Parts, data: TrainingData, pool: Pool | None) -> str:
-    """What must be equal to resume, as JSON: configuration but for its steps, provenance, a digest of data and pool."""
-    settings = {**asdict(config), "network": asdict(network), "steps": None}
+    """What must be equal to resume, as JSON: configuration but for its steps and what is learnt behind them, provenance, a
+    digest of data and pool."""
+    settings = {**asdict(config), "network": asdict(network), "steps": None, "points": None}
     numbers = [*data.labels.tolist(), *(pool.dev_uar if pool and config.needs_pool else ())]
     for length, first in zip(data.lengths.tolist(), data.first_numbers.tolist(), strict=True):
         numbers += [length, first]  # exact on any machine, unlike sums
@@ -70,7 +71,6 @@ def _comparable(text: str) -> list[Any]:
     settings, corpus, features, digest = json.loads(text)
     settings = {name: value for name, value in {**ADDED, **settings}.items()
                 if name not in REMOVED or value != REMOVED[name]}
-    settings.pop("points", None)  # they are learnt when the training is over
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}

@@ -203,17 +203,15 @@ class DistillConfig:
             raise ValueError("eval_labels: soft labels are the teacher's, and this configuration has none "
                              "(teacher: false)")
         is_gan = self.network.architecture in GANS
-        if self.teacher_hears == "samples" and not (self.teacher and is_gan):
-            raise ValueError("teacher_hears: samples is for a GAN with teacher: true (teacher is "
-                             f"{str(self.teacher).lower()}, network.architecture {self.network.architecture})")
-        if self.points and not (self.teacher and is_gan):
-            raise ValueError(f"points: {self.points} are learnt for a GAN with teacher: true (teacher is "
-                             f"{str(self.teacher).lower()}, network.architecture {self.network.architecture}); give "
-                             "points: 0")
-        if self.teacher_folds == 1 or (self.teacher_folds and not (self.teacher and is_gan)):
+        is_taught, network = self.teacher and is_gan, f"network.architecture {self.network.architecture}"
+        found = f"teacher is {str(self.teacher).lower()}, {network}"
+        if self.teacher_hears == "samples" and not is_taught:
+            raise ValueError(f"teacher_hears: samples is for a GAN with teacher: true ({found})")
+        if self.points and not is_taught:
+            raise ValueError(f"points: {self.points} are learnt for a GAN with teacher: true ({found}); give points: 0")
+        if self.teacher_folds == 1 or (self.teacher_folds and not is_taught):
             raise ValueError(f"teacher_folds: {self.teacher_folds}, expected 0, or 2 or more of a GAN with teacher: "
-                             f"true (teacher is {str(self.teacher).lower()}, network.architecture "
-                             f"{self.network.architecture})")
+                             f"true ({found})")
         if self.privacy and not (self.calibrate and is_gan):
             raise ValueError(f"privacy: {self.privacy:g} is for calibrated GANs (calibrate: true), and calibrate is "
-                             f"{str(self.calibrate).lower()}, network.architecture {self.network.architecture}")
+                             f"{str(self.calibrate).lower()}, {network}")

@@ -56,12 +56,6 @@ def closed_form_losses(head: LinearHeads, points: torch.Tensor, targets: torch.T
     return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
-def closed_form_loss(head: LinearHeads, points: torch.Tensor, targets: torch.Tensor,
-                     temperature: float) -> torch.Tensor:
-    """The mean of closed_form_losses; above 0."""
-    return closed_form_losses(head, points, targets, temperature).mean()
-
-
 def tilted_mean(losses: torch.Tensor, groups: torch.Tensor, tilt: float) -> torch.Tensor:
     """A mean over groups in which the worst weigh most: log(mean_g exp(tilt * m_g)) / tilt, m_g the mean of group g.
 

@@ -51,14 +51,19 @@ class Real(NamedTuple):
 
 
 @settings
-class Learning:
-    """How points are learnt. Chosen on dev (RAVDESS folds 1-3)."""
+class Descent:
+    """How Adam moves points. Chosen on dev (RAVDESS folds 1-3)."""
 
     steps: Count = 500
     """Of Adam."""
 
     lr: Positive = 0.05
     """Adam's learning rate at first, in the points' units; it falls to 0."""
+
+
+@settings
+class Learning(Descent):
+    """How points are learnt in closed form. Chosen on dev (RAVDESS folds 1-3)."""
 
     ridge: Positive = 1.0
     """Weight of the squared norm, for each point."""
@@ -124,7 +129,7 @@ def closed_form(start: torch.Tensor, sets: Sequence[torch.Tensor], labels_of: La
         heads = (ridge_head(points[chosen], targets[chosen], learning.ridge) for chosen in sets)
         return torch.stack([mistakes(head, real, learning) for head in heads]).mean()
 
-    return descend(start, loss, learning.steps, learning.lr, progress)
+    return descend(start, loss, learning, progress)
 
 
 def mistakes(head: LinearHeads, real: Real, learning: Learning) -> torch.Tensor:
@@ -144,13 +149,13 @@ def beginnings(places: torch.Tensor, longest: int) -> list[torch.Tensor]:
     return [(places < size).nonzero()[:, 0] for size in [*sizes, longest]]
 
 
-def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], steps: int, lr: float,
+def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], descent: Descent,
             progress: bool = False) -> torch.Tensor:
     """Where Adam comes from `start`, by a loss of the points and the step's number, at a rate that falls to 0."""
     points = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([points], lr=lr)
-    schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    for step in tqdm(range(steps), desc="learnt points", unit="step", disable=not progress):
+    optimizer = torch.optim.Adam([points], lr=descent.lr)
+    schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=descent.steps)
+    for step in tqdm(range(descent.steps), desc="learnt points", unit="step", disable=not progress):
         optimizer.zero_grad()
         loss(points, step).backward()
         optimizer.step()

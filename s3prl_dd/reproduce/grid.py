@@ -12,6 +12,7 @@ from ..recipe.settings import MAY_CHANGE, Settings
 from .settings import ReproduceSettings, Table
 
 BASELINE = "baseline"
+"""The losses that the others stand on, and are compared with."""
 
 LOSSES = {
     BASELINE: ("lambdas.softmax_matching=0", "lambdas.diversity=0"),

@@ -48,7 +48,7 @@ def _with_others(printed: list[Printed], out: Path) -> list[Printed]:
     there = read_json(path).values() if path.is_file() else ()
     before = [build(Printed, content, path) for content in there]
     return sorted([*(table for table in before if table.name not in made), *printed],
-                  key=lambda table: [*TABLES].index(table.name))
+                  key=lambda table: TABLES.index(table.name))
 
 
 def _write(tables: list[Printed], out: Path) -> None:

@@ -308,8 +308,8 @@ def _about(cells: Sequence[Cell], out: Path) -> str:
     first = cells[0].settings
     folds = dict.fromkeys(cell.settings.corpus.fold for cell in cells)
     paths = [folder / "results.json" for _, folder in _finished(cells, out)]
-    names = [Results.read(path).corpus for path in paths if path.is_file()]
-    return f"{names[0] if names else first.corpus.corpus}, {first.upstream.upstream}, {' '.join(folds)}"
+    name = next((Results.read(path).corpus for path in paths if path.is_file()), first.corpus.corpus)
+    return f"{name}, {first.upstream.upstream}, {' '.join(folds)}"
 
 
 def _numbers(values: Mapping[str, Mapping[str, Value]]) -> dict[str, dict[str, Any]]:

@@ -11,19 +11,13 @@ import torch
 
 from ..config import Count, Positive, settings
 from ..distill.matching import gradient_distance, head_gradients, random_heads
-from ..distill.points import LabelsOf, Real, descend
+from ..distill.points import Descent, LabelsOf, Real, descend
 from ..rng import keyed
 
 
 @settings
-class Matching:
-    """How gradients are matched. Chosen on dev (RAVDESS folds 1-3)."""
-
-    steps: Count = 500
-    """Of Adam."""
-
-    lr: Positive = 0.05
-    """Adam's learning rate at first, in units of the real spread; it falls to 0."""
+class Matching(Descent):
+    """How gradients are matched, in units of the real spread. Chosen on dev (RAVDESS folds 1-3)."""
 
     heads: Count = 8
     """Random heads of a step."""
@@ -42,4 +36,4 @@ def gradient_matching(start: torch.Tensor, labels_of: LabelsOf, real: Real, matc
         wanted = head_gradients(heads, real.points, real.targets)
         return gradient_distance(wanted, head_gradients(heads, points, labels_of(points)))
 
-    return descend(start, loss, matching.steps, matching.lr)
+    return descend(start, loss, matching)

@@ -43,6 +43,14 @@ def test_all_files_unusable_is_an_error(ravdess, tmp_path):
 
 # roots, classes, folders
 
+def test_a_table_s_root_below_one_s_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    for root, told in (("~/gone.csv", "gone.csv: no such file or folder"), ("~/empty", "empty: an empty folder")):
+        with pytest.raises(UserError, match=f"^{tmp_path}/{told}"):
+            prepare("table", root, tmp_path / "out")
+
+
 def test_missing_empty_and_foreign_roots(tmp_path):
     with pytest.raises(UserError, match="gone: no such folder.*check --root"):
         prepare("ravdess", tmp_path / "gone", tmp_path / "out")

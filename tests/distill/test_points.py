@@ -9,7 +9,6 @@ from support.two_classes import labels_of, two_classes
 
 from s3prl_dd.distill import points as module
 from s3prl_dd.distill.matching import (
-    closed_form_loss,
     closed_form_losses,
     gradient_distance,
     head_gradients,
@@ -18,6 +17,7 @@ from s3prl_dd.distill.matching import (
     tilted_mean,
 )
 from s3prl_dd.distill.points import (
+    Descent,
     Learning,
     Real,
     beginnings,
@@ -38,10 +38,10 @@ def few_steps(monkeypatch):
 
 def test_adam_at_a_rate_that_falls_to_nothing():
     start = torch.tensor([[3.0, -2.0]])
-    found = descend(start, lambda points, step: (points - 1).square().sum(), 400, 0.05)
+    found = descend(start, lambda points, step: (points - 1).square().sum(), Descent(steps=400, lr=0.05))
     torch.testing.assert_close(found, torch.ones(1, 2), atol=0.01, rtol=0)
     steps = []
-    descend(start, lambda points, step: steps.append(points.detach().clone()) or points.sum(), 4, 1.0)
+    descend(start, lambda points, step: steps.append(points.detach().clone()) or points.sum(), Descent(steps=4, lr=1.0))
     moved = [round((before - after)[0, 0].item(), 4) for before, after in zip(steps, steps[1:], strict=False)]
     assert moved == [1.0, 0.75, 0.5] and start.tolist() == [[3.0, -2.0]]
 
@@ -57,7 +57,8 @@ def test_closed_form_brings_the_ridge_regression_to_the_truth():
 
 def wrongs(points, real):
     """Of the ridge regression of points [n, D] on real ones."""
-    return closed_form_loss(ridge_head(points, labels_of(points), 1.0), *real[:2], 0.3).item()
+    head = ridge_head(points, labels_of(points), 1.0)
+    return closed_form_losses(head, real.points, real.targets, 0.3).mean().item()
 
 
 def test_each_set_is_learnt_and_none_at_the_cost_of_another():
@@ -172,7 +173,8 @@ def test_killed_while_they_are_learnt(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", [
-    lambda points: closed_form_loss(ridge_head(points, labels_of(points), 0.5), *_double(two_classes(10)), 0.7),
+    lambda points: closed_form_losses(
+        ridge_head(points, labels_of(points), 0.5), *_double(two_classes(10)), 0.7).mean(),
     lambda points: gradient_distance(
         head_gradients(_heads(), *_double(two_classes(10))), head_gradients(_heads(), points, labels_of(points)))])
 def test_gradients_pass_through_points_and_their_labels(loss):
