@@ -45,8 +45,9 @@ def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -
 
 
 def identity(config: DistillConfig, network: Network, parts: Parts, data: TrainingData, pool: Pool | None) -> str:
-    """What must be equal to resume, as JSON: configuration but for its steps and what is learnt behind them, provenance, a
-    digest of data and pool."""
+    """What must be equal to resume, as JSON: configuration but for its steps and the points that are learnt behind them,
+    provenance, a digest of data and pool.
+    """
     settings = {**asdict(config), "network": asdict(network), "steps": None, "points": None}
     numbers = [*data.labels.tolist(), *(pool.dev_uar if pool and config.needs_pool else ())]
     for length, first in zip(data.lengths.tolist(), data.first_numbers.tolist(), strict=True):
