@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -
 
 
 def identity(config: DistillConfig, network: Network, parts: Parts, data: TrainingData, pool: Pool | None) -> str:
-    """What must be equal to resume, as JSON: configuration but for its steps and the points that are learnt behind them,
+    """What must be equal to resume, as JSON: configuration but for its steps and the points learnt behind them,
     provenance, a digest of data and pool.
     """
     settings = {**asdict(config), "network": asdict(network), "steps": None, "points": None}

@@ -77,7 +77,7 @@ class Learning(Descent):
 
 LEARNING = Learning(tilt=3.0)
 """How a file's points are learnt. The tilt, Adam's units and the start were chosen with speakers held out within the
-training parts of RAVDESS fold1 and nEMO fold1."""
+training parts of RAVDESS fold1 and nEMO folds 1 and 2."""
 
 
 def learn_points(generator: Generator, number: int, real: Points, speakers: torch.Tensor | None, seed: int,
