@@ -9,6 +9,12 @@ WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
 if not set(WAITING) & set(os.environ):  # before torch; what the user sets wins
     os.environ.update(WAITING)
 
+SAME = {"MKL_CBWR": "AUTO,STRICT"}
+"""Matrix products of MKL have the same bits on any number of threads; on processors that it has no such mode for, this
+changes nothing."""
+
+os.environ.update(SAME | os.environ)  # before the first product; what the user sets wins
+
 SELDOM = {"TQDM_MININTERVAL": "10", "TQDM_MAXINTERVAL": "10"}
 """Seconds between the lines of a progress bar that goes to a file."""
 

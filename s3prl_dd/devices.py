@@ -1,22 +1,21 @@
 """Which device a command runs on, and how torch's threads share a CPU's work.
 
 Threads that share one operation wait for each other, and do so all the time where operations are small or where other
-processes take the cores. So training of small networks takes one thread, and what consists of independent parts
-(utterances, samples) takes a thread for each part instead.
+processes take the cores. So heads are trained on one thread, GAN-1D's steps take several where these are faster, and
+what consists of independent parts (utterances, samples) takes a thread for each part instead.
 """
 
+import collections
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import statistics
+import time
+from collections.abc import Iterator
 
 import torch
 
 from .errors import UserError
-
-One = TypeVar("One")
-Other = TypeVar("Other")
 
 
 def device_name(device: str | None) -> str:
@@ -62,16 +61,70 @@ def side_by_side() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def both(one: Callable[[], One], other: Callable[[], Other], threads: int) -> tuple[One, Other]:
-    """What two functions give, each with half of the threads; one after the other where there is one thread."""
-    if threads == 1:
-        return one(), other()
+PRODUCTS = ((128, 1024, 384), (768, 1024, 128), (64, 640, 1), (16, 768, 64))
+"""Rows, summands and columns of matrix products that threads are wont to share out in different ways."""
+
+
+@functools.cache
+def products_agree(threads: int) -> bool:
+    """Whether matrix products have the same bits on one thread and on so many, as MKL's strict mode grants."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads // 2)
+    seeded = torch.Generator().manual_seed(0)
+    pairs = [(torch.randn(rows, size, generator=seeded), torch.randn(size, columns, generator=seeded))
+             for rows, size, columns in PRODUCTS]
     try:
-        with ThreadPoolExecutor(1) as beside:
-            first = beside.submit(one)
-            second = other()
-            return first.result(), second
+        torch.set_num_threads(1)
+        alone = [one @ other for one, other in pairs]
+        torch.set_num_threads(threads)
+        return all(torch.equal(product, one @ other) for product, (one, other) in zip(alone, pairs, strict=True))
     finally:
         torch.set_num_threads(before)
+
+
+class HelpfulThreads:
+    """How many threads a repeated task of small operations takes: several, or one where that is faster.
+
+    Which it is hangs on the task and on who else is at work, and is measured while the task goes on. What is computed
+    must have the same bits on any number of threads; where matrix products do not, one thread does it all. What the
+    user sets (OMP_NUM_THREADS) wins.
+    """
+
+    most = 4
+    """More do not help."""
+
+    every = 32
+    """Turns from which one goes to the number that is not taken, to measure it."""
+
+    lately = 5
+    """Turns that a number is judged by, by their median."""
+
+    def __init__(self) -> None:
+        allowed = torch.get_num_threads()
+        several = min(allowed, self.most)
+        if "OMP_NUM_THREADS" in os.environ:
+            self.choices = [allowed]
+        else:
+            self.choices = [several, 1] if several > 1 and products_agree(several) else [1]
+        self.turns = 0
+        self.seconds = {threads: collections.deque[float](maxlen=self.lately) for threads in self.choices}
+
+    def next(self) -> int:
+        """Threads of the next turn."""
+        for threads in self.choices:
+            if not self.seconds[threads]:
+                return threads
+        best, *others = sorted(self.choices, key=lambda threads: statistics.median(self.seconds[threads]))
+        return others[-1] if others and self.turns % self.every == 0 else best
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """One turn of the task, with as many threads as help."""
+        before, threads = torch.get_num_threads(), self.next()
+        self.turns += 1
+        torch.set_num_threads(threads)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+        self.seconds[threads].append(time.perf_counter() - started)

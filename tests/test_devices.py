@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from s3prl_dd.devices import one_thread, side_by_side
+from s3prl_dd import devices
+from s3prl_dd.devices import HelpfulThreads, one_thread, side_by_side
 
 
 @pytest.fixture
@@ -39,3 +40,67 @@ def test_threads_side_by_side_have_one_thread_each(two_threads):
         thread.join()
         assert threads == 2
     assert found == [1] and torch.get_num_threads() == 2
+
+
+class Clock:
+    """A clock that a task winds on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def take_turns(two_threads, monkeypatch):
+    """Function of a HelpfulThreads, of what a turn takes with 1 and with 2 threads, and of how many turns; returns the
+    threads of each."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(devices, "products_agree", lambda threads: True)
+    clock = Clock()
+    monkeypatch.setattr(devices, "time", clock)
+
+    def take(threads, seconds, turns):
+        taken = []
+        for _ in range(turns):
+            with threads.turn():
+                taken.append(torch.get_num_threads())
+                clock.now += seconds[taken[-1]]
+        return taken
+
+    return take
+
+
+def test_as_many_threads_as_help(take_turns):
+    threads = HelpfulThreads()
+    taken = take_turns(threads, {1: 2.0, 2: 1.3}, 100)
+    assert torch.get_num_threads() == 2
+    assert taken[:2] == [2, 1]
+    assert taken.count(1) == 1 + 3, "each number once, then the faster, and a look each 32 turns"
+    busy = take_turns(threads, {1: 5.0, 2: 9.0}, 100)
+    assert busy[:3] == [2, 2, 2] and 1 in busy[3:5] and busy[5:].count(1) > 85
+    idle = take_turns(threads, {1: 2.0, 2: 1.3}, 200)
+    assert idle[-50:].count(2) > 45
+
+
+def test_one_slow_turn_tells_nothing(take_turns):
+    threads = HelpfulThreads()
+    take_turns(threads, {1: 2.0, 2: 1.3}, 20)
+    take_turns(threads, {1: 50.0, 2: 50.0}, 1)
+    assert take_turns(threads, {1: 2.0, 2: 1.3}, 5) == [2] * 5
+
+
+def test_what_rounds_by_threads_takes_one(two_threads, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(devices, "products_agree", lambda threads: False)
+    assert HelpfulThreads().choices == [1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert HelpfulThreads().choices == [2], "what the user sets wins"
+
+
+def test_products_that_do_not_agree_are_found(two_threads, monkeypatch):
+    products = iter([torch.zeros(2)] * len(devices.PRODUCTS) + [torch.ones(2)] * len(devices.PRODUCTS))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda one, other: next(products))
+    assert not devices.products_agree.__wrapped__(2)
+    assert torch.get_num_threads() == 2

@@ -7,7 +7,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..generator.networks import Network
-from .layers import CriticConv2d, SampleNorm, TapTimeConv, TimeSampleNorm, activation
+from .layers import CriticConv2d, MeanSampleNorm, SampleNorm, TapTimeConv, TimeSampleNorm, activation
 
 UTTERANCE_SCALE = 5.0
 """Means of standardised frames spread by about 0.2 (RAVDESS); times this, the branch sees about unit spread."""
@@ -46,11 +46,6 @@ class FirstOutput(NamedTuple):
         """Those that are there."""
         return [values for values in self if values is not None]
 
-    def cut(self) -> "FirstOutput":
-        """The same as the beginning of a graph."""
-        mean = None if self.mean is None else self.mean.detach().requires_grad_()
-        return FirstOutput(self.maps.detach().requires_grad_(), mean)
-
     def between(self, mix: torch.Tensor) -> "FirstOutput":
         """Of mix * real + (1 - mix) * fake frames, if this is of real and behind them of generated ones.
 
@@ -77,8 +72,8 @@ class Critic(nn.Module):
         layers, size = _layers_1d(network) if self.one_dimensional else _layers_2d(network)
         self.layers = nn.ModuleList(layers)
         self.utterance = nn.ModuleList([
-            nn.Sequential(nn.Linear(network.dim, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
-            nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)),
+            nn.Sequential(nn.Linear(network.dim, width), MeanSampleNorm(width), nn.LeakyReLU(0.2)),
+            nn.Sequential(nn.Linear(width, width), MeanSampleNorm(width), nn.LeakyReLU(0.2)),
         ]) if network.utterance_branch else None
         size += width if network.utterance_branch else 0
         self.score, self.classify = nn.Linear(size, 1), nn.Linear(size, network.classes)

@@ -6,7 +6,7 @@ written down. Values are torch's own up to float32 rounding.
 Under create_graph the critic's layers give the gradient of their input alone, which is all that the penalty asks for.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd import Function
 
-from ..generator.networks import BatchNorm, TimeConv
+from ..generator.networks import BatchNorm, TimeBatchNorm, TimeConv
 
 aten = torch.ops.aten
 
@@ -128,15 +128,14 @@ class TapTimeConv(TimeConv):
         """[B, T, inputs] -> [B, T', channels]"""
         if self._multiplies_first():
             products = F.linear(x, self._weight_of_products())  # [B, T, kernel * channels]
-            return _TapsBack.apply(products, Taps(x.shape[1], self.kernel, backwards=True)) + self.linear.bias
-        return F.linear(_Taps.apply(x, self._taps(x.shape[1])), self._weight_of_rows(), self.linear.bias)
+            return _Spread.apply(products, self._taps(x.shape[1])) + self.linear.bias
+        return F.linear(_Windows.apply(x, self._taps(x.shape[1])), self._weight_of_rows(), self.linear.bias)
 
     def of_inputs(self, gradient: torch.Tensor, time: int) -> torch.Tensor:
         """The gradient of inputs [B, time, inputs] from that of outputs [B, T', channels]."""
         if self._multiplies_first():
-            rows = _Taps.apply(gradient, Taps(time, self.kernel, backwards=True))
-            return rows @ self._weight_of_products()
-        return _TapsBack.apply(gradient @ self._weight_of_rows(), self._taps(time))
+            return _Windows.apply(gradient, self._taps(time)) @ self._weight_of_products()
+        return _Spread.apply(gradient @ self._weight_of_rows(), self._taps(time))
 
     def _taps(self, time: int) -> "Taps":
         return Taps(time, self.kernel, self.stride)
@@ -150,8 +149,8 @@ class TapTimeConv(TimeConv):
         return self.linear.weight.unflatten(1, (-1, self.kernel)).transpose(1, 2).flatten(1)
 
     def _weight_of_products(self) -> torch.Tensor:
-        """[kernel * channels, inputs]"""
-        return self.linear.weight.unflatten(1, (-1, self.kernel)).permute(2, 0, 1).flatten(0, 1)
+        """[kernel * channels, inputs]: a frame goes to the outputs around it, by its last tap to the earliest one."""
+        return _LastTapFirst.apply(self.linear.weight.unflatten(1, (-1, self.kernel)))
 
     @classmethod
     def of(cls, conv: TimeConv) -> "TapTimeConv":
@@ -161,6 +160,19 @@ class TapTimeConv(TimeConv):
         return made
 
 
+class _LastTapFirst(Function):
+    """Weights [channels, inputs, kernel] -> [kernel * channels, inputs]"""
+
+    @staticmethod
+    def forward(context: Any, weight: torch.Tensor) -> torch.Tensor:
+        context.kernel = weight.shape[2]
+        return torch.cat(weight.unbind(dim=2)[::-1])
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return torch.stack(gradients[0].chunk(context.kernel)[::-1], dim=2)
+
+
 class Taps(NamedTuple):
     """Which frames a convolution's taps see."""
 
@@ -168,47 +180,35 @@ class Taps(NamedTuple):
     """T, frames."""
 
     kernel: int
-    stride: int = 1
+    """Taps of a window, an odd number: its middle one sees each `stride`-th frame."""
 
-    backwards: bool = False
-    """Whether the first tap sees the later frame, as from an output to its inputs."""
+    stride: int = 1
 
     @property
     def steps(self) -> int:
-        """T', outputs."""
+        """T', windows."""
         return (self.time - 1) // self.stride + 1
 
-    def seen(self, tap: int) -> tuple[slice, slice]:
-        """The steps at which this tap sees a frame, and those frames; beyond the ends it sees none."""
-        shift = tap - self.kernel // 2
-        shift = -shift if self.backwards else shift
-        first = max(0, -(shift // self.stride))
-        last = max(first, min(self.steps, (self.time - 1 - shift) // self.stride + 1))
-        start = first * self.stride + shift
-        return slice(first, last), slice(start, start + (last - first) * self.stride, self.stride)
 
-
-class _Taps(Function):
+class _Windows(Function):
     """[B, T, N] -> [B, T', kernel * N], the frames around each one behind one another, zeros beyond the ends."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, taps: Taps) -> torch.Tensor:
         context.taps = taps
-        rows = x.new_empty(len(x), taps.steps, taps.kernel, x.shape[2])
-        for tap in range(taps.kernel):
-            steps, frames = taps.seen(tap)
-            rows[:, :steps.start, tap] = 0
-            rows[:, steps, tap] = x[:, frames]
-            rows[:, steps.stop:, tap] = 0
-        return rows.flatten(2)
+        beyond = taps.kernel // 2
+        padded = F.pad(x, (0, 0, beyond, beyond))
+        batch, time, size = padded.shape
+        shape = (batch, taps.steps, taps.kernel * size)  # a window's frames lie behind one another already
+        return padded.as_strided(shape, (time * size, taps.stride * size, 1)).contiguous()
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _TapsBack.apply(gradients[0], context.taps), None
+        return _Spread.apply(gradients[0], context.taps), None
 
 
-class _TapsBack(Function):
-    """[B, T', kernel * N] -> [B, T, N], the sum of what each frame was copied to."""
+class _Spread(Function):
+    """[B, T', kernel * N] -> [B, T, N], the sum of what each frame was copied to by _Windows."""
 
     @staticmethod
     def forward(context: Any, gradient: torch.Tensor, taps: Taps) -> torch.Tensor:
@@ -221,14 +221,23 @@ class _TapsBack(Function):
             x = gradient.new_zeros(len(gradient), taps.time, rows.shape[3])
             x[:, ::taps.stride] = rows[:, :, middle]
         for tap in range(taps.kernel):
-            steps, frames = taps.seen(tap)
             if tap != middle:
-                x[:, frames] += rows[:, steps, tap]
+                _add_tap(x, rows, tap, taps)
         return x
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _Taps.apply(gradients[0], context.taps), None
+        return _Windows.apply(gradients[0], context.taps), None
+
+
+def _add_tap(x: torch.Tensor, rows: torch.Tensor, tap: int, taps: Taps) -> None:
+    """Add to frames x [B, T, N] what this tap of each window saw; beyond the ends it saw none. rows: [B, T', kernel, N]
+    """
+    shift = tap - taps.kernel // 2
+    first = max(0, -(shift // taps.stride))
+    last = max(first, min(taps.steps, (taps.time - 1 - shift) // taps.stride + 1))
+    start = first * taps.stride + shift
+    x[:, start:start + (last - first) * taps.stride:taps.stride] += rows[:, first:last, tap]
 
 
 # layer norm of a sample
@@ -254,6 +263,14 @@ class TimeSampleNorm(SampleNorm):
         return super().forward(maps).permute(0, 2, 3, 1)[:, 0]
 
 
+class MeanSampleNorm(SampleNorm):
+    """The same of [B, channels]: a layer norm, whose own backward pass rounds by the number of threads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, channels] -> [B, channels]"""
+        return super().forward(x[:, :, None, None])[:, :, 0, 0]
+
+
 OVER_SAMPLE, OVER_POSITIONS = (1, 2, 3), (2, 3)
 """Axes of maps [B, channels, T, D]."""
 
@@ -262,9 +279,9 @@ LARGE = 1 << 16
 
 
 def _in_parts(x: torch.Tensor) -> bool:
-    """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, and those in half precision,
-    whose statistics stay in float32."""
-    return x.dtype == torch.bfloat16 or (x.is_cuda and x[0].numel() >= LARGE)
+    """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, those in half precision, whose
+    statistics stay in float32, and those of one position, which torch's kernel rounds by the number of threads."""
+    return x.dtype == torch.bfloat16 or (x.is_cuda and x[0].numel() >= LARGE) or x[0, 0].numel() == 1
 
 
 def _statistics_dtype(x: torch.Tensor) -> torch.dtype:
@@ -361,24 +378,26 @@ class _NormaliseBack(Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         v, = gradients
         gradient, x, mean, scale, weight = context.saved_tensors
+        weight = weight.view(-1, 1, 1)
         projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
-        mean, scale, size = mean[:, 0], scale[:, 0], x[0].numel()
-        of_channels = [_channel_sums(values) for values in (gradient, gradient * x, gradient * v)]  # [B, channels]
-        mean_d, d_x, v_d = ((values * weight).sum(dim=1) / size for values in of_channels)  # d = weight * gradient, [B]
-        mean_v, v_x = (values.mean(dim=OVER_SAMPLE, dtype=mean.dtype) for values in (v, v * x))
-        v_n, d_n = scale * (v_x - mean * mean_v), scale * (d_x - mean * mean_d)
+        d, n = gradient * weight, _standardised(x, mean, scale)
+        mean_v, mean_d, v_n, d_n, v_d = (_sample_mean(values) for values in (v, d, v * n, d * n, v * d))
         along_n = v_d - mean_v * mean_d - 3 * v_n * d_n
-        # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>), where n = scale * x - scale * mean
-        constant = along_n * scale * mean + d_n * mean_v + v_n * mean_d
-        minus = -scale.square()
-        out = torch.empty_like(x)
-        of_x = torch.addcmul(_by_sample(-minus * constant), v, _by_sample(minus * d_n), out=out)
-        of_x.addcmul_(gradient, (minus * v_n)[:, None, None, None] * weight.view(-1, 1, 1))
-        of_x.addcmul_(x, _by_sample(minus * along_n * scale))
-        total, with_x, with_v = of_channels
-        along = (scale * v_n)[:, None] * (with_x - mean[:, None] * total)
-        of_weight = scale @ (with_v - mean_v[:, None] * total - along)
-        return projected.mul_(weight.view(-1, 1, 1)), of_x, None, None, of_weight
+        # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>)
+        of_x = torch.addcmul(-(d_n * mean_v + v_n * mean_d), v, d_n, out=torch.empty_like(x))
+        of_x.addcmul_(d, v_n).addcmul_(n, along_n).mul_(_by_sample(-scale.square()))
+        of_weight = (gradient * projected).sum(dim=(0, *OVER_POSITIONS), dtype=mean.dtype)
+        return projected.mul_(weight), of_x, None, None, of_weight
+
+
+def _standardised(x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """(x - mean) * scale. mean, scale: [B, 1] of each sample"""
+    return torch.addcmul(_by_sample(-mean * scale), x, _by_sample(scale), out=torch.empty_like(x))
+
+
+def _sample_mean(maps: torch.Tensor) -> torch.Tensor:
+    """[B, channels, T, D] -> [B, 1, 1, 1]"""
+    return maps.mean(dim=OVER_SAMPLE, keepdim=True, dtype=_statistics_dtype(maps))
 
 
 def _by_sample(values: torch.Tensor) -> torch.Tensor:
@@ -389,24 +408,25 @@ def _by_sample(values: torch.Tensor) -> torch.Tensor:
 
 
 class LastBatchNorm(BatchNorm):
-    """A generator's batch norm of maps that lie channels last.
+    """A generator's batch norm of maps that lie channels last, or of rows.
 
-    torch's own sums them one by one in float32, which leaves samples off by 1e-4 of their spread.
+    torch's own sums maps one by one in float32, which leaves samples off by 1e-4 of their spread, and rows in parts by
+    the number of threads.
     """
 
     @classmethod
-    def of(cls, norm: BatchNorm) -> "LastBatchNorm":
+    def of(cls, norm: BatchNorm) -> Self:
         """With the parameters and statistics of another, which are shared."""
         made = cls(len(norm.weight), norm.momentum, norm.eps)
         made._parameters, made._buffers = norm._parameters, norm._buffers
         return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, T, D] -> the same shape"""
+        """[B, channels, T, D] or [N, channels] -> the same shape"""
         half = x.dtype == torch.bfloat16
         if not self.training or x.device.type != "cpu" or half or dist.is_initialized():
             return super().forward(x)
-        over = (0, 2, 3)
+        over = [axis for axis in range(x.dim()) if axis != 1]
         with torch.no_grad():
             mean = x.mean(dim=over)
             var = x.square().mean(dim=over) - mean.square()
@@ -414,6 +434,10 @@ class LastBatchNorm(BatchNorm):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
         return _BatchNormalise.apply(x, self.weight, self.bias, mean, var, self.eps)
+
+
+class LastTimeBatchNorm(TimeBatchNorm, LastBatchNorm):
+    """The same of [B, T, channels], whose frames are rows."""
 
 
 class _BatchNormalise(Function):
@@ -429,10 +453,25 @@ class _BatchNormalise(Function):
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, mean, scale = context.saved_tensors
+        if x.dim() == 2:
+            return *_batch_normalise_backward(gradients[0], x, weight, mean, scale), None, None, None
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         of_all = aten.native_batch_norm_backward(
             gradient, x, weight, None, None, mean, scale, True, context.eps, [True, True, True])
         return *of_all, None, None, None
+
+
+def _batch_normalise_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor,
+                              scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x [N, channels], weight and bias."""
+    of_bias = gradient.sum(dim=0)
+    of_weight = scale * ((gradient * x).sum(dim=0) - mean * of_bias)
+    # weight * scale * (gradient - <gradient> - n <gradient n>), where n = scale * x - scale * mean
+    slope = weight * scale
+    along_n = slope * scale * of_weight / len(x)
+    constant = along_n * mean - slope * of_bias / len(x)
+    of_x = torch.addcmul(constant, x, -along_n).addcmul_(gradient, slope)
+    return of_x, of_weight, of_bias
 
 
 def as_trained(generator: nn.Module) -> None:
@@ -442,7 +481,9 @@ def as_trained(generator: nn.Module) -> None:
     for place, layer in enumerate(body):
         if isinstance(layer, TimeConv):
             body[place] = TapTimeConv.of(layer)
-        elif type(layer) is BatchNorm:
+        elif isinstance(layer, TimeBatchNorm):
+            body[place] = LastTimeBatchNorm.of(layer)
+        elif isinstance(layer, BatchNorm):
             body[place] = LastBatchNorm.of(layer)
         elif isinstance(layer, nn.LeakyReLU):
             body[place] = activation()

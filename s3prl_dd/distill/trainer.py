@@ -7,7 +7,7 @@ that was not. Under torchrun each rank takes its share of the same global batch.
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..devices import both, one_thread
+from ..devices import HelpfulThreads
 from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, Network, Teacher, build_generator
@@ -90,15 +90,6 @@ class StepLog(NamedTuple):
         return {name: float(value) for name, value in values.items()}
 
 
-class Branch(NamedTuple):
-    """Some of the critic's terms and their weighted sum's gradients, None where there is none."""
-
-    terms: Terms
-    of_parameters: Sequence[torch.Tensor | None]
-    of_first: Sequence[torch.Tensor]
-    """Of the first layers' output."""
-
-
 class WholeBatch(NamedTuple):
     """A generator step's batch over all ranks, where samples are compared with one another; with gradients."""
 
@@ -132,12 +123,13 @@ class Trainer:
         """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
         self.rank, self.world = self.ranks = joined_ranks()
         self.out, self.device, self.parts = Path(out), torch.device(device), parts
-        self.threads = torch.get_num_threads()
-        self.small = config.network.architecture == "gan_1d"  # the layers of the others have work for more threads
+        small = config.network.architecture == "gan_1d"  # the layers of the others have work for all threads
+        self.threads = HelpfulThreads() if small else None
         self.network = config.network.sized(len(data.class_counts), data.dim)
         self.pool = _fitting_pool(config, pool, data.dim)
         batch = balanced_size(config.batch, self.network.classes, self.world)
         self.config = dataclasses.replace(config, batch=batch)
+        self.weights = self.config.weights
         _check_data(data, self.network)
         _check_speakers(data, config)
         check_size(self.network)
@@ -250,39 +242,9 @@ class Trainer:
 
     def _update_critic(self, batch: CriticBatch, step: int | None = None) -> Updated:
         """One step of the critic; step: given, its terms are looked at (see `update`)."""
-        if batch.mix is not None and self.device.type == "cpu" and self.config.precision == "float32":
-            terms = self._critic_gradients(batch, batch.mix)
-            return Updated(terms, self._take(self.critic, self.critic_optimizer, terms, step))
         terms = self._critic_terms(batch)
         norm = self.update(self.critic, self.critic_optimizer, terms, step)
         return Updated(_detached(terms), norm)
-
-    def _critic_gradients(self, batch: CriticBatch, mix: torch.Tensor) -> Terms:
-        """Put the critic's gradients where its optimiser takes them; the penalty and all else on a core each.
-
-        Either takes about half of the time. returns: the terms, detached
-        """
-        first = self._first(batch)
-        branches = both(lambda: self._branch(first, self._judgement),
-                        lambda: self._branch(first, lambda cut: self._penalty(cut, mix)),
-                        min(self.threads, 2) if self.small else self.threads)
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        pairs = zip(*(branch.of_first for branch in branches), strict=True)
-        torch.autograd.backward(first.values(), [one + other for one, other in pairs])
-        for branch in branches:
-            for parameter, gradient in zip(self.critic.parameters(), branch.of_parameters, strict=True):
-                if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return branches[0].terms | branches[1].terms
-
-    def _branch(self, first: FirstOutput, terms_of: Callable[[FirstOutput], Terms]) -> "Branch":
-        """Some of the critic's terms and their gradients, by themselves."""
-        cut = first.cut()
-        terms = terms_of(cut)
-        parameters, points = [*self.critic.parameters()], cut.values()
-        gradients = torch.autograd.grad(losses.weighted_sum(terms, self.config.weights), [*parameters, *points],
-                                        allow_unused=True)
-        return Branch(_detached(terms), gradients[:len(parameters)], gradients[len(parameters):])
 
     def _critic_step(self, step: int, number: int) -> Updated:
         """The step's critic update of this number, on a GPU by a recording."""
@@ -400,7 +362,7 @@ class Trainer:
         a GPU, which would have to be waited for, only steps that are told or saved are looked at: what is not finite
         stays so. step: None looks at nothing
         """
-        total = losses.weighted_sum(terms, self.config.weights)
+        total = losses.weighted_sum(terms, self.weights)
         optimizer.zero_grad(set_to_none=True)
         total.backward(inputs=[*network.parameters()])  # and of nothing else, such as the penalty's points
         return self._take(network, optimizer, _detached(terms), step)
@@ -419,7 +381,7 @@ class Trainer:
         return norm
 
     def _check_finite(self, network: nn.Module, terms: Terms, norm: torch.Tensor, step: int) -> None:
-        if torch.isfinite(losses.weighted_sum(terms, self.config.weights) + norm):
+        if torch.isfinite(losses.weighted_sum(terms, self.weights) + norm):
             return
         for name, value in terms.items():
             if not torch.isfinite(value):
@@ -439,7 +401,7 @@ class Trainer:
     @tuned()
     def train_step(self) -> StepLog:
         """Critic steps, a generator step, and the average of its weights."""
-        with one_thread() if self.small else contextlib.nullcontext():
+        with self.threads.turn() if self.threads else contextlib.nullcontext():
             return self._step()
 
     def _step(self) -> StepLog:
