@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from .errors import UserError
 from .generator.budget import class_counts
 from .generator.sampling import Center, Labels
-from .rivals.make import Name
+from .rivals.names import Name
 
 SetSize = int | Literal["balanced", "original"]
 """Points per class, or as many points as the real set: balanced over the classes, or in its own class mix."""

@@ -33,7 +33,14 @@ from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
 from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
-Words = Annotated[tuple[str, ...], tyro.conf.Positional]
+GeneratorFile = Annotated[Word, tyro.conf.arg(metavar="FILE")]
+Folder = Annotated[Word, tyro.conf.arg(metavar="FOLDER")]
+Expdir = Annotated[Word, tyro.conf.arg(metavar="EXPDIR")]
+MetadataFolder = Annotated[Word, tyro.conf.arg(metavar="METADATA")]
+Repository = Annotated[Word, tyro.conf.arg(metavar="USER/NAME")]
+Config = Annotated[Word, tyro.conf.arg(metavar="CONFIG")]
+Recordings = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
+Runs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN ...]")]
 To = Annotated[str, tyro.conf.arg(aliases=("-o",))]
 Stage = Annotated[int, Field(ge=1, le=7), Number]
 Preset = Literal["quick", "default", "paper"]
@@ -173,7 +180,7 @@ class Report(StageVerb):
 
     stage = "report"
 
-    runs: Words = ()
+    runs: Runs = ()
     """With --html: folders of finished runs (folds, configurations, corpora), which are read alone; else --out."""
 
     html: bool = False
@@ -285,7 +292,7 @@ class Prepare(CorpusOptions):
 class Compare:
     """The tables of several runs (folds, configurations, heads) in one, each row against all real data."""
 
-    runs: Words
+    runs: Runs
     """Folders of finished runs."""
 
     to: To | None = None
@@ -345,7 +352,7 @@ class Privacy(PrivacySettings):
 class Sample:
     """Draw a fixed synthetic set from a generator file (safetensors: features, lengths, labels, soft labels)."""
 
-    generator: Word
+    generator: GeneratorFile
     """The generator file."""
 
     to: To
@@ -379,7 +386,7 @@ class Sample:
 class Inspect:
     """What a generator file is and was made from."""
 
-    generator: Word
+    generator: GeneratorFile
     """The generator file."""
 
     json: bool = False
@@ -396,7 +403,7 @@ class Inspect:
 class Weights:
     """Write a generator's layer weights as a checkpoint for S3PRL's -i (in a clone that runs without our launcher)."""
 
-    generator: Word
+    generator: GeneratorFile
     """The generator file."""
 
     to: To
@@ -419,7 +426,7 @@ class Weights:
 class Card:
     """A generator file's card for the Hub: what it replaces, its licence, results, limits, how to load it."""
 
-    generator: Word
+    generator: GeneratorFile
     """The generator file."""
 
     run: str | None = None
@@ -445,11 +452,11 @@ class Card:
 class Push:
     """Push a generator file to the Hugging Face Hub, with its card, its description and a preview of samples."""
 
-    generator: Word
+    generator: GeneratorFile
     """The generator file."""
 
-    repo: Word
-    """USER/NAME."""
+    repo: Repository
+    """The repository on the Hub."""
 
     run: str | None = None
     """The folder of the finished run that made it, for the card's results."""
@@ -478,7 +485,7 @@ class Push:
 class HeadVerb:
     """A trained head and where to find what it needs."""
 
-    head: Word
+    head: Expdir
     """An expdir of a `-d emotion` or `-d distilled_emotion` run, or one of its checkpoints."""
 
     labels: tuple[str, ...] = field(default=(), kw_only=True)
@@ -509,7 +516,7 @@ class HeadVerb:
 class Predict(HeadVerb):
     """Class and probabilities of recordings, by a trained head and its upstream, without S3PRL's Runner."""
 
-    files: Words
+    files: Recordings
     """Recordings, folders of them, or - for a WAV on standard input."""
 
     window: Positive = 30.0
@@ -523,10 +530,9 @@ class Predict(HeadVerb):
 
     def __call__(self) -> int:
         """Predict; 1 where a recording could not be used."""
-        from .plugin.predict import tell
+        from .plugin.predict import check_files, tell
 
-        if not self.files:
-            raise UserError("predict: give one or more recordings, folders of them, or - for standard input.")
+        check_files(self.files)
         return tell(self.load(), self.files, self.window, self.windows, self.json)
 
 
@@ -534,7 +540,7 @@ class Predict(HeadVerb):
 class Evaluate(HeadVerb):
     """UAR, WA, macro-F1 and confusion of a trained head, on its own fold, another one, or another corpus."""
 
-    metadata: Word
+    metadata: MetadataFolder
     """A folder that `s3prl-dd prepare` wrote, or one of S3PRL's JSON files."""
 
     fold: str | None = None
@@ -564,7 +570,7 @@ class Evaluate(HeadVerb):
 class Describe:
     """A GAN's layers, parameters, FLOPs and file size, without training."""
 
-    config: Word
+    config: Config
     """A distiller's configuration, a file or a shipped one."""
 
     dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
@@ -595,7 +601,7 @@ class Describe:
 class Link:
     """Make our downstreams known to a clone of S3PRL, so that its own run_downstream.py finds them."""
 
-    clone: Word
+    clone: Folder
     """The clone's folder."""
 
     def __call__(self) -> None:
@@ -610,7 +616,7 @@ class Link:
 class Unlink:
     """Undo `link`, and nothing else."""
 
-    clone: Word
+    clone: Folder
     """The clone's folder."""
 
     def __call__(self) -> None:

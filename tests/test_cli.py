@@ -92,7 +92,9 @@ def test_flags_come_in_groups(capsys):
         (("pol",), "pol: no such verb. Did you mean pool?"),
         (("distil",), "Did you mean distill?"),
         (("predict", "x.ckpt"), "give one or more recordings"),
-        (("predict", "nowhere.ckpt", "a.wav"), "nowhere.ckpt"),
+        (("predict", "x.ckpt", "a.wav"), "a.wav: no such file or folder"),
+        (("predict", "x.ckpt", "a.wav", "b"), "a.wav and 1 more: no such file"),
+        (("predict", "nowhere.ckpt", "."), "nowhere.ckpt"),
         (("bench", "step", "gan_1d", "--rounds", "0"), "rounds: expected greater"),
         (("bench", "step", "gan_1d", "--device", "abacus"), "--device abacus: no such device"),
         (("describe", "gan_1d", "--dim", "-3"), "dim: expected greater than or equal to 1, found -3"),
@@ -258,3 +260,9 @@ def test_what_the_package_says_is_plain_and_said_once(capsys):
     finally:
         root.removeHandler(twice)
     assert capsys.readouterr().out == "said 1\n"
+
+
+def test_help_waits_for_no_library_that_it_does_not_need():
+    code = "import sys, s3prl_dd.cli; print({'sklearn', 'scipy', 'matplotlib', 's3prl'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

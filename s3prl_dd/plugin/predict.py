@@ -78,6 +78,15 @@ def list_files(files: Iterable[str | Path]) -> list[str]:
     return listed
 
 
+def check_files(files: Sequence[str]) -> None:
+    """UserError where nothing that is given is there: told before a model is loaded. One of several is told in turn."""
+    if not files:
+        raise UserError("predict: give one or more recordings, folders of them, or - for standard input.")
+    if not any(file == STDIN or os.path.exists(file) for file in files):
+        which = shown(files[0]) if len(files) == 1 else f"{shown(files[0])} and {len(files) - 1} more"
+        raise UserError(f"predict: {which}: no such file or folder. Give recordings, or folders of them.")
+
+
 def predict(model: SerModel, files: Iterable[str | Path], window: float | None = WINDOW,
             windows: bool = False) -> Iterator[Answer]:
     """Answers in the files' order, each as soon as it is there; one that cannot be used has a problem, and no other

@@ -1,7 +1,7 @@
 """A rival by name, as a generator file in memory: made from the training part alone."""
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,8 @@ from ..generator.sampling import Labels
 from ..pool.pool import Pool
 from .gaussian import fit_gaussian
 from .learnt import Matching, gradient_matching
+from .names import Name
 from .subsets import herded_subset, random_subset
-
-Name = Literal["random_real", "herding", "gaussian", "gaussian_frames", "gradient_matching", "closed_form"]
-"""Rivals that are files. random_real: with the teacher's labels, which S3PRL's own path has not."""
 
 LEARNING, MATCHING = Learning(), Matching()
 

@@ -1,0 +1,6 @@
+"""Names of rivals, for what need not load them."""
+
+from typing import Literal
+
+Name = Literal["random_real", "herding", "gaussian", "gaussian_frames", "gradient_matching", "closed_form"]
+"""Rivals that are files. random_real: with the teacher's labels, which S3PRL's own path has not."""
