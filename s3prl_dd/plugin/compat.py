@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import io
+import logging
 import sys
 import warnings
 import wave
@@ -24,6 +25,9 @@ SUPPORTED = "0.4.18"
 INSTALL = f"Install it with `pip install s3prl=={SUPPORTED}`, or the fork espnet-s3prl."
 """How to get S3PRL."""
 
+HEARD_BY_ALL = "s3prl.upstream.espnet_hubert.expert"
+"""Whose warning, that ESPnet is missing, every import of S3PRL's upstreams repeats; -u espnet_hubert says so itself."""
+
 mended: list[str] = []
 """What mend() had to mend in this process, one short text each; empty where nothing is broken."""
 
@@ -33,6 +37,7 @@ def mend() -> list[str]:
 
     Safe to call again. returns: list of what has been mended so far (`mended`)
     """
+    logging.getLogger(HEARD_BY_ALL).setLevel(logging.ERROR)
     for remedy in (_torchaudio_extension, _torchaudio_backend, _sox_effects, _torchaudio_load,
                    _huggingface_hub, _checkpoint_arguments, _librosa):
         what = remedy()

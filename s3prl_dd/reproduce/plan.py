@@ -1,5 +1,6 @@
 """What a grid will take: its cells, which are done, and a projection of the rest."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,14 +35,15 @@ def plan(cells: Sequence[Cell], out: Path) -> str:
     rates = {name: rate_of(name) for name in PROBES if name in trained}
     seconds = [0.0 if state.done else project(state, states, rates, out) for state in states]
     rows = [[state.cell.name, state.cell.above.name if state.cell.above else "-", *_size(state.cell), _word(state),
-             "-" if state.done else f"{spent / 60:.0f}"] for state, spent in zip(states, seconds, strict=True)]
+             "-" if state.done else str(math.ceil(spent / 60))] for state, spent in zip(states, seconds, strict=True)]
     lines = aligned(["cell", "based on", "steps", "heads", "state", "minutes"], rows, left=2)
     done = sum(state.done for state in states)
     hours = sum(seconds) / 3600
     lines.append(f"{done} of {len(states)} cells are done; about {hours:.1f} hours are left on this machine, going by")
     timed = ", ".join(PROBES[name] for name in rates)
     probed = f"{PROBE_STEPS} steps of {timed} timed just now and by " if timed else ""
-    lines.append(f"{probed}what finished cells took; where none of a kind has, {HEAD_SECONDS:.0f} s a head.")
+    lines.append(f"{probed}what finished cells took; where none of a kind has, {HEAD_SECONDS:.0f} s a head, and for a "
+                 "base nothing but its heads: how long the upstream will hear the corpus is not known before.")
     return "\n".join(lines)
 
 

@@ -135,3 +135,9 @@ def test_without_any_s3prl():
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "error: s3prl cannot be imported" in done.stderr
     assert "pip install s3prl==0.4.18`, or the fork espnet-s3prl" in done.stderr
+
+
+def test_what_every_import_of_s3prl_repeats_is_left_out():
+    """ESPnet, which s3prl 0.4.18 misses aloud."""
+    done = run_python("from s3prl_dd.plugin import compat; compat.mend(); import s3prl.hub")
+    assert "ESPnet" not in done.stdout + done.stderr
