@@ -7,11 +7,10 @@ what consists of independent parts (utterances, samples) takes a thread for each
 
 import collections
 import contextlib
-import functools
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -61,32 +60,20 @@ def side_by_side() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-PRODUCTS = ((128, 1024, 384), (768, 1024, 128), (64, 640, 1), (16, 768, 64))
-"""Rows, summands and columns of matrix products that threads are wont to share out in different ways."""
-
-
-@functools.cache
-def products_agree(threads: int) -> bool:
-    """Whether matrix products have the same bits on one thread and on so many, as MKL's strict mode grants."""
-    before = torch.get_num_threads()
-    seeded = torch.Generator().manual_seed(0)
-    pairs = [(torch.randn(rows, size, generator=seeded), torch.randn(size, columns, generator=seeded))
-             for rows, size, columns in PRODUCTS]
-    try:
-        torch.set_num_threads(1)
-        alone = [one @ other for one, other in pairs]
+def agree(probe: Callable[[], Sequence[torch.Tensor]], threads: int) -> bool:
+    """Whether what is computed has the same bits on one thread and on so many."""
+    with side_by_side():
+        alone = probe()
         torch.set_num_threads(threads)
-        return all(torch.equal(product, one @ other) for product, (one, other) in zip(alone, pairs, strict=True))
-    finally:
-        torch.set_num_threads(before)
+        return all(torch.equal(one, other) for one, other in zip(alone, probe(), strict=True))
 
 
 class HelpfulThreads:
     """How many threads a repeated task of small operations takes: several, or one where that is faster.
 
-    Which it is hangs on the task and on who else is at work, and is measured while the task goes on. What is computed
-    must have the same bits on any number of threads; where matrix products do not, one thread does it all. What the
-    user sets (OMP_NUM_THREADS) wins.
+    Which it is hangs on the task and on who else is at work, and is measured while the task goes on. Where what is
+    computed has other bits on several threads than on one, one thread does it all. What the user sets (OMP_NUM_THREADS)
+    wins.
     """
 
     most = 4
@@ -98,13 +85,14 @@ class HelpfulThreads:
     lately = 5
     """Turns that a number is judged by, by their median."""
 
-    def __init__(self) -> None:
+    def __init__(self, probe: Callable[[], Sequence[torch.Tensor]]) -> None:
+        """probe: computes what the task does, and changes nothing; called with one thread and with several."""
         allowed = torch.get_num_threads()
         several = min(allowed, self.most)
         if "OMP_NUM_THREADS" in os.environ:
             self.choices = [allowed]
         else:
-            self.choices = [several, 1] if several > 1 and products_agree(several) else [1]
+            self.choices = [several, 1] if several > 1 and agree(probe, several) else [1]
         self.turns = 0
         self.seconds = {threads: collections.deque[float](maxlen=self.lately) for threads in self.choices}
 

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,9 @@ FRAMES_MEASURED = 500
 
 FRAMES_HEARD = 150
 """Samples of each class, at most, that quick heads of kinds which hear frames are trained on."""
+
+STEPS_PROBED = 3
+"""Steps whose gradients tell whether they have the same bits on any number of threads."""
 
 STATISTICS_SEED, EVALUATION_SEED, PUPILS_SEED, POINTS_SEED = 2_000_000, 1_000_000, 3_000_000, 4_000_000
 """Added to the configuration's seed: samples that no training step has seen."""
@@ -123,8 +127,6 @@ class Trainer:
         """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
         self.rank, self.world = self.ranks = joined_ranks()
         self.out, self.device, self.parts = Path(out), torch.device(device), parts
-        small = config.network.architecture == "gan_1d"  # the layers of the others have work for all threads
-        self.threads = HelpfulThreads() if small else None
         self.network = config.network.sized(len(data.class_counts), data.dim)
         self.pool = _fitting_pool(config, pool, data.dim)
         batch = balanced_size(config.batch, self.network.classes, self.world)
@@ -397,6 +399,27 @@ class Trainer:
         config = self.config
         return step == config.steps or any(
             step % every == 0 for every in (config.log_every, config.eval_every, config.save_every))
+
+    @cached_property
+    def threads(self) -> HelpfulThreads | None:
+        """How many of them a step takes; None where its layers have work for all of them."""
+        return HelpfulThreads(self._gradients) if self.network.architecture == "gan_1d" else None
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """Of the first steps, by the networks as they are; they stay so."""
+        before = copy.deepcopy(self.generator.state_dict())
+        gradients: list[torch.Tensor] = []
+        for step in range(1, STEPS_PROBED + 1):
+            gradients += self._gradients_of(self.critic, self.critic_terms(step, 0))
+            gradients += self._gradients_of(self.generator, self.generator_terms(step).terms)
+        self.generator.load_state_dict(before)  # batch norm's running statistics
+        return gradients
+
+    def _gradients_of(self, network: nn.Module, terms: Terms) -> list[torch.Tensor]:
+        parameters = [value for value in network.parameters() if value.requires_grad]
+        total = losses.weighted_sum(terms, self.weights)
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        return [gradient for gradient in gradients if gradient is not None]
 
     @tuned()
     def train_step(self) -> StepLog:

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from support.gauss import ALL_TERMS, DIM, PARTS, tiny_config, tiny_data, tiny_pool, tiny_trainer
 
 from s3prl_dd.config import load_config
-from s3prl_dd.devices import products_agree
+from s3prl_dd.devices import agree
 from s3prl_dd.distill import losses, selection
 from s3prl_dd.distill.bench import make_trainer
 from s3prl_dd.distill.config import DistillConfig
@@ -243,6 +243,7 @@ def test_learning_rates_and_betas_are_the_configurations(tmp_path, data, pool):
 
 def test_a_step_is_all_critic_updates_then_one_of_the_generator(tmp_path, data, pool, monkeypatch):
     trainer, calls = tiny_trainer(tmp_path, data, pool, critic_steps=3), []
+    trainer.threads = None  # nothing is probed
     take = trainer._take
     monkeypatch.setattr(trainer, "_take", lambda network, *rest: (calls.append(network), take(network, *rest))[1])
     seen, draw = [], trainer.batches.noise
@@ -330,6 +331,7 @@ def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path, data, pool)
 
 def test_nan_stops_with_the_terms_name_and_keeps_the_last_good_state(tmp_path, data, pool, monkeypatch):
     trainer = tiny_trainer(tmp_path, data, pool)
+    trainer.threads = None  # nothing is probed
     ratio, factors = losses.diversity_ratio, iter([1.0] * 7 + [math.nan])
     monkeypatch.setattr(losses, "diversity_ratio", lambda *tensors: ratio(*tensors) * next(factors))
     with pytest.raises(UserError, match="diversity is nan at step 8"):
@@ -543,7 +545,8 @@ def test_on_a_gpu_only_steps_that_are_told_or_saved_are_looked_at(tmp_path, data
 @pytest.mark.parametrize("width", [128, 12])
 def test_gan_1d_is_the_same_on_any_number_of_threads(threads, width):
     """To the last bit, at sizes that threads share out; where this machine's products of matrices allow it."""
-    if not products_agree(threads):
+    one, other = (torch.randn(768, 768, generator=keyed(0, name)) for name in ("one", "other"))
+    if not agree(lambda: [one[:64] @ other, one @ other[:, :128]], threads):
         pytest.skip("matrix products round by the number of threads here")
     states, before = [], torch.get_num_threads()
     for number in (1, threads):
@@ -556,3 +559,18 @@ def test_gan_1d_is_the_same_on_any_number_of_threads(threads, width):
         torch.set_num_threads(before)
         states.append({**trainer.generator.state_dict(prefix="generator."), **trainer.critic.state_dict()})
     assert [name for name, value in states[0].items() if not torch.equal(value, states[1][name])] == []
+
+
+@pytest.mark.parametrize("terms", [{}, {"frame_covariance": 1}])
+def test_probing_threads_changes_nothing(tmp_path, data, pool, terms):
+    trainer, other = (tiny_trainer(tmp_path, data, pool, lambdas=terms) for _ in range(2))
+    state = {name: value.clone() for name, value in trainer.generator.state_dict().items()}
+    gradients = trainer._gradients()
+    assert all(torch.equal(value, state[name]) for name, value in trainer.generator.state_dict().items())
+    assert len(gradients) == len(trainer._gradients()) > 3 * len(state) / 2
+    assert all(parameter.grad is None for parameter in [*trainer.critic.parameters(), *trainer.generator.parameters()])
+    trainer.train_step()
+    other.threads = None
+    other.train_step()
+    assert all(torch.equal(value, other.generator.state_dict()[name])
+               for name, value in trainer.generator.state_dict().items())
