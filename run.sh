@@ -4,7 +4,7 @@
 #   bash run.sh test             set-up, then all tests (13 minutes on two cores)
 # And:
 #   bash run.sh setup            the set-up alone (a virtual environment in .venv, or $VENV)
-#   bash run.sh test --fast      the unit tests alone (90 seconds); further words go to pytest
+#   bash run.sh test --fast      the unit tests alone (2 minutes); further words go to pytest
 #   bash run.sh check            ruff, mypy and the layers of the package
 #   bash run.sh docs             the pages of docs/ as a site in site/, every link checked
 #   bash run.sh faults           puts in faults on purpose, one by one, and tells which the tests catch

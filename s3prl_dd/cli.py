@@ -77,7 +77,8 @@ class RunVerb:
     """The run's folder, where everything is written."""
 
     preset: Preset | None = None
-    """One dial for all the rest: quick is a first look, default what the README measures, paper the paper's own job."""
+    """One setting for all the rest: quick is a first look, default what `bash run.sh` takes, paper the paper's own job
+    (GAN-ATT at full size, 40,000 steps, for a GPU)."""
 
     stage: Stage = 1
     """First stage, 1 to 7: prepare real extract pool distill train report."""
@@ -146,7 +147,7 @@ class Pool(StageVerb):
 
 @settings
 class Distill(StageVerb):
-    """Stage 5: the GAN; the last generator that dev does not tell from the best becomes the generator file.
+    """Stage 5: the GAN; the last generator within one standard error of the best on dev becomes the file.
 
     On many GPUs or processes: torchrun --nproc_per_node 2 -m s3prl_dd distill --out RUN
     """
@@ -169,7 +170,7 @@ class Distill(StageVerb):
 
 @settings
 class Train(StageVerb):
-    """Stage 6: SER heads on GAN samples and on random real subsets, by S3PRL's runner."""
+    """Stage 6: SER heads on GAN samples and on rivals, by S3PRL's runner."""
 
     stage = "train"
 

@@ -152,8 +152,8 @@ def _extract(rows: Sequence[Row], command: str) -> list[Cost]:
 def _busy(rows: Sequence[Row], command: str) -> list[Cost]:
     costs = []
     for row in rows:
-        result = (f"{row['ratio']:.1f} times the seconds; alone {row['of_spinning']:.2f} times those of threads "
-                  "that spin")
+        result = (f"{row['ratio']:.1f} times the seconds; alone {row['of_spinning']:.2f} of those with "
+                  "OMP_WAIT_POLICY=ACTIVE")
         costs.append(Cost(f"beside busy processes: {row['name']}", f"alone: {row['idle']:.2f} s", result, row["spread"],
                           command))
     ratios = {row["name"]: row["ratio"] for row in rows}

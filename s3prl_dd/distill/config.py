@@ -152,7 +152,7 @@ class DistillConfig:
     """Of weights, batches and noise."""
 
     eval_every: Count = 250
-    """Steps between quick heads on dev; the last generator that dev does not tell from the best is kept."""
+    """Steps between quick heads on dev; the last generator within one standard error of the best is kept."""
 
     eval_heads: Count = 3
     """Quick heads of an evaluation, each of its own seed."""

@@ -48,7 +48,7 @@ class EmotionData:
     """dev-best.ckpt by accuracy, as S3PRL, or by UAR."""
 
     budget: Any = None
-    """A random real subset of train, drawn by --seed, see generator.budget.class_counts; None is all of it."""
+    """A random real subset of train, drawn by --seed: points per class, {total: N}, balanced, original; None is all."""
 
 
 @settings
@@ -62,7 +62,7 @@ class DistilledData(Sampling, EmotionData):
     """Of the samples; None is --seed."""
 
     budget: Any = "original"
-    """How many samples of each class, see generator.budget.class_counts."""
+    """Samples per class, {ppc: N}, {total: N}, balanced, original, or {counts: [...]}."""
 
     sample_folder: str | None = None
     """Where drawn sets are kept for other runs (generator.store); without it each run draws its own."""

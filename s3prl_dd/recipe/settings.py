@@ -96,10 +96,10 @@ class RivalSettings:
     """Rivals: what else is trained on, with the same budgets, head, steps and learning rates, beside GAN samples."""
 
     rivals: tuple[RivalName, ...] = ("random_real",)
-    """Which of them: all, or some by name (arms.Source says what each is)."""
+    """Which of them: all, or some by name (docs/method.md, Rivals, says what each is)."""
 
     rival_frames: Annotated[int, Field(ge=2, le=4096), Number] = 16
-    """Frames of a rival's points: as many as the generator's where heads hear frames."""
+    """Frames of a rival's points. Set it to the generator's where heads hear frames (32 for gan_1d_frames)."""
 
     def sources(self) -> list[Source]:
         """The rivals that are asked for, in the order of tables."""
@@ -120,13 +120,13 @@ class MachineSettings:
     """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
 
     kept_states: Weight = 4.0
-    """Gigabytes of disk for hidden states of train and dev in half precision, from the real heads to the extraction,
-    which needs the upstream then for what did not fit; 0 keeps none."""
+    """Gigabytes of disk for hidden states of train and dev in half precision, kept until the extraction, which hears
+    again what did not fit; 0 keeps none."""
 
 
 @settings
 class Settings:
-    """A run. The defaults are what the README measures."""
+    """A run. The README's tables take more seeds, steps and budgets: docs/results.md has their commands."""
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
     """Whose speech, and who is held out."""
@@ -211,7 +211,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"config": "gan_att", "labels": "hard", "center": False, "resample": True, "head_steps": 30000,
               "head_lrs": (1e-4,), "budgets": ("original", 50, 100)},
 }
-"""What --preset sets: a first look in a minute or two, what the README measures, the paper's own job (for a GPU)."""
+"""What --preset sets: a first look in a minute or two, what a run takes by itself, the paper's own job (for a GPU)."""
 
 
 def differences(one: Settings, other: Settings, allowed: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

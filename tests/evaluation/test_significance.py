@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
+from s3prl_dd.evaluation import significance
 from s3prl_dd.evaluation.significance import (
     Heard,
-    Interval,
     Paired,
+    enough_speakers,
     mcnemar,
     mcnemar_of_heads,
     uar_difference,
@@ -89,24 +90,48 @@ def test_the_difference_is_that_of_uar_averaged_over_heads_and_folds():
     assert uar_difference(folds) == found  # the same draws again
 
 
-def test_draws_are_those_of_earlier_versions():
-    """What revision 2991ac6 gave; the README's intervals were drawn so."""
-    truth = [0, 1] * 10
-    speakers = [f"s{number // 4}" for number in range(20)]
-    first = [[(number * 7) % 3 % 2 for number in range(20)]]
-    second = [[(number * 5) % 4 % 2 for number in range(20)], truth]
-    assert uar_difference([Paired(truth, speakers, first, second)] * 2) == pytest.approx(
-        Interval(-0.45, -0.575, -0.35), abs=1e-12)
+@pytest.mark.parametrize("speakers", [2, 3, 4, 12])
+def test_a_mean_over_draws_varies_as_a_mean_over_speakers_does(speakers):
+    """By s^2 / G, where s^2 is the speakers' unbiased variance."""
+    values = np.random.default_rng(0).normal(size=speakers)
+    weights = significance._times_drawn(speakers, 40000, np.random.default_rng(1))
+    assert weights[0].tolist() == [1] * speakers and weights.sum(axis=1) == pytest.approx(speakers)
+    means = weights[1:] @ values / speakers
+    assert means.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert means.var() == pytest.approx(values.var(ddof=1) / speakers, rel=0.03)
+
+
+@pytest.mark.parametrize("folds, speakers, least", [(3, 3, 0.88), (6, 4, 0.9)])
+def test_intervals_hold_the_truth(folds, speakers, least):
+    """Nine in ten of 200 nominal 95 % intervals of a difference between speakers drawn from a known population."""
+    chance, held = np.random.default_rng(2), 0
+    truth = np.arange(20 * speakers) % 2
+    names = np.arange(20 * speakers) // 20
+    for _ in range(200):
+        pairs = []
+        for _ in range(folds):
+            right = np.clip(chance.normal(0.7, 0.15, speakers), 0, 1)[names]  # of the first arm, by speaker
+            first, second = (np.where(chance.random(len(truth)) < share, truth, 1 - truth) for share in (right, 0.7))
+            pairs.append(Paired(truth, names, [first], [second]))
+        interval = uar_difference(pairs, draws=400)
+        held += interval.low <= 0 <= interval.high
+    assert held / 200 >= least
+
+
+def test_too_few_speakers_for_an_interval():
+    one, two, three = (Heard([0] * count, range(count), [[0] * count]) for count in (1, 2, 3))
+    assert enough_speakers([three]) and enough_speakers([two, two])
+    assert not enough_speakers([two]) and not enough_speakers([one] * 4) and not enough_speakers([three, one])
 
 
 def test_speakers_are_drawn_whole():
-    """Two speakers, one head: draws are (a, a), (a, b), (b, b), so a quarter of them shows a's difference alone."""
+    """Two speakers, one head: draws are of a or of b, so half of them shows a's difference alone."""
     truth, speakers = [0, 1] * 4, ["a"] * 4 + ["b"] * 4
     first, second = [truth], [truth[:4] + [1, 0, 1, 0]]  # the second errs on all of b
     fold = Paired(truth, speakers, first, second)
     assert uar_difference([fold]) == pytest.approx([0.5, 0.0, 1.0])
     assert uar_difference([fold._replace(speakers=["a"] * 8)]) == pytest.approx([0.5, 0.5, 0.5])  # no spread of one
-    # two such folds: the ends (a, a) and (b, b) in both have chance 1/16 each, still beyond 2.5 %
+    # two such folds: the ends, a in both and b in both, have chance 1/4 each
     assert uar_difference([fold] * 2) == pytest.approx([0.5, 0.0, 1.0])
 
 

@@ -43,6 +43,7 @@ def few_speakers():
     """Those of these runs are enough here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(significance, "FEWEST_SPEAKERS", 1)
+        patch.setattr(significance, "FEWEST_OF_A_FOLD", 1)
         yield
 
 
