@@ -67,7 +67,8 @@ class Kind(NamedTuple):
     """Whether its classes are shifted (sampling.Sampling); None: as the run says."""
 
     def center_in(self, asked: Center) -> Center:
-        """Where its classes are shifted in a run that asks for this."""
+        """Where its classes are shifted in a run that asks for this; rivals' files carry no learnt points."""
+        asked = "auto" if asked == "learnt" and self.file else asked
         if self.center is None:
             return asked
         return self.center and (asked or True)
@@ -88,6 +89,9 @@ KINDS: dict[Source, Kind] = {
     Source.RANDOM_REAL: Kind("random real subset"),
 }
 """What each source is. Soft: the labels are the teacher's."""
+
+RIVAL_FRAMES = 16
+"""Frames of a rival's points, where nobody says otherwise."""
 
 RIVALS = tuple(source for source in Source if source not in (Source.REAL, Source.GENERATED))
 """What the samples of a distilled generator are measured against."""

@@ -138,6 +138,7 @@ class Generator:
         Where the set is centred, all of it waits in memory, or in the file `spill`, which the caller removes.
         """
         check_lengths(lengths)
+        check_center(center)
         parts = self.raw_batches(labels, seed, epoch, batch_size, center)
         if not center:
             yield from (self.finish(part, lengths) for part in parts)
@@ -302,6 +303,12 @@ def noise_numbers(labels: torch.Tensor, center: Center) -> torch.Tensor:
     """By which number the noise of each sample of these labels [N] is drawn: its own, or at teaching points its place
     in its class."""
     return places_of(labels) if center == "teaching" else torch.arange(len(labels))
+
+
+def check_center(center: object) -> None:
+    """Raise UserError for what is no Center."""
+    if not isinstance(center, bool) and center not in ("teaching", "learnt", "auto"):
+        raise UserError(f"center {center!r}: expected true, false, 'teaching', 'learnt' or 'auto'.")
 
 
 def check_lengths(lengths: str) -> None:

@@ -1,5 +1,6 @@
 """What a run of -d distilled_emotion refuses: a generator that was made for other features, labels or people."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 from ..corpora.metadata import Metadata, read_corpus, session
 from ..errors import UserError
 from ..features.spec import public_name
-from ..generator import Header, Provenance
+from ..generator import CorpusInfo, Header, Provenance
 from .datarc import DATARC, DistilledData
 from .encoder import checkpoint_digest, provenance_of, spec_of
 from .featurizer import read_layer_weights
@@ -23,6 +24,8 @@ REMEDIES = {
 }
 """Field of a Provenance -> how to run with the generator's."""
 
+
+log = logging.getLogger("s3prl_dd")
 
 UNNAMED = "table"
 """What older versions called every corpus that came as a table."""
@@ -110,6 +113,7 @@ def check_corpus(data: DistilledData, header: Header) -> None:
     if (Path(data.meta_data) / "corpus.json").is_file():
         described = read_corpus(data.meta_data)
         if corpus.name not in ("", UNNAMED, described.name):
+            _tell_namesakes(data, corpus, described.name, test.speakers)
             return  # another corpus, so other people, whatever their names
         if described.shared_speakers and corpus.fold == data.test_fold:
             return  # its own lists share speakers, and whoever prepared it allowed that
@@ -118,6 +122,15 @@ def check_corpus(data: DistilledData, header: Header) -> None:
         raise UserError(f"{data.generator}: distilled with {len(shared)} speaker(s) of this run's test fold "
                         f"{data.test_fold}, for example {shared[0]} (it was made for {corpus.fold}). Test on "
                         f"{corpus.fold}, or distil for {data.test_fold}.")
+
+
+def _tell_namesakes(data: DistilledData, corpus: CorpusInfo, name: str, speakers: Sequence[str]) -> None:
+    """Warn where a generator of a corpus of another name heard people who are called as some of this test fold."""
+    shared = corpus.heard(speakers)
+    if shared:
+        log.warning("%s: distilled of %s, with %d speaker(s) called as some of %s's test fold, for example %s. If they "
+                    "are the same people, the test says nothing about new ones.", data.generator, corpus.name,
+                    len(shared), name, shared[0])
 
 
 def _rounded(weights: Sequence[float] | None) -> str:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..generator import GeneratedDataset, Generator
 from ..generator.hub import fetch, on_hub
-from ..generator.sampling import Resample, sets_in_words
+from ..generator.sampling import Center, Resample, sets_in_words
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
@@ -76,21 +76,24 @@ class DistilledExpert(EmotionExpert):
         if data.labels == "soft" and generator.teacher is None:
             raise UserError(f"{data.generator}: has no teacher for soft labels. Set {DATARC}.labels=hard, or "
                             "distil with one.")
-        samples = self._samples(generator, seed, data.resample)
+        samples = self._samples(generator, seed, data.resample, data.center)
         self.train_dataset = Placeholders(samples, self.placeholder)
         kind = sets_in_words(samples.resample) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
-            others = self._samples(generator, seed + DEV_SEED, resample=False)
+            others = self._samples(generator, seed + DEV_SEED, resample=False, center=bool(data.center))
             self.dev_dataset = Placeholders(others, self.placeholder)
             self.say("no real data (datarc.root is null): dev is other samples of the same generator, which says "
                      "nothing of real speech")
 
-    def _samples(self, generator: Generator, seed: int, resample: Resample) -> GeneratedDataset:
-        """A set, or several in turn, as utterance means where the head reads no more; kept on disk if asked for."""
+    def _samples(self, generator: Generator, seed: int, resample: Resample, center: Center) -> GeneratedDataset:
+        """A set, or several in turn, as utterance means where the head reads no more; kept on disk if asked for.
+
+        center: of a set for dev true or false: at learnt points it would be the training set once more
+        """
         data = self.data
-        return GeneratedDataset(generator, data.budget, seed, resample, data.lengths, data.center,
+        return GeneratedDataset(generator, data.budget, seed, resample, data.lengths, center,
                                 store=data.sample_folder, means=reads_means(self.modelrc))
 
     def get_dataloader(self, mode: str, epoch: int = 0) -> DataLoader:

@@ -43,7 +43,7 @@ from .datarc import DATARC, DistilledData, EmotionData, check_folders, read_data
 from .featurizer import find_states, read_checkpoint
 from .overrides import override, set_options, write_overrides
 from .registration import check_downstream, register
-from .runner import LITERAL_GLOB, FeatureCache, make_runner
+from .runner import LITERAL_GLOB, FeatureCache, check_blocks, make_runner
 from .upstreams import check_trust, check_upstream
 
 OF_S3PRL = {
@@ -164,6 +164,7 @@ def check_data(given: Namespace) -> None:
     config = read_yaml(given.config)
     if given.override:
         set_options(given.override, Namespace(), config)
+    check_blocks(config)
     data = read_datarc(kind, config["downstream_expert"]["datarc"], given.downstream_variant)
     needed = {key: place for key, place in PLACES.items() if hasattr(data, key)}
     lacking = [key for key in needed if not getattr(data, key)]

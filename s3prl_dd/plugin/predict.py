@@ -317,7 +317,9 @@ def _read_task(origin: Origin, metadata: Path, fold: str | None, split: str, roo
         if fold or split != "test":
             raise UserError(f"{metadata}: a single list, all of which is evaluated. Leave --fold and --split away, or "
                             "give the folder of all folds.")
-        return Task(str(metadata), Metadata.read(metadata), _find_root(origin, metadata, root), ())
+        listed = Metadata.read(metadata)
+        notes = _shared(origin, listed) if _same_folder(origin.metadata, metadata.parent.parent) else ()
+        return Task(str(metadata), listed, _find_root(origin, metadata, root), notes)
     own = _same_folder(origin.metadata, metadata)
     fold = fold or (origin.fold if own else None)
     if fold is None:

@@ -246,7 +246,7 @@ def check_blocks(config: Mapping[str, Any]) -> None:
         if not config.get(key):
             raise UserError(f"config.{key}: missing. Start from a copy of a shipped configuration.")
     for key in ("datarc", "modelrc"):
-        if key not in config["downstream_expert"]:
+        if not isinstance(config["downstream_expert"].get(key), Mapping):
             raise UserError(f"config.downstream_expert.{key}: missing. Start from a copy of a shipped configuration.")
 
 

@@ -19,7 +19,7 @@ import torch
 from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
 from ..corpora.sid import TEST
-from ..distill.data import resample
+from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..generator import Generator
@@ -105,19 +105,27 @@ def measure_tree(runs: GanRuns, tree: Tree, folder: Path, settings: Settings) ->
         probes = probe_rows(rows, tree, run.settings.upstream, run.settings.device_name(), folder)
     utterances = tree.utterances()
     test_speakers = utterances.speakers[utterances.parts == TEST]
-    own = tree.source == Path(run.corpus.root).resolve()
+    known = tree.source is not None
+    own = tree.source is not None and _overlap(tree.source, Path(run.corpus.root).resolve())
     return TreeResult(
         root=str(tree.root), list=str(tree.list_file), speakers=tree.speakers, train=tree.train, dev=tree.dev,
         test=tree.test, chance=1 / tree.speakers, majority=float(np.bincount(test_speakers).max() / len(test_speakers)),
-        split_by=tree.split_by, synthetic=run.corpus.synthetic and own, measure=_kind_of_measure(run, own),
+        split_by=tree.split_by, synthetic=run.corpus.synthetic and own, measure=_kind_of_measure(run, own, known),
         rows={row: row_result(heads, scores[row], len(test_speakers), probes.get(row)) for row, heads in rows.items()})
 
 
-def _kind_of_measure(run: Run, own: bool) -> str:
+def _overlap(one: Path, other: Path) -> bool:
+    """Whether one folder is the other, or lies in it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _kind_of_measure(run: Run, own: bool, known: bool) -> str:
+    if not known:
+        return "whether the heads were trained on these speakers is not known: the tree does not tell its source"
     if not own:
         return "other speakers than the heads were trained on, as in Table 4"
-    known = {*run.fold.train.speakers, *run.fold.dev.speakers}
-    return (f"in-corpus: speakers of {run.corpus.name} itself, of whom {len(known)} trained the heads; "
+    heard = {*run.fold.train.speakers, *run.fold.dev.speakers}
+    return (f"in-corpus: speakers of {run.corpus.name} itself, of whom {len(heard)} trained the heads; "
             "not Table 4's measure")
 
 
@@ -193,8 +201,9 @@ def opinion_of(heads: LinearHeads, means: np.ndarray) -> np.ndarray:
 
 
 def real_utterances(run: Run, frames: int, view: View) -> Real:
-    """The run's features of train and dev, each utterance in so many frames."""
-    return real_of(FeatureStore(run.features), run.fold, frames, view)
+    """The run's features of the train and dev parts that its GAN knew, each utterance in so many frames."""
+    held_out = run.settings.distiller.distill_config().selection == "speakers"
+    return real_of(FeatureStore(run.features), hold_out_speakers(run.fold) if held_out else run.fold, frames, view)
 
 
 def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:

@@ -57,7 +57,8 @@ def _splits(tree: Tree, utterances: Utterances) -> list[Split]:
     if tree.split_by:
         held_out = utterances.parts == TEST
         return [Split(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    fewest = int(np.unique(utterances.speakers, return_counts=True)[1].min())
+    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
     return [Split(train, test) for train, test in folds.split(utterances.speakers, utterances.speakers)]
 
 

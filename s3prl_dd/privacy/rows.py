@@ -79,12 +79,10 @@ def rows_of(runs: GanRuns, arm: Arm, seeds: int, folder: Path) -> Rows:
 
 def heads_of(run: Run, arm: Arm) -> list[Head]:
     """The heads of an arm, by seed; UserError where there are none."""
-    folder = run.exp(arm)
-    heads = [Head((folder / score.expdir / "dev-best.ckpt").resolve(), score.uar)
-             for score in run.scores() if score.arm == arm.name]
+    heads = [Head(run.best(arm, score.seed).resolve(), score.uar) for score in run.scores() if score.arm == arm.name]
     if not heads:
-        raise UserError(f"{folder}: no head of arm {arm.name!r} (no {arm.name}_seed*/run.json). Run `s3prl-dd run` "
-                        "first, or choose another --arm.")
+        raise UserError(f"{run.exp(arm)}: no head of arm {arm.name!r} (no {arm.name}_seed*/run.json). Run "
+                        "`s3prl-dd run` first, or choose another --arm.")
     return heads
 
 

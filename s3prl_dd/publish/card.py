@@ -16,7 +16,7 @@ from ..generator.hub import FILE, PREFIX
 from ..generator.inspect import described
 from ..recipe.folder import Run
 from . import tables, words
-from .page import Privacy, as_pipes, fill, privacy_of
+from .page import Privacy, fill, privacy_of
 from .study import Study, studies
 from .terms import Terms, terms_by_name, terms_of
 
@@ -66,7 +66,7 @@ def card(file: str | Path, run: str | Path | None = None, repo: str | None = Non
         results=tables.results(study) if study else None, privacy=privacy,
         limits=words.limits(study, bool(privacy)) if study else [], load=LOAD.format(place=place), preview=preview)
     front = front_matter(header, terms, study, repo or Path(file).stem)
-    return f"---\n{front.to_yaml()}\n---\n\n" + fill("card.md.j2", card=shown, words=words, as_pipes=as_pipes)
+    return f"---\n{front.to_yaml()}\n---\n\n" + fill("card.md.j2", card=shown, words=words, as_pipes=tables.as_pipes)
 
 
 def front_matter(header: Header, terms: Terms, study: Study | None, name: str) -> ModelCardData:

@@ -13,15 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from ..errors import UserError
 from ..evaluation.significance import Interval
 from ..evaluation.text import percent
 from ..files import write_text
 from ..privacy.table import sections
 from .kept import Kept, KeptCorpus, KeptRow, keep
-from .tables import NONE
+from .tables import NONE, Table, as_pipes
 
 FIGURES = Path("docs/figures")
 PLACE = re.compile(r"(<!-- results: (\w+)( short)? -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
@@ -144,8 +142,7 @@ def _ends(interval: Interval | None, digits: int) -> str:
 
 def pipes(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A table in Markdown, without padding. The first `left` columns are flush left, the others right."""
-    alignment = ["left"] * left + ["right"] * (len(headers) - left)
-    table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    table = as_pipes(Table([*headers], [[*row] for row in rows], left))
     return re.sub(" {2,}", " ", re.sub("-{3,}", "---", table))
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-from tabulate import tabulate
 
 from .. import __version__
 from ..errors import UserError
@@ -97,7 +96,7 @@ class Chapter:
 def write_page(folders: Sequence[str | Path], to: str | Path) -> tuple[Path, Path]:
     """Write the page `to` (.html) and its Markdown twin beside it. returns: both paths
 
-    Nothing is written into the runs' folders. Raises UserError where there are no results, or `to` lies in one of them.
+    Raises UserError where there are no results.
     """
     page = Path(to)
     if not folders:
@@ -116,21 +115,14 @@ def fill(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, autoescape=template.endswith(".html.j2"))
-    environment.filters |= {"pipes": as_pipes, "confusion_pipes": confusion_as_pipes}
+    environment.filters |= {"pipes": tables.as_pipes, "confusion_pipes": confusion_as_pipes}
     return environment.get_template(template).render(values).rstrip() + "\n"
-
-
-def as_pipes(table: tables.Table) -> str:
-    """A table in Markdown."""
-    alignment = ["left"] * table.left + ["right"] * (len(table.headers) - table.left)
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
-    return tabulate(cells, table.headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
 
 
 def confusion_as_pipes(confusion: Confusion, class_names: Sequence[str]) -> str:
     """A confusion in Markdown."""
     rows = [[name, *map(str, row)] for name, row in zip(class_names, confusion.rows, strict=True)]
-    return as_pipes(tables.Table(["", *class_names], rows))
+    return tables.as_pipes(tables.Table(["", *class_names], rows))
 
 
 def chapter(study: Study, number: int = 0) -> Chapter:
@@ -278,8 +270,8 @@ def _trainings(study: Study) -> dict[str, Training]:
     return found
 
 
-GENERATOR_TERMS = ("feature_matching", "generator_class", "softmax_matching", "diversity", "gradient_matching",
-                   "kernel_matching", "mmd")
+GENERATOR_TERMS = ("feature_matching", "generator_class", "softmax_matching", "diversity", "frame_covariance",
+                   "modulation", "mmd")
 """Loss terms of the generator that a page draws, where they were used."""
 
 

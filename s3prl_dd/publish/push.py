@@ -29,7 +29,7 @@ def push(file: str | Path, repo: str, run: str | Path | None = None, private: bo
     """Push a generator file to USER/NAME, in one commit. returns: its address, hf://USER/NAME@COMMIT
 
     run: a finished run's folder, for the card's results; revision: a branch, made where there is none; may_share: the
-    corpus's terms or its owner allow it, where they are known here and not known to.
+    corpus's terms or its owner allow it, where it is not known here that they do.
     All that can be known is checked before anything is sent. Raises UserError for a file that is none, a bad name, a
     corpus that may not be shared, a missing or wrong token, and a Hub that cannot be reached or refuses.
     """
@@ -40,7 +40,8 @@ def push(file: str | Path, repo: str, run: str | Path | None = None, private: bo
                         "right to write.")
     header = read_header(file)
     terms = terms_for(header, run)
-    if terms.license != "unknown" and not terms.open and not may_share:
+    nobodys = terms.license == "unknown" and header.corpus.synthetic
+    if not (terms.open or nobodys or may_share):
         raise UserError(f"{file}: made from {header.corpus.name} ({terms.text}). {terms.sharing} Where you may, give "
                         "--may-share.")
     operations = [CommitOperationAdd(name, content) for name, content in contents(file, repo, run).items()]

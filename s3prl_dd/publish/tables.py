@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tabulate import tabulate
+
 from ..evaluation.significance import Interval
 from ..evaluation.text import percent
 from ..recipe.results import Results
@@ -17,6 +19,13 @@ class Table(NamedTuple):
     headers: list[str]
     rows: list[list[str]]
     left: int = 1
+
+
+def as_pipes(table: Table) -> str:
+    """A table in Markdown."""
+    alignment = ["left"] * table.left + ["right"] * (len(table.headers) - table.left)
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
+    return tabulate(cells, table.headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
 
 
 def shown(share: float | None) -> str:

@@ -1,5 +1,6 @@
 """What a page says in sentences: the result, what was distilled from what, what is missing, how far it carries."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
@@ -90,7 +91,7 @@ def _of_samples(sets: Mapping[str, Attacked]) -> str:
     text += "; all of them catch copies of training data."
     named = mine.speakers_from_samples
     if named is not None:
-        floor = "" if named.floor is None else f"; with samples that hold no utterance {percent(named.floor, 0)} %"
+        floor = f"; with samples that hold no utterance {percent(named.floor, 0)} %"
         text += (f" An attacker who trains on samples names {percent(named.accuracy.value, 0)} % of real utterances "
                  f"rightly (95 % interval {interval(named.accuracy, 0)}; chance {percent(named.chance, 0)} %{floor}).")
     return text
@@ -123,8 +124,8 @@ def command_of(run: Run) -> str:
         if key not in ("base", "device", "jobs") and value != before.flat()[key]:
             flags.append(_flag(key, value))
     if settings.base:
-        flags.insert(1, f"--base {settings.base}")
-    return " ".join([*flags, f"--out {run.out}"])
+        flags.insert(1, f"--base {shlex.quote(str(settings.base))}")
+    return " ".join([*flags, f"--out {shlex.quote(str(run.out))}"])
 
 
 SWITCHES = {item.name for group in GROUPS.values() for item in fields(group) if item.type is bool}
@@ -136,8 +137,8 @@ def _flag(key: str, value: object) -> str:
     if key in SWITCHES:
         return f"--{name}" if value else f"--no-{name}"
     if isinstance(value, tuple | list):
-        return f"--{name} {' '.join(map(str, value))}"
-    return f"--{name} {value}"
+        return " ".join([f"--{name}", *(shlex.quote(str(item)) for item in value)])
+    return f"--{name} {shlex.quote(str(value))}"
 
 
 # what is missing, how far it carries

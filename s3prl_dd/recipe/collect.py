@@ -30,13 +30,17 @@ def collect(run: Run) -> Results:
     of_arm: dict[Arm, list[Score]] = {}
     for score in run.scores():
         of_arm.setdefault(Arm.parse(score.arm), []).append(score)
+    if not of_arm:
+        raise UserError(f"{run.out}: no head is trained yet, so there is nothing to report. Run `s3prl-dd run --out "
+                        f"{run.out}` first.")
     arms = {arm.name: arm_result(of_arm[arm], arm.points(counts)) for arm in sorted(of_arm)}
     truth = fold.test.class_indices
     return Results(
         corpus=corpus.name, synthetic=corpus.synthetic, upstream=settings.upstream.upstream, fold=fold.name,
         config=settings.distiller.config, overrides=list(settings.distiller.overrides), head=settings.heads.head,
         labels=settings.sampling.labels, center=settings.sampling.center, lengths=settings.sampling.lengths,
-        resample=settings.sampling.resample, arms=arms, classes=len(counts), test_utterances=len(truth),
+        resample=settings.sampling.resample, rival_frames=settings.rivals.rival_frames, arms=arms, classes=len(counts),
+        test_utterances=len(truth),
         test=TestList(truth=truth, speakers=[item.speaker for item in fold.test.utterances]),
         learnt_points=_learnt_points(run.generator),
         bytes=sizes(run), distill_seconds=_distill_seconds(run.gan), versions=versions(), machine=machine())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arms import Arm, Source
+from ..arms import RIVAL_FRAMES, Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
@@ -113,6 +113,8 @@ class Results:
     """Whether each epoch drew new ones, or how many sets went round."""
     head: str = "superb"
     """S3PRL's head, a key of arms.HEADS."""
+    rival_frames: Count = RIVAL_FRAMES
+    """Frames of a rival's points."""
     test: TestList | None = None
     """The test list; None in files of older versions."""
     learnt_points: Whole = 0
@@ -161,6 +163,7 @@ class Results:
         if kind.drawn:
             words += self._sets_of(arm)
         words += ["corpus lengths"] * (self.lengths == "corpus")
+        words += [f"{self.rival_frames} frames"] * (kind.file is not None and self.rival_frames != RIVAL_FRAMES)
         return " ".join(words)
 
     def _sets_of(self, arm: Arm) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..arms import RIVALS, Source
+from ..arms import RIVAL_FRAMES, RIVALS, Source
 from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
 from ..devices import device_name
@@ -98,7 +98,7 @@ class RivalSettings:
     rivals: tuple[RivalName, ...] = ("random_real",)
     """Which of them: all, or some by name (docs/method.md, Rivals, says what each is)."""
 
-    rival_frames: Annotated[int, Field(ge=2, le=4096), Number] = 16
+    rival_frames: Annotated[int, Field(ge=2, le=4096), Number] = RIVAL_FRAMES
     """Frames of a rival's points. Set it to the generator's where heads hear frames (32 for gan_1d_frames)."""
 
     def sources(self) -> list[Source]:
@@ -179,6 +179,13 @@ class Settings:
         if self.sampling.labels == "soft" and not config.teacher:
             raise UserError(f"--labels soft: configuration {self.distiller.config} carries no teacher (teacher: false)"
                             ". Give --labels hard, or --overrides teacher=true.")
+        center = self.sampling.center
+        if center == "learnt" and not config.points:
+            raise UserError(f"--center learnt: configuration {self.distiller.config} learns no points (points: 0). "
+                            "Give --center auto, or --overrides points=50.")
+        if center == "teaching" and not config.teacher:
+            raise UserError(f"--center teaching: configuration {self.distiller.config} carries no teacher, whose "
+                            "points they are. Give --center true, or --overrides teacher=true.")
         self.device_name()
         return self
 
@@ -188,16 +195,24 @@ class Settings:
 
     def resolved(self) -> "Settings":
         """The same with absolute paths, so that a run can go on from another folder."""
-        places = {key: value for key, value in self.flat().items() if key in PATHS and value and Path(value).exists()}
+        flat = self.flat()
+        places = {key: flat[key] for key in PATHS if flat[key] and _is_there(key, flat[key])}
         resolved = {key: str(Path(value).resolve()) for key, value in places.items()}
-        return self.changed(**resolved, upstream=absolute_name(self.upstream.upstream))
+        pools = tuple(str(Path(folder).resolve()) for folder in flat["pool_from"])
+        return self.changed(**resolved, pool_from=pools, upstream=absolute_name(self.upstream.upstream))
+
+
+def _is_there(key: str, value: str) -> bool:
+    """Whether this value names something on disk; a shipped configuration's name is no folder's."""
+    return Path(value).is_file() if key == "config" else Path(value).exists()
 
 
 GROUPS: dict[str, type] = {"corpus": CorpusSettings, "upstream": FeatureSpec, "distiller": DistillerSettings,
                            "sampling": Sampling, "heads": HeadSettings, "rivals": RivalSettings,
                            "machine": MachineSettings}
 
-PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
+PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base", "config")
+"""Settings that may name a file or folder; a configuration is one, or the name of a shipped one."""
 
 OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head", "rival_frames")
 """Settings in which a run may differ from its base, beside those that may always change."""

@@ -92,7 +92,8 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     store = StateStore(run.means, machine.feature_cache * 1e9)
     keep = None if waiting is None else waiting.keeper(extracted)
     count = fill(upstream, recordings, store, run.settings.device_name(), keep)
-    log.info("%d recordings passed the upstream, %d had before: %s", count, len(recordings) - count, store.path)
+    log.info("%d of %d recordings passed the upstream now, the others before, or do not fit: %s", count,
+             len(recordings), store.path)
 
 
 def extract(run: Run) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ class Cell:
         """Settings that touch figures; budgets and seeds only add to what is there."""
         flat = {key: value for key, value in self.settings.flat().items() if key not in MAY_CHANGE}
         others = [cell._decisive() for cell in (self.above, self.against) if cell is not None]
-        return [flat, list(self.sid_root), *others]
+        distiller = self.settings.distiller
+        own = [asdict(distiller.distill_config())] if Path(distiller.config).is_file() else []  # a file may be edited
+        return [flat, list(self.sid_root), *own, *others]
 
 
 def cells_of(table: Table, asked: ReproduceSettings) -> list[Cell]:

@@ -221,7 +221,7 @@ def beyond(cells: Sequence[Cell], out: Path) -> list[Printed]:
     """Every arm of every head on one upstream as a table, one for each upstream."""
     folders: dict[str, list[Path]] = {}
     for cell, _ in _finished(cells, out):
-        if cell.network is None and cell.last == "report":
+        if cell.network is None and cell.last == "report" and cell.against is None:
             folders.setdefault(cell.settings.upstream.upstream, []).append(cell.folder(out))
     return [_arms_table(compare(runs)) for runs in folders.values()]
 

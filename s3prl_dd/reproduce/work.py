@@ -49,9 +49,9 @@ def state_of(cell: Cell, out: Path) -> State:
 
 
 def _asked(cell: Cell) -> list[Any]:
-    """What may grow without making another cell: budgets and seeds."""
-    heads = cell.settings.heads
-    return [list(heads.budgets), heads.seeds]
+    """What may grow without making another cell: budgets, seeds, and rivals, where there are any."""
+    heads, rivals = cell.settings.heads, cell.settings.rivals.rivals
+    return [list(heads.budgets), heads.seeds, *([list(rivals)] if rivals else [])]
 
 
 def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[State]:

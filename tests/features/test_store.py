@@ -337,3 +337,11 @@ def test_a_full_disk_is_one_line_and_the_next_call_goes_on(tmp_path, nbytes):
     assert process.exitcode == 3
     store = fill_long(tmp_path / "store")
     assert all(torch.equal(store[number], frames_of(number, LONG)) for number in range(4))
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with StoreWriter(tmp_path, ABOUT):
+        with pytest.raises(UserError, match="another process is writing features there"):
+            StoreWriter(tmp_path, ABOUT)
+    fill(tmp_path)
+    assert len(FeatureStore(tmp_path)) == 4

@@ -246,3 +246,8 @@ def test_more_points_than_the_list_holds_are_refused():
         points_generator().counts(3)
     with pytest.raises(ValueError, match="give the places"):
         points_generator().generate(torch.tensor([0]), [0], 0)
+
+
+def test_an_unknown_center_is_refused():
+    with pytest.raises(UserError, match="center 'teachin': expected true, false"):
+        tiny_generator().sample(2, center="teachin")

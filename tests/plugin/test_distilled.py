@@ -137,6 +137,16 @@ def test_without_any_real_data(tmp_path, fbank_generator):
         distilled(None, tmp_path, fbank_generator, mode="evaluate")
 
 
+def test_without_real_data_dev_is_not_the_learnt_points_again(tmp_path):
+    """Which are the training set: their utterance means are the same in any set."""
+    file = make_generator(tmp_path / "points.safetensors", FBANK)
+    generator = Generator.load(file)
+    generator.points = torch.randn(len(generator.header.labels), 3, generator.header.network.dim)
+    generator.save(file)
+    expert = distilled(None, tmp_path, file, {"budget": 3, "labels": "hard"}, runner={"eval_dataloaders": ["dev"]})
+    assert expert.train_dataset.generated.center == "learnt" and expert.dev_dataset.generated.center is True
+
+
 def test_real_audio_comes_as_tickets_beside_samples(corpus, tmp_path, fbank_generator):
     recordings = Recordings()
     expert = distilled(corpus, tmp_path, fbank_generator, launched=Launched(None), recordings=recordings)
@@ -259,7 +269,7 @@ def test_layer_weights_that_fit(corpus, tmp_path):
     distilled(corpus, tmp_path, make_generator(tmp_path / "y.safetensors", features_of("fbank", 240, 160, layers=2)))
 
 
-def test_refuses_other_labels_and_takes_other_people_of_the_same_name(corpus, tmp_path):
+def test_refuses_other_labels_and_takes_other_people_of_the_same_name(corpus, tmp_path, caplog):
     labels = {"neu": 0, "hap": 1, "ang": 3, "sad": 2}
     generator = make_generator(tmp_path / "labels.safetensors", FBANK, labels=labels)
     with pytest.raises(UserError, match="its labels are .* those of"):
@@ -267,6 +277,8 @@ def test_refuses_other_labels_and_takes_other_people_of_the_same_name(corpus, tm
     speakers = ["speaker0"]
     other = make_generator(tmp_path / "other.safetensors", FBANK, corpus="another corpus", train_speakers=speakers)
     distilled(corpus, tmp_path, other)
+    told, = caplog.messages
+    assert "distilled of another corpus, with 1 speaker(s) called as some of tones's test fold" in told
     same = make_generator(tmp_path / "same.safetensors", FBANK, train_speakers=speakers)
     with pytest.raises(UserError, match="distilled with 1 speaker"):
         distilled(corpus, tmp_path, same)

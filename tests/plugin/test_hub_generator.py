@@ -33,13 +33,13 @@ def hidden(path, to, **training):
 
 def test_a_run_is_pinned_to_its_file(hub, corpus, tmp_path, fbank_generator, monkeypatch, capsys):
     file = hidden(fbank_generator, tmp_path / "file", step=1)
-    address = push(file, REPO)
+    address = push(file, REPO, may_share=True)
     expert = distilled(corpus, tmp_path / "run", f"hf://{REPO}")
     assert expert.generator.digest == file_digest(file)
     kept = json.loads((tmp_path / "run/generator.json").read_text())
     assert kept["sha256"] == file_digest(file) and address.endswith(kept["revision"])
 
-    push(hidden(fbank_generator, tmp_path / "other", step=2), REPO)
+    push(hidden(fbank_generator, tmp_path / "other", step=2), REPO, may_share=True)
     with pytest.raises(UserError, match="another file"):
         distilled(corpus, tmp_path / "run", f"hf://{REPO}")
     assert distilled(corpus, tmp_path / "run", address).generator.digest == file_digest(file)

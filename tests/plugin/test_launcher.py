@@ -84,6 +84,17 @@ def test_data_that_is_not_there_is_told_before_an_upstream_is_loaded(capsys, tmp
     assert "file: no such generator file" in capsys.readouterr().err
 
 
+def test_a_configuration_that_lacks_a_block_is_told(capsys, tmp_path):
+    for text, told in (("runner: {total_steps: 1}", "config.optimizer: missing"),
+                       ("runner: {total_steps: 1}\noptimizer: {name: Adam}", "config.downstream_expert: missing"),
+                       ("runner: {total_steps: 1}\noptimizer: {name: Adam}\ndownstream_expert: {datarc: , modelrc: {}}",
+                        "config.downstream_expert.datarc: missing")):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(SystemExit):
+            main(["-d", "emotion", "-u", "hubert", "-c", str(tmp_path / "mine.yaml")])
+        assert told in capsys.readouterr().err
+
+
 def test_a_generator_of_another_upstream_or_of_who_is_tested_is_told_before_an_upstream_is_loaded(
         corpus, tmp_path, fbank_generator, capsys):
     data = f"{DATARC}.root={corpus}/audio,,{DATARC}.meta_data={corpus}/metadata,,{DATARC}.generator="

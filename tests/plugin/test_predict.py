@@ -198,6 +198,8 @@ def test_other_folds_and_splits(model, corpus):
     assert len(other.paths) == 12
     assert other.notes[0].startswith("12 of these utterances are of the head's own train and dev part")
     assert "note: 12 of these" in other.table()
+    alone = evaluate(model, corpus / "metadata/Session1/train_meta_data.json", root=corpus / "audio", progress=False)
+    assert alone.notes[0].startswith("24 of these utterances are of the head's own train and dev part")
     dev = evaluate(model, corpus / "metadata", fold="fold1", split="dev", progress=False)
     assert len(dev.paths) == 5 and dev.notes
     for fold, split, message in (("fold9", "test", "Session9: no such fold. Found fold1, fold2, fold3"),

@@ -112,6 +112,15 @@ def test_a_gaussian_is_the_floor_of_the_speaker_attacks(attacked):
     assert copied.speakers_from_samples.floor == gaussian.speakers_from_samples.accuracy.value
 
 
+def test_noise_is_the_floor_where_there_is_no_gaussian():
+    """Of fewer utterances than dimensions."""
+    real = voices(0, train=8, dev=4, dim=160)[0]
+    found = attack(real, {"noise again": controls(real, 400, seed=1)["noise"]}, 400)
+    assert "gaussian" not in found and not found["noise again"].speakers_from_samples.caught
+    assert found["noise again"].speakers_from_samples.floor == found["noise"].speakers_from_samples.accuracy.value > 0.5
+    assert found["copied"].speakers_from_real.caught
+
+
 def test_noise_knows_nobody_and_the_attacker_names_by_what_he_brings_along(attacked):
     """Each dimension's mean and spread, and none of how they go together."""
     real, _ = voices(0)

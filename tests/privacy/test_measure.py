@@ -233,3 +233,24 @@ def test_of_a_large_fold_a_part_is_attacked():
     part = Metadata({"neu": 0}, utterances)
     few = privacy._some(part, 20)
     assert len(few.utterances) == 20 and len(few.speakers) == 10 and privacy._some(part, 100) == part
+
+
+def test_whose_speakers_a_tree_has(tree, tmp_path):
+    run = Run.open(write_run(tmp_path / "run"))
+    assert "not known" in privacy._kind_of_measure(run, own=False, known=False)
+    assert "as in Table 4" in privacy._kind_of_measure(run, own=False, known=True)
+    assert "in-corpus" in privacy._kind_of_measure(run, own=True, known=True)
+    assert privacy._overlap(tmp_path / "corpus/audio", tmp_path / "corpus")
+    assert privacy._overlap(tmp_path, tmp_path) and not privacy._overlap(tmp_path / "one", tmp_path / "other")
+
+
+def test_members_are_those_whom_the_gan_heard(tmp_path, monkeypatch):
+    """With `selection: speakers` train and dev are other parts than the lists'."""
+    run = Run.open(write_run(tmp_path / "run"))
+    parts = []
+    monkeypatch.setattr(privacy, "real_of", lambda store, fold, *others: parts.append((fold.train, fold.dev)))
+    for selection in ("dev", "speakers"):
+        held = run.settings.changed(overrides=(f"selection={selection}",))
+        privacy.real_utterances(SimpleNamespace(settings=held, fold=run.fold, features=run.features), 2, View.MEAN)
+    (train, dev), (heard, others) = parts
+    assert set(train.speakers) & set(dev.speakers) and not set(heard.speakers) & set(others.speakers)

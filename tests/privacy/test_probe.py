@@ -84,3 +84,12 @@ def test_a_tree_split_by_content_is_tested_on_its_test_part(tree, rows, tmp_path
     assert (opened.utterances().parts[test] == TEST).all() and len(train) == opened.train + opened.dev
     results = probe.probe_rows(rows, opened, FeatureSpec("fbank"), "cpu", tmp_path)
     assert results[Row.REAL].probe_utterances == opened.test
+
+
+def test_speakers_of_few_utterances_are_split_as_often_as_they_can_be(tree):
+    opened = Tree.open(tree)
+    whole = opened.utterances()
+    kept = np.concatenate([np.flatnonzero(whole.speakers == name)[:3] for name in np.unique(whole.speakers)])
+    few = whole._replace(paths=[whole.paths[index] for index in kept], speakers=whole.speakers[kept],
+                         parts=whole.parts[kept])
+    assert len(probe._splits(opened, whole)) == probe.FOLDS and len(probe._splits(opened, few)) == 3

@@ -33,6 +33,17 @@ def test_each_row_has_its_own_heads(tmp_path):
     assert {head.uar for head in rows[Row.UNTRAINED]} == {None}
 
 
+def test_heads_of_a_variant_with_more_seeds_lie_in_two_folders(tmp_path):
+    base = write_run(tmp_path / "base", [("real", 0.8), ("distilled_full", 0.7)])
+    variant = Run.start(tmp_path / "variant", Run.open(base).settings.changed(base=str(base), seeds=2))
+    variant.keep()
+    write_score(variant.out / "exp", "real", 1, 0.9)
+    found = heads_of(variant, REAL)
+    assert [head.checkpoint for head in found] == [
+        (folder / "exp" / f"real_seed{seed}" / "dev-best.ckpt").resolve()
+        for seed, folder in enumerate((base, variant.out))]
+
+
 def test_no_baseline_no_row(tmp_path):
     runs = GanRuns(Run.open(write_run(tmp_path / "run")), None)
     assert Row.BASELINE not in rows_of(runs, FULL, 1, tmp_path)

@@ -126,6 +126,17 @@ def test_terms_of_a_corpus_that_is_known_by_name(hub, file, tmp_path):
     assert main(["push", str(tmp_path / "known.safetensors"), REPO, "--may-share"]) == 0
 
 
+def test_a_corpus_of_unknown_terms_is_asked_for(hub, file, tmp_path):
+    """Speech that may be anybody's; synthetic speech is nobody's."""
+    generator = Generator.load(file)
+    generator.header = replace(generator.header, corpus=replace(generator.header.corpus, name="mine", synthetic=False))
+    generator.save(tmp_path / "mine.safetensors")
+    with pytest.raises(UserError, match="Where you may, give --may-share"):
+        push(tmp_path / "mine.safetensors", REPO)
+    assert hub.calls == []
+    push(tmp_path / "mine.safetensors", REPO, may_share=True)
+
+
 def test_no_generator(hub, tmp_path):
     (tmp_path / "file").write_bytes(b"no")
     with pytest.raises(UserError, match="not a whole safetensors file"):

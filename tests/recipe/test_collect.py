@@ -80,3 +80,10 @@ def test_foreign_results(run, change, told):
     run.results.write_text(json.dumps(change(json.loads(run.results.read_text()))))
     with pytest.raises(UserError, match=told):
         Results.read(run.results)
+
+
+def test_nothing_is_reported_before_a_head_is_trained(run):
+    for path in run.out.glob("exp/*/run.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="no head is trained yet.*`s3prl-dd run --out"):
+        collect(run)

@@ -108,6 +108,8 @@ def test_mistakes(change, told):
         ({"overrides": ["stepz=5"]}, "unknown key 'stepz'"),
         ({"config": "gan_9d"}, "no such configuration"),
         ({"overrides": ["teacher=false", "points=0"]}, "carries no teacher"),
+        ({"center": "learnt", "overrides": ["points=0"]}, "learns no points"),
+        ({"center": "teaching", "labels": "hard", "overrides": ["teacher=false", "points=0"]}, "--center teaching"),
         ({"device": "tpu9"}, "no such device"),
         ({"device": "meta"}, "cuda or cpu alone"),
     ],
@@ -134,6 +136,11 @@ def test_presets_are_settings_that_hold(preset):
 def test_resolved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corpus").mkdir()
+    (tmp_path / "mine.yaml").write_text("base: gan_1d.yaml\n")
+    (tmp_path / "gan_1d").mkdir()
+    mine = Settings().changed(config="mine.yaml", pool_from=("one",)).resolved()
+    assert mine.distiller.config == str(tmp_path / "mine.yaml") and mine.flat()["pool_from"] == (str(tmp_path / "one"),)
+    assert Settings().resolved().distiller.config == "gan_1d", "a folder of that name is no configuration"
     settings = Settings().changed(root="corpus", upstream_ckpt="org/model").resolved()
     assert settings.corpus.root == str(tmp_path / "corpus") and settings.upstream.upstream_ckpt == "org/model"
 

@@ -125,6 +125,24 @@ def test_a_grid_is_done_once_and_more_seeds_go_on_in_the_same_folders(tmp_path, 
     assert ("fold1-gan_att_small-both", "report") in stages
 
 
+def test_more_rivals_go_on_in_the_same_folders(tmp_path, stages):
+    few, all_of_them = (asked(run=wanted(rivals=rivals)) for rivals in (["random_real"], ["all"]))
+    cells = cells_of("beyond", few)
+    execute(cells, tmp_path, ClusterSettings())
+    assert all(state_of(cell, tmp_path).done for cell in cells_of("beyond", few))
+    more = cells_of("beyond", all_of_them)
+    assert [cell.folder(tmp_path) for cell in more] == [cell.folder(tmp_path) for cell in cells]
+    assert not any(state_of(cell, tmp_path).done for cell in more)
+
+
+def test_an_edited_configuration_is_another_cell(tmp_path):
+    file, digests = tmp_path / "mine.yaml", []
+    for steps in (10, 20):
+        file.write_text(f"steps: {steps}\n")
+        digests.append(cells_of("beyond", asked(run=wanted(config=str(file))))[-1].digest)
+    assert digests[0] != digests[1]
+
+
 def test_a_cell_runs_on_its_base(tmp_path, stages):
     base, cell = cells_of("table3", asked())
     execute([base, cell], tmp_path, ClusterSettings())
@@ -217,6 +235,8 @@ def test_table_4_reads_what_was_measured(tmp_path, stages, monkeypatch):
     monkeypatch.setattr(work, "measure", measure)
     table = reproduce("table4", asked(sid_root=("tree",)), tmp_path)[0]
     assert table.rows == [["tree", "SER head on the proposed GAN", "40.0 [37.99]", "30 .. 50", "70.0"]]
+    everything = reproduce("all", asked(sid_root=("tree",)), tmp_path)  # the cell of speakers is no run
+    assert {table.name for table in everything} == {"table1", "table2", "table3", "table4", "beyond"}
 
 
 def test_what_is_not_done_leaves_a_dash(tmp_path, stages):
