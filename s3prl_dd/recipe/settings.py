@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..arms import RIVAL_FRAMES, RIVALS, Source
+from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Source
 from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
 from ..devices import device_name
@@ -179,6 +179,7 @@ class Settings:
         if self.sampling.labels == "soft" and not config.teacher:
             raise UserError(f"--labels soft: configuration {self.distiller.config} carries no teacher (teacher: false)"
                             ". Give --labels hard, or --overrides teacher=true.")
+        self._check_teachers(config)
         center = self.sampling.center
         if center == "learnt" and not config.points:
             raise UserError(f"--center learnt: configuration {self.distiller.config} learns no points (points: 0). "
@@ -188,6 +189,16 @@ class Settings:
                             "points they are. Give --center true, or --overrides teacher=true.")
         self.device_name()
         return self
+
+    def _check_teachers(self, config: DistillConfig) -> None:
+        """UserError where rivals would have labels of another teacher than samples: no like against like."""
+        others = [key for key in ("privacy", "teacher_folds") if getattr(config, key)]
+        others += ["teacher_hears"] * (config.teacher_hears != "speech")
+        kinds = {source: KINDS[source] for source in self.rivals.sources()}
+        soft = [source for source, kind in kinds.items() if kind.file and (kind.labels or self.sampling.labels) == "soft"]
+        if config.teacher and others and soft:
+            raise UserError(f"--rivals {soft[0]}: its labels are of the pool's teacher, those of samples with "
+                            f"{others[0]} are of another. Give --rivals random_real, or --labels hard.")
 
     def device_name(self) -> str:
         """cuda or cpu, as asked for, or what there is. Raises UserError for a GPU that is not there."""

@@ -5,10 +5,12 @@
 A stage whose result is there already is not run again. Messages go to the logger `s3prl_dd`.
 """
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
 from ..files import atomic_path, is_writable, read_json, write_json
-from ..generator import CorpusInfo, NetworkConfig
+from ..generator import CorpusInfo, NetworkConfig, read_header
 from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
@@ -159,10 +161,11 @@ def _add_kinds(run: Run, heads: Pool, kinds: list[Kind]) -> None:
 
 def distill(run: Run, progress: bool = True) -> None:
     """features + pool -> generator file"""
+    config = run.settings.distiller.distill_config()
     if run.generator.is_file():
+        _check_made_with(run, config)
         log.info("generator is there: %s", run.generator)
         return
-    config = run.settings.distiller.distill_config()
     data, parts, heads = distill_inputs(run, config)
     if config.network.architecture not in GANS:
         fit_gaussian(config, data, parts, heads).save(run.generator, half=config.half_file)
@@ -175,6 +178,18 @@ def distill(run: Run, progress: bool = True) -> None:
     if trainer.rank == 0:
         seconds = None if resumed else time.time() - started
         _hand_over(run, trainer, seconds)
+
+
+def _check_made_with(run: Run, config: DistillConfig) -> None:
+    """UserError where a configuration file of the user's says something else now than when the generator was made."""
+    file = Path(run.settings.distiller.config)
+    if not file.is_file():
+        return
+    then, now = read_header(run.generator).training, json.loads(json.dumps(asdict(config)))
+    changed = [key for key, value in now.items() if key != "batch" and key in then and then[key] != value]
+    if changed:
+        raise UserError(f"{file}: {', '.join(changed)} changed since {run.generator} was made of it. Give another "
+                        "--out, or the file as it was.")
 
 
 def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:

@@ -109,6 +109,8 @@ def test_mistakes(change, told):
         ({"config": "gan_9d"}, "no such configuration"),
         ({"overrides": ["teacher=false", "points=0"]}, "carries no teacher"),
         ({"center": "learnt", "overrides": ["points=0"]}, "learns no points"),
+        ({"overrides": ["privacy=1"], "rivals": ["gaussian"]}, "--rivals gaussian: its labels are of the pool's"),
+        ({"overrides": ["teacher_folds=3"], "rivals": ["all"]}, "with teacher_folds are of another"),
         ({"center": "teaching", "labels": "hard", "overrides": ["teacher=false", "points=0"]}, "--center teaching"),
         ({"device": "tpu9"}, "no such device"),
         ({"device": "meta"}, "cuda or cpu alone"),

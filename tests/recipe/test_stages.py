@@ -1,11 +1,13 @@
 """Stages: what is there is left alone, what is missing is named, what one writes the next reads."""
 
+import dataclasses
 import logging
 
 import pytest
 import torch
 from support.gauss import LABELS
 from support.recipe import start
+from support.tiny_generator import tiny_generator
 
 from s3prl_dd.arms import REAL
 from s3prl_dd.corpora.metadata import Metadata, Utterance
@@ -39,6 +41,20 @@ def test_finished_files_are_left_alone(run, caplog):
     for told in ("metadata is there", "features are there", "pool is there", "generator is there"):
         assert told in caplog.text
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_configuration_that_was_edited_is_told(tmp_path):
+    """The generator that is there was made of the file as it was."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("framing: resample\nseed: 0\n")
+    run = start(tmp_path / "run", config=str(file), labels="hard")
+    generator = tiny_generator()
+    generator.header = dataclasses.replace(generator.header, training={"step": 100, "seed": 0, "framing": "resample"})
+    generator.save(run.generator)
+    stages.distill(run)
+    file.write_text("framing: crop\nseed: 0\n")
+    with pytest.raises(UserError, match=r"mine.yaml: framing changed since .*generator.safetensors was made of it"):
+        stages.distill(run)
 
 
 @pytest.mark.parametrize("changes, heard", [({}, True), ({"head": "attentive"}, False), ({"normalize": True}, False),
