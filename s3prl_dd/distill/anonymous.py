@@ -22,9 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
-from ..generator import Calibration, Generator, Teacher
+from ..generator import Calibration, Generator, LinearHeads
 from ..generator.calibrate import class_means, covariance
-from ..pool.heads import LinearHeads
 from ..pool.pool import Points, train_heads
 from .data import Scale
 from .matching import ridge_head
@@ -142,7 +141,7 @@ def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHead
     return LinearHeads(head.weight * sharpness, head.bias * sharpness)
 
 
-def pupils(generator: Generator, seed: int, steps: int) -> Teacher:
+def pupils(generator: Generator, seed: int, steps: int) -> LinearHeads:
     """As many heads of SUPERB as the generator's teacher has, trained on its samples and their soft labels alone."""
     assert generator.teacher is not None
     samples = generator.sample({"ppc": PUPILS_SAMPLES}, seed)
@@ -150,7 +149,7 @@ def pupils(generator: Generator, seed: int, steps: int) -> Teacher:
     number, classes = generator.teacher.bias.shape
     points, targets = samples.features.mean(dim=1).cpu(), samples.soft_labels.cpu()
     heads = train_heads(points, targets, range(number), steps, classes=classes)[-1].heads
-    return Teacher(*(tensor.to(generator.device) for tensor in heads.linear()))
+    return heads.linear().to(generator.device)
 
 
 def _around_means(points: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -12,7 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..pool.heads import LinearHeads
+from ..generator import LinearHeads
 
 
 def random_heads(number: int, classes: int, dim: int, generator: torch.Generator, spread: float = 1.0) -> LinearHeads:

@@ -23,9 +23,8 @@ from tqdm import tqdm
 
 from ..config import Count, Positive, Weight, settings
 from ..devices import one_thread
-from ..generator import Generator
+from ..generator import Generator, LinearHeads
 from ..generator.samples import places_of
-from ..pool.heads import LinearHeads
 from ..pool.pool import Points
 from .data import Scale
 from .matching import closed_form_losses, ridge_head, tilted_mean

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..devices import HelpfulThreads
 from ..errors import UserError
 from ..files import write_json
-from ..generator import Calibration, Generator, Network, Teacher, build_generator
+from ..generator import Calibration, Generator, LinearHeads, Network, build_generator
 from ..generator.calibrate import class_means, fit_calibration
 from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
@@ -173,7 +173,7 @@ class Trainer:
             for kind in self.config.pool_kinds:
                 self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
 
-    def _make_teacher(self) -> Teacher | None:
+    def _make_teacher(self) -> LinearHeads | None:
         """The heads of the file, as linear maps on the device: the pool's best, or cross-fitted ones, or the dial's."""
         config, data, disguised = self.config, self.data, self.disguise
         if not config.teacher:
@@ -191,7 +191,7 @@ class Trainer:
         else:
             assert self.pool is not None
             heads = self.pool.teacher().linear()
-        return Teacher(*(tensor.to(self.device) for tensor in heads))
+        return heads.to(self.device)
 
     # one update
 

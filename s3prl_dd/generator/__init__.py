@@ -3,9 +3,9 @@
 from .budget import Budget, class_counts
 from .calibrate import Calibration
 from .dataset import GeneratedDataset, Item
-from .file import Teacher
 from .generator import Generator
 from .header import CorpusInfo, Header, Provenance, read_header
+from .heads import LinearHeads
 from .inference import DrawOptions
 from .inspect import inspect
 from .networks import Network, NetworkConfig, build_generator
@@ -15,6 +15,6 @@ from .store import SampleStore, StoredSet
 
 __all__ = [
     "DEFAULTS", "Budget", "Calibration", "CorpusInfo", "DrawOptions", "GeneratedDataset", "Generator", "Header", "Item",
-    "Network", "NetworkConfig", "Provenance", "SampleStore", "Sampling", "Samples", "StoredSet", "Teacher",
+    "LinearHeads", "Network", "NetworkConfig", "Provenance", "SampleStore", "Sampling", "Samples", "StoredSet",
     "build_generator", "class_counts", "index_labels", "inspect", "read_header",
 ]

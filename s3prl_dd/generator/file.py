@@ -16,17 +16,8 @@ from ..errors import UserError
 from ..files import atomic_path
 from .calibrate import Calibration
 from .header import METADATA_KEY, REMEDY, Header, open_file
+from .heads import LinearHeads
 from .layout import CALIBRATION, NETWORK, POINTS, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
-
-
-class Teacher(NamedTuple):
-    """M linear heads on utterance means; the mean of their softmaxes is the soft label."""
-
-    weight: torch.Tensor
-    """[M, C, D]"""
-
-    bias: torch.Tensor
-    """[M, C]"""
 
 
 class Contents(NamedTuple):
@@ -47,7 +38,7 @@ class Contents(NamedTuple):
     header: Header
     """What the file is and was made from."""
 
-    teacher: Teacher | None = None
+    teacher: LinearHeads | None = None
     """For soft labels."""
 
     calibration: Calibration | None = None
@@ -72,7 +63,7 @@ def read_file(path: str | Path) -> Contents:
         raise UserError(f"{path}: {error}. {REMEDY}") from None
     network = empty_network(layout.header.network)
     network.load_state_dict(part_of(tensors, NETWORK), assign=True)
-    teacher = Teacher(**part_of(tensors, TEACHER)) if layout.heads else None
+    teacher = LinearHeads(**part_of(tensors, TEACHER)) if layout.heads else None
     calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
     return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS))

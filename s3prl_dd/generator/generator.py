@@ -21,8 +21,9 @@ from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
 from .centers import shift_to, shift_to_points, teaching_points
-from .file import Contents, Teacher, read_file, write_file
+from .file import Contents, read_file, write_file
 from .header import Header
+from .heads import LinearHeads
 from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
 from .networks import Points
@@ -46,7 +47,7 @@ class Generator:
     """
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
-                 header: Header, teacher: Teacher | None = None, calibration: Calibration | None = None,
+                 header: Header, teacher: LinearHeads | None = None, calibration: Calibration | None = None,
                  points: torch.Tensor | None = None, options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
@@ -97,7 +98,7 @@ class Generator:
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         self.class_means = self.class_means.to(device)
         if self.teacher is not None:
-            self.teacher = Teacher(*(tensor.to(device) for tensor in self.teacher))
+            self.teacher = self.teacher.to(torch.device(device))
         if self.calibration is not None:
             self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
         if self.points is not None:
@@ -254,9 +255,7 @@ class Generator:
     def soften(self, means: torch.Tensor) -> torch.Tensor:
         """The teacher's mean softmax for utterance means [B, D] -> [B, C]. There must be a teacher."""
         assert self.teacher is not None
-        weight, bias = self.teacher
-        logits = torch.einsum("bd,mcd->mbc", means, weight) + bias[:, None]  # [M, B, C]
-        return logits.softmax(dim=-1).mean(dim=0)
+        return self.teacher.soften(means)
 
     # a set as a file
 

@@ -23,7 +23,7 @@ from ..corpora.metadata import Metadata, Utterance, session
 from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec
-from ..generator import CorpusInfo, Generator, Header, Teacher, build_generator
+from ..generator import CorpusInfo, Generator, Header, LinearHeads, build_generator
 from ..timing import Timed, median_ratio
 from .compat import mend
 from .datarc import DATARC
@@ -225,7 +225,7 @@ def write_generator(path: Path, encoder: Encoder, name: str, frames: int | None 
     header = Header(network=network, labels=EMOTIONS, class_counts=[TRAIN] * len(EMOTIONS),
                     lengths=[list(range(100, 201))] * len(EMOTIONS), features=encoder.provenance, corpus=corpus)
     mean, means = torch.zeros(encoder.dim), torch.randn(len(EMOTIONS), encoder.dim)
-    heads = Teacher(torch.randn(3, len(EMOTIONS), encoder.dim), torch.zeros(3, len(EMOTIONS)))
+    heads = LinearHeads(torch.randn(3, len(EMOTIONS), encoder.dim), torch.zeros(3, len(EMOTIONS)))
     Generator(build_generator(network), mean, mean + 1, means, header, heads).save(path)
 
 

@@ -6,11 +6,12 @@ gives equal logits whatever the number of frames. Heads that hear frames are in 
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn as nn
 
+from ..generator.heads import LinearHeads
 from ..rng import keyed
 
 PROJECTOR_DIM = 256
@@ -20,25 +21,6 @@ PROJECTOR, OUTPUT = "projector", "model.post_net.linear"
 
 SUPERB_KEYS = (f"{PROJECTOR}.weight", f"{PROJECTOR}.bias", f"{OUTPUT}.weight", f"{OUTPUT}.bias")
 """S3PRL's own state_dict keys, so that checkpoints of a real run can be stacked as they are."""
-
-
-class LinearHeads(NamedTuple):
-    """Heads as one linear map each: logits = weight @ utterance mean + bias."""
-
-    weight: torch.Tensor  # [M, C, D]
-    bias: torch.Tensor  # [M, C]
-
-    def pick(self, indices: torch.Tensor) -> "LinearHeads":
-        """The heads of these numbers [m]."""
-        return LinearHeads(self.weight[indices], self.bias[indices])
-
-    def of_means(self, means: torch.Tensor) -> torch.Tensor:
-        """Logits [M, B, C] of utterance means [B, D]."""
-        return means @ self.weight.transpose(1, 2) + self.bias[:, None]
-
-    def soften(self, means: torch.Tensor) -> torch.Tensor:
-        """Soft labels [B, C], the heads' mean softmax, of utterance means [B, D]."""
-        return self.of_means(means).softmax(dim=-1).mean(dim=0)
 
 
 class HeadStack(nn.Module):

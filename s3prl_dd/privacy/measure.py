@@ -22,8 +22,7 @@ from ..corpora.sid import TEST
 from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError
 from ..features.store import FeatureStore
-from ..generator import Generator
-from ..pool.heads import LinearHeads
+from ..generator import Generator, LinearHeads
 from ..recipe.folder import Run, need
 from ..recipe.settings import device_name
 from . import attacks, intervals
@@ -183,7 +182,7 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
     for row, run in runs.by_row().items():
         teacher = Generator.load(run.generator).teacher
         if teacher is not None:
-            teachers[str(row)] = partial(opinion_of, LinearHeads(*teacher))
+            teachers[str(row)] = partial(opinion_of, teacher)
     if not teachers:
         return {}
     run = runs.proposed

@@ -194,8 +194,8 @@ class Settings:
         """UserError where rivals would have labels of another teacher than samples: no like against like."""
         others = [key for key in ("privacy", "teacher_folds") if getattr(config, key)]
         others += ["teacher_hears"] * (config.teacher_hears != "speech")
-        kinds = {source: KINDS[source] for source in self.rivals.sources()}
-        soft = [source for source, kind in kinds.items() if kind.file and (kind.labels or self.sampling.labels) == "soft"]
+        files = {source: KINDS[source] for source in self.rivals.sources() if KINDS[source].file}
+        soft = [source for source, kind in files.items() if (kind.labels or self.sampling.labels) == "soft"]
         if config.teacher and others and soft:
             raise UserError(f"--rivals {soft[0]}: its labels are of the pool's teacher, those of samples with "
                             f"{others[0]} are of another. Give --rivals random_real, or --labels hard.")

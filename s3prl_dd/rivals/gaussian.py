@@ -17,7 +17,7 @@ from ..distill.data import TrainingData
 from ..distill.frames import centred
 from ..distill.parts import Parts
 from ..errors import UserError
-from ..generator import Generator, Teacher
+from ..generator import Generator
 from ..generator.calibrate import class_means, power
 from ..generator.networks import Gaussian, GaussianFrames, build_generator
 from ..pool.pool import Pool
@@ -42,7 +42,7 @@ def fit_gaussian(config: DistillConfig, data: TrainingData, parts: Parts, pool: 
         _fit_frames(gaussian, data)
     teacher = None
     if config.teacher and pool is not None:
-        teacher = Teacher(*pool.teacher().linear())
+        teacher = pool.teacher().linear()
     header = parts.header(network, data, config)
     centers = class_means(data.means, data.labels)
     return Generator(gaussian, data.mean, data.std, centers, header, teacher)

@@ -10,7 +10,7 @@ from ..distill.config import DistillConfig
 from ..distill.data import Scale, TrainingData
 from ..distill.parts import Parts
 from ..distill.points import LabelsOf, Learning, Real, closed_form
-from ..generator import Generator, NetworkConfig, Teacher, build_generator
+from ..generator import Generator, NetworkConfig, build_generator
 from ..generator.calibrate import class_means
 from ..generator.networks import Architecture, Points
 from ..generator.sampling import Labels
@@ -117,7 +117,7 @@ def _as_file(points: PointSet, material: Material, training: dict[str, Any]) -> 
     with torch.no_grad():
         network.points.copy_(points.frames)
     header = material.parts.header(network.config, data, DistillConfig())
-    teacher = Teacher(*material.pool.teacher().linear())
+    teacher = material.pool.teacher().linear()
     centers = class_means(data.means, data.labels)
     return Generator(network, points.scale.center, points.scale.spread, centers, replace(header, training=training),
                      teacher)

@@ -12,9 +12,8 @@ from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.points import Learning, learn_points
 from s3prl_dd.errors import UserError
 from s3prl_dd.features.store import FeatureStore
-from s3prl_dd.generator import Generator
+from s3prl_dd.generator import Generator, LinearHeads
 from s3prl_dd.generator.calibrate import class_means, covariance, fit_calibration
-from s3prl_dd.pool.heads import LinearHeads
 from s3prl_dd.pool.pool import train_crossed
 
 OFFSETS = torch.diag(torch.tensor([4.0, 1.0, 0.0]))

@@ -11,7 +11,7 @@ from s3prl_dd.distill.matching import (
     random_heads,
     ridge_head,
 )
-from s3prl_dd.pool.heads import LinearHeads
+from s3prl_dd.generator import LinearHeads
 from s3prl_dd.rng import keyed
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from s3prl_dd.features.spec import FeatureSpec
-from s3prl_dd.generator import CorpusInfo, Generator, Header, NetworkConfig, Provenance, Teacher, build_generator
+from s3prl_dd.generator import CorpusInfo, Generator, Header, LinearHeads, NetworkConfig, Provenance, build_generator
 from s3prl_dd.plugin import workers
 
 TESTS = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def make_generator(path, features, labels=LABELS, train_speakers=("speaker1", "s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build_generator(network)
-        heads = Teacher(torch.randn(3, classes, dim), torch.zeros(3, classes)) if teacher else None
+        heads = LinearHeads(torch.randn(3, classes, dim), torch.zeros(3, classes)) if teacher else None
         mean, means = torch.randn(dim), torch.randn(classes, dim)
     means = means if class_means is None else class_means
     Generator(module, mean, torch.full((dim,), std), means, header, heads).save(path)

@@ -15,9 +15,9 @@ from s3prl_dd.generator import (
     CorpusInfo,
     Generator,
     Header,
+    LinearHeads,
     NetworkConfig,
     Provenance,
-    Teacher,
     build_generator,
 )
 
@@ -54,7 +54,7 @@ def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: 
         torch.manual_seed(3)
         network = build_generator(header.network)
         mean, std, class_means = torch.arange(dim) * 1.0, 1 + torch.rand(dim), torch.randn(CLASSES, dim)
-        heads = Teacher(torch.randn(4, CLASSES, dim), torch.randn(4, CLASSES))
+        heads = LinearHeads(torch.randn(4, CLASSES, dim), torch.randn(4, CLASSES))
         moves = Calibration(2 * torch.eye(dim), torch.randn(CLASSES, dim), torch.randn(CLASSES, dim))
         learnt = torch.randn(CLASSES, points, dim)
     return Generator(network, mean, std, class_means, header, heads if teacher else None,
