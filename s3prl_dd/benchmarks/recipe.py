@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from ..corpora.audio import RATE
 from ..corpora.base import EMOTIONS
 from ..corpora.metadata import Metadata, session
 from ..features.bench import draw_lengths, run_stock
@@ -98,7 +99,7 @@ def bench_recipe(rounds: int = 3, base: bool = True) -> RecipeTimes:
     else a tiny HuBERT and a small GAN
     """
     sizes = BASE if base else TINY
-    seconds = draw_lengths(44, "speech") / 16000
+    seconds = draw_lengths(44, "speech") / RATE
     seconds = (seconds * (MEAN_SECONDS / seconds.mean())).tolist()
     with tempfile.TemporaryDirectory() as folder:
         runs = commands(Path(folder), sizes, seconds)

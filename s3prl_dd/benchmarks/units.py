@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..config import load_config
+from ..corpora.audio import RATE
 from ..corpora.metadata import Utterance
 from ..distill.bench import make_trainer
 from ..distill.config import DistillConfig
@@ -55,7 +56,7 @@ def prepare(folder: Path) -> None:
     """All that the units need of the disk."""
     write_hubert(folder / "hubert.pt", BASE)
     (folder / "noise").mkdir()
-    write_audio(folder / "noise", [int(SECONDS * 16000)] * FILES)
+    write_audio(folder / "noise", [int(SECONDS * RATE)] * FILES)
     write_generator(folder / "gan_att.safetensors", Encoder(_spec(folder)), "gan_att_small")
     words = commands(folder / "heads", TINY, [SECONDS])[DISTILLED]
     write_json(folder / "heads.json", words)

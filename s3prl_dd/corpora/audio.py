@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from .text import shown
 
+RATE = 16000
+"""Samples a second of all that is heard here, as S3PRL has it."""
+
 SHORTEST = 0.1
 """Seconds; below this upstreams have no frame to give."""
 
@@ -234,7 +237,7 @@ def _check_finite(path: str | Path, samples: Samples) -> None:
         raise AudioError(path, "samples that are not finite numbers", "Convert the file again.")
 
 
-def audio_length(path: str | Path, rate: int = 16000, start: float | None = None, end: float | None = None) -> int:
+def audio_length(path: str | Path, rate: int = RATE, start: float | None = None, end: float | None = None) -> int:
     """Samples that load_audio will give at `rate` Hz, by the header alone; a file without one is an AudioError.
 
     Where the header only guesses, the file is decoded to be counted.
@@ -247,7 +250,7 @@ def audio_length(path: str | Path, rate: int = 16000, start: float | None = None
         return math.ceil(samples * rate / file.samplerate)
 
 
-def load_audio(path: str | Path, rate: int = 16000, start: float | None = None, end: float | None = None) -> Samples:
+def load_audio(path: str | Path, rate: int = RATE, start: float | None = None, end: float | None = None) -> Samples:
     """float32 samples [N] at `rate` Hz, channels averaged; start and end as in read_audio, errors too."""
     samples, source = read_audio(path, start, end)
     return resample(samples.mean(axis=1), source, rate)

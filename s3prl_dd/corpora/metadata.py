@@ -226,6 +226,11 @@ def session(fold: str) -> str:
     return fold.replace("fold", "Session")
 
 
+def folds_in(metadata: str | Path) -> list[str]:
+    """The folds that a metadata folder holds, fold1, ..., by name."""
+    return sorted(path.name.replace("Session", "fold") for path in Path(metadata).glob("Session*"))
+
+
 def split_train_dev(size: int, valid_ratio: float = 0.2) -> tuple[list[int], list[int]]:
     """Indices of train and dev exactly as S3PRL's emotion expert draws them (torch seed 0, random_split).
 
@@ -240,7 +245,7 @@ def read_fold(metadata: str | Path, name: str, valid_ratio: float = 0.2) -> Fold
     """The Fold `name` (fold1, ...) of a metadata folder; speakers in train and in test are a UserError."""
     folder = Path(metadata) / session(name)
     if not folder.is_dir():
-        known = sorted(path.name.replace("Session", "fold") for path in Path(metadata).glob("Session*"))
+        known = folds_in(metadata)
         hint = f"Found {', '.join(known)}." if known else "Run `s3prl-dd prepare` first."
         raise UserError(f"{folder}: no such fold. {hint}")
     rest, test = Metadata.read(folder / TRAIN_FILE), Metadata.read(folder / TEST_FILE)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import write_json, write_text
-from .audio import AudioError, read_audio, resample
+from .audio import RATE, AudioError, read_audio, resample
 from .base import check_root, find_audio, some
 
 TRAIN, DEV, TEST = 1, 2, 3
@@ -32,8 +32,6 @@ PARTS = {TRAIN: "train", DEV: "dev", TEST: "test"}
 FIRST, SPEAKERS = 10001, 1251
 """The first speaker's number, and how many there are: S3PRL's class is the number in the id - FIRST, below SPEAKERS."""
 
-RATE = 16000
-"""Hz; S3PRL's voxceleb1 data set does not resample."""
 
 
 class Line(NamedTuple):

@@ -16,12 +16,12 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
-from ..corpora.audio import load_audio
+from ..corpora.audio import RATE, load_audio
 from ..corpora.metadata import Metadata, Utterance
 from ..errors import UserError
 from ..generator.header import Provenance
 from ..timing import Timed, median_ratio
-from .extract import RATE, Encoder, extract
+from .extract import Encoder, extract
 from .store import FeatureStore, StoreWriter
 
 Stock = Callable[[list[torch.Tensor]], list[torch.Tensor]]

@@ -15,15 +15,12 @@ import torch
 from tqdm import tqdm
 
 from ..corpora.ahead import ahead
-from ..corpora.audio import Samples, audio_length, load_audio
+from ..corpora.audio import RATE, Samples, audio_length, load_audio
 from ..corpora.metadata import Utterance
 from ..devices import side_by_side
 from ..errors import UserError
 from ..generator.header import Provenance
 from .store import Dtype, FeatureStore, StoreWriter
-
-RATE = 16000
-"""Hz, of the audio that upstreams take."""
 
 WORKERS = 2
 """Threads that decode: a core decodes some hundred times faster than it computes HuBERT's features."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .. import WAITING
 from ..config import CONFIGS, load_config
+from ..corpora.audio import RATE
 from ..corpora.base import EMOTIONS
 from ..corpora.metadata import Metadata, Utterance, session
 from ..distill.config import DistillConfig
@@ -207,8 +208,8 @@ def _write_corpus(folder: Path, seconds: Sequence[float]) -> list[Recording]:
         utterances = []
         for number in range(count):
             path = f"{part}{number:03}.wav"
-            length = int(seconds[number % len(seconds)] * 16000)
-            soundfile.write(folder / "audio" / path, 0.1 * rng.standard_normal(length), 16000)
+            length = int(seconds[number % len(seconds)] * RATE)
+            soundfile.write(folder / "audio" / path, 0.1 * rng.standard_normal(length), RATE)
             utterances.append(Utterance(path, list(EMOTIONS)[number % 4], part))
             recordings.append(Recording.of(folder / "audio", {"path": path}))
         Metadata(EMOTIONS, tuple(utterances)).write(

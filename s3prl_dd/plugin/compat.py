@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from ..corpora.audio import RATE
 from ..errors import UserError
 
 SUPPORTED = "0.4.18"
@@ -99,7 +100,7 @@ def _torchaudio_load() -> str | None:
 
     silence = io.BytesIO()
     with wave.open(silence, "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(bytes(320))
     silence.seek(0)
     try:

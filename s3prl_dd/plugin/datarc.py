@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..config import Count, Seed, Share, Whole, build, settings
-from ..corpora.metadata import session
+from ..corpora.metadata import folds_in, session
 from ..errors import UserError
 from ..generator.sampling import Sampling
 
@@ -112,6 +112,5 @@ def check_folders(data: EmotionData) -> None:
                             f'-o "{DATARC}.{key}=FOLDER"{origin}.')
     lists = Path(str(data.meta_data)) / session(str(data.test_fold))
     if not lists.is_dir():
-        folds = sorted(folder.name.replace("Session", "fold") for folder in lists.parent.glob("Session*"))
         raise UserError(f"{lists}: no such folder. {DATARC}.test_fold is {data.test_fold}, found "
-                        f"{', '.join(folds) or 'no fold'}.")
+                        f"{', '.join(folds_in(lists.parent)) or 'no fold'}.")

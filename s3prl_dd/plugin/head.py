@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import Weight, build, settings
-from ..corpora.audio import SHORTEST, load_audio
+from ..corpora.audio import RATE, SHORTEST, load_audio
 from ..corpora.metadata import Metadata, session
 from ..devices import device_name
 from ..errors import UserError, first_line
@@ -43,8 +43,6 @@ MOVED = "Say where it is: changes={{'{key}': PATH}}, or --{flag} PATH."
 VALID_RATIO = 0.2
 """S3PRL's share of dev in the training list."""
 
-RATE = 16000
-"""Hz, of the audio that upstreams take."""
 
 WINDOW = 30.0
 """Seconds of a long recording that pass the upstream at a time."""

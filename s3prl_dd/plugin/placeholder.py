@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..corpora.audio import Samples, audio_length, load_audio
+from ..corpora.audio import RATE, Samples, audio_length, load_audio
 from ..corpora.metadata import Utterance
 from ..errors import UserError
 
@@ -27,7 +27,7 @@ GENERATED = -1
 MOST = 1 << 24
 """Recordings of a run at most: float32 counts so far without a gap."""
 
-PROBE_SAMPLES = 16000
+PROBE_SAMPLES = RATE
 """Samples of silence: S3PRL's Featurizer tries every upstream on as many, so every upstream takes them."""
 
 

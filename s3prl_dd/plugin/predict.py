@@ -22,14 +22,14 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..corpora.ahead import ahead
-from ..corpora.audio import AudioError, Samples, load_audio
+from ..corpora.audio import RATE, AudioError, Samples, load_audio
 from ..corpora.base import find_audio
-from ..corpora.metadata import CORPUS_FILE, Metadata, Utterance, read_corpus, read_fold, session
+from ..corpora.metadata import CORPUS_FILE, Metadata, Utterance, folds_in, read_corpus, read_fold, session
 from ..corpora.text import shown
 from ..errors import UserError
 from ..files import write_json
 from ..metrics import uar
-from .head import RATE, VALID_RATIO, WINDOW, Origin, Prediction, SerModel, cut_windows, head_logits
+from .head import VALID_RATIO, WINDOW, Origin, Prediction, SerModel, cut_windows, head_logits
 from .placeholder import Recording, recordings_of
 
 STDIN = "-"
@@ -338,20 +338,16 @@ def _read_task(origin: Origin, metadata: Path, fold: str | None, split: str, roo
 def _fold_folder(metadata: Path, fold: str) -> Path:
     folder = metadata / session(fold)
     if not folder.is_dir():
-        known = ", ".join(_folds(metadata)) or "none; run `s3prl-dd prepare` first"
+        known = ", ".join(folds_in(metadata)) or "none; run `s3prl-dd prepare` first"
         raise UserError(f"{folder}: no such fold. Found {known}.")
     return folder
-
-
-def _folds(metadata: Path) -> list[str]:
-    return sorted(path.name.replace("Session", "fold") for path in metadata.iterdir() if path.name[:7] == "Session")
 
 
 def _every_utterance(metadata: Path) -> Metadata:
     """The utterances of all folds' lists, each once."""
     labels: dict[str, int] = {}
     utterances: dict[Utterance, None] = {}
-    for fold in _folds(metadata):
+    for fold in folds_in(metadata):
         for path in sorted((metadata / session(fold)).glob(LISTS)):
             listed = Metadata.read(path)
             labels = listed.labels

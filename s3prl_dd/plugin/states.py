@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..corpora.ahead import ahead
-from ..corpora.audio import AudioError, Samples
+from ..corpora.audio import RATE, AudioError, Samples
 from ..devices import side_by_side
 from ..features.spec import FeatureSpec
 from ..files import text_digest
@@ -29,7 +29,7 @@ frames  Featurizer's weighted sum of the states, L = 1: for layer weights that d
 states  all of it
 """
 
-DECODED = 60 * 16000
+DECODED = 60 * RATE
 """Samples that may wait for the upstream while a store is filled."""
 
 

@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ..corpora.audio import RATE
 from ..errors import UserError, load_failure
 from ..features.spec import OWN_FORMS, Own, own_upstream
 from ..files import text_digest
 from .registration import UPSTREAMS, close_to, register
-
-SECOND = 16000
-"""Samples."""
 
 
 def code_of(name: str) -> Path | None:
@@ -170,7 +168,7 @@ def check_states(upstream: nn.Module, name: str, device: str = "cpu") -> None:
         return
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            output = upstream.eval()([torch.zeros(SECOND, device=device)])
+            output = upstream.eval()([torch.zeros(RATE, device=device)])
         except Exception as error:  # whatever a module raises that is not ours
             raise UserError(f"upstream {name}: fails on a second of silence ({load_failure(error)}). It is given a "
                             "list of float [N] at 16 kHz.") from error
@@ -189,9 +187,9 @@ def check_states(upstream: nn.Module, name: str, device: str = "cpu") -> None:
 def _check_rate(frames: int, upstream: Any, name: str) -> None:
     """S3PRL cuts by get_downsample_rates and refuses where the frames are another number."""
     rate = upstream.get_downsample_rates("hidden_states")
-    if abs(frames - round(SECOND / rate)) >= 5:
+    if abs(frames - round(RATE / rate)) >= 5:
         raise UserError(f"upstream {name}: get_downsample_rates says {rate} samples a frame, and a second has {frames} "
-                        f"frames; expected {round(SECOND / rate)}, as S3PRL cuts by it.")
+                        f"frames; expected {round(RATE / rate)}, as S3PRL cuts by it.")
 
 
 # what goes wrong while it is loaded

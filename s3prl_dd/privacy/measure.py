@@ -19,12 +19,12 @@ import torch
 from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
 from ..corpora.sid import TEST
+from ..devices import device_name
 from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..generator import Generator, LinearHeads
 from ..recipe.folder import Run, need
-from ..recipe.settings import device_name
 from . import attacks, intervals
 from .attacks import Attacked, Real, View
 from .probe import MOST_UTTERANCES, probe_rows
