@@ -79,10 +79,10 @@ class HelpfulThreads:
     most = 4
     """More do not help."""
 
-    every = 32
-    """Turns from which one goes to the number that is not taken, to measure it."""
+    looks = 0.03
+    """Share of the time that turns with the number which is not taken, to measure it, may take."""
 
-    lately = 5
+    lately = 3
     """Turns that a number is judged by, by their median."""
 
     def __init__(self, probe: Callable[[], Sequence[torch.Tensor]]) -> None:
@@ -93,7 +93,7 @@ class HelpfulThreads:
             self.choices = [allowed]
         else:
             self.choices = [several, 1] if several > 1 and agree(probe, several) else [1]
-        self.turns = 0
+        self.since_look = 0.0
         self.seconds = {threads: collections.deque[float](maxlen=self.lately) for threads in self.choices}
 
     def next(self) -> int:
@@ -102,17 +102,21 @@ class HelpfulThreads:
             if not self.seconds[threads]:
                 return threads
         best, *others = sorted(self.choices, key=lambda threads: statistics.median(self.seconds[threads]))
-        return others[-1] if others and self.turns % self.every == 0 else best
+        if others and self.seconds[others[-1]][-1] <= self.looks * self.since_look:
+            self.since_look = 0.0
+            return others[-1]
+        return best
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """One turn of the task, with as many threads as help."""
         before, threads = torch.get_num_threads(), self.next()
-        self.turns += 1
         torch.set_num_threads(threads)
         started = time.perf_counter()
         try:
             yield
         finally:
             torch.set_num_threads(before)
-        self.seconds[threads].append(time.perf_counter() - started)
+        taken = time.perf_counter() - started
+        self.seconds[threads].append(taken)
+        self.since_look += taken

@@ -76,18 +76,18 @@ def test_as_many_threads_as_help(take_turns):
     taken = take_turns(threads, {1: 2.0, 2: 1.3}, 100)
     assert torch.get_num_threads() == 2
     assert taken[:2] == [2, 1]
-    assert taken.count(1) == 1 + 3, "each number once, then the faster, and a look each 32 turns"
-    busy = take_turns(threads, {1: 5.0, 2: 9.0}, 100)
-    assert busy[:3] == [2, 2, 2] and 1 in busy[3:5] and busy[5:].count(1) > 85
-    idle = take_turns(threads, {1: 2.0, 2: 1.3}, 200)
-    assert idle[-50:].count(2) > 45
+    assert taken.count(1) == 1 + 1, "each number once, then the faster, and a look now and then"
+    busy = take_turns(threads, {1: 5.0, 2: 9.0}, 200)
+    assert busy[:10].count(1) >= 5 and busy[10:].count(2) <= 4, "found within some turns; looks take 3 % of the time"
+    idle = take_turns(threads, {1: 2.0, 2: 1.3}, 400)
+    assert idle[-100:].count(2) > 95
 
 
 def test_one_slow_turn_tells_nothing(take_turns):
     threads = HelpfulThreads(list)
     take_turns(threads, {1: 2.0, 2: 1.3}, 20)
-    take_turns(threads, {1: 50.0, 2: 50.0}, 1)
-    assert take_turns(threads, {1: 2.0, 2: 1.3}, 5) == [2] * 5
+    take_turns(threads, {1: 9.0, 2: 9.0}, 1)
+    assert take_turns(threads, {1: 2.0, 2: 1.3}, 5).count(2) >= 4, "a look at most"
 
 
 def test_what_rounds_by_threads_takes_one(two_threads, monkeypatch):

@@ -37,8 +37,8 @@ FILES, SECONDS = 4, 2.0
 POOL_SEEDS, POOL_STEPS, POOL_UTTERANCES = 10, 40, 512
 """Heads of a unit of the pool, its steps, and on how many utterance means."""
 
-DISTIL_STEPS = 3
-"""Of gan_1d."""
+DISTIL_STEPS = 20
+"""Of gan_1d: so many that the number of threads which helps is found."""
 
 DRAWN = 64
 """Samples of a set of GAN-ATT, small."""
