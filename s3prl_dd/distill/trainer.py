@@ -402,8 +402,9 @@ class Trainer:
 
     @cached_property
     def threads(self) -> HelpfulThreads | None:
-        """How many of them a step takes; None where its layers have work for all of them."""
-        return HelpfulThreads(self._gradients) if self.network.architecture == "gan_1d" else None
+        """How many of them a step takes; None where its layers have work for all of them, or a GPU does it."""
+        small = self.network.architecture == "gan_1d" and self.device.type == "cpu"
+        return HelpfulThreads(self._gradients) if small else None
 
     def _gradients(self) -> list[torch.Tensor]:
         """Of the first steps, by the networks as they are; they stay so."""
