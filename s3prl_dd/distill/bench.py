@@ -34,8 +34,11 @@ from .trainer import Trainer
 HEADS, UTTERANCES, FRAMES = 40, 64, 100
 """Of the made-up pool, of each class, of each utterance."""
 
-AT_ONCE = {"cpu": 1, "cuda": 5}
-"""Steps of a round: a GPU's are short."""
+AT_ONCE = {"cpu": 3, "cuda": 5}
+"""Steps of a round, one behind the other as in training; a GPU's are short."""
+
+SETTLING = 10
+"""Steps after which a trainer knows how many threads help."""
 
 # a step beside the plain loop's
 
@@ -96,6 +99,7 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
     plain = PlainLoop(trainer)
     steps = AT_ONCE[trainer.device.type]
     theirs, ours, apart = [], [], 0.0
+    time_steps(trainer, SETTLING if trainer.threads else 1)
     for _ in range(rounds + 1):
         plain.take_state(trainer)
         apart = max(apart, losses_apart(trainer, plain))
