@@ -81,8 +81,8 @@ class HelpfulThreads:
     looks = 0.03
     """Share of the time that turns with the number which is not taken, to measure it, may take."""
 
-    first, lately = 4, 3
-    """Turns that each number gets to begin with, and turns that it is judged by: by the fastest of them."""
+    lately = 4
+    """Turns that each number gets to begin with, and its last ones that it is judged by: by the fastest of them."""
 
     def __init__(self, probe: Callable[[], Sequence[torch.Tensor]]) -> None:
         """probe: computes what the task does, and changes nothing; called with one thread and with several."""
@@ -92,13 +92,13 @@ class HelpfulThreads:
             self.choices = [allowed]
         else:
             self.choices = [several, 1] if several > 1 and agree(probe, several) else [1]
-        self.since_look, self.turns = 0.0, collections.Counter[int]()
+        self.since_look = 0.0
         self.seconds = {threads: collections.deque[float](maxlen=self.lately) for threads in self.choices}
 
     def next(self) -> int:
         """Threads of the next turn."""
-        untried = min(self.choices, key=lambda threads: self.turns[threads])
-        if self.turns[untried] < self.first:
+        untried = min(self.choices, key=lambda threads: len(self.seconds[threads]))
+        if len(self.seconds[untried]) < self.lately:
             return untried
         best, *others = sorted(self.choices, key=lambda threads: min(self.seconds[threads]))
         if others and self.seconds[others[-1]][-1] <= self.looks * self.since_look:
@@ -118,5 +118,4 @@ class HelpfulThreads:
             torch.set_num_threads(before)
         taken = time.perf_counter() - started
         self.seconds[threads].append(taken)
-        self.turns[threads] += 1
         self.since_look += taken

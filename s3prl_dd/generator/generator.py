@@ -306,8 +306,9 @@ def noise_numbers(labels: torch.Tensor, center: Center) -> torch.Tensor:
 
 def check_center(center: object) -> None:
     """Raise UserError for what is no Center."""
-    if not isinstance(center, bool) and center not in ("teaching", "learnt", "auto"):
-        raise UserError(f"center {center!r}: expected true, false, 'teaching', 'learnt' or 'auto'.")
+    words = get_args(get_args(Center)[1])
+    if not isinstance(center, bool) and center not in words:
+        raise UserError(f"center {center!r}: expected true, false, {', '.join(map(repr, words))}.")
 
 
 def check_lengths(lengths: str) -> None:

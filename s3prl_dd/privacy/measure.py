@@ -104,12 +104,11 @@ def measure_tree(runs: GanRuns, tree: Tree, folder: Path, settings: Settings) ->
         probes = probe_rows(rows, tree, run.settings.upstream, run.settings.device_name(), folder)
     utterances = tree.utterances()
     test_speakers = utterances.speakers[utterances.parts == TEST]
-    known = tree.source is not None
-    own = tree.source is not None and _overlap(tree.source, Path(run.corpus.root).resolve())
+    own = None if tree.source is None else _overlap(tree.source, Path(run.corpus.root).resolve())
     return TreeResult(
         root=str(tree.root), list=str(tree.list_file), speakers=tree.speakers, train=tree.train, dev=tree.dev,
         test=tree.test, chance=1 / tree.speakers, majority=float(np.bincount(test_speakers).max() / len(test_speakers)),
-        split_by=tree.split_by, synthetic=run.corpus.synthetic and own, measure=_kind_of_measure(run, own, known),
+        split_by=tree.split_by, synthetic=run.corpus.synthetic and bool(own), measure=_kind_of_measure(run, own),
         rows={row: row_result(heads, scores[row], len(test_speakers), probes.get(row)) for row, heads in rows.items()})
 
 
@@ -118,8 +117,9 @@ def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _kind_of_measure(run: Run, own: bool, known: bool) -> str:
-    if not known:
+def _kind_of_measure(run: Run, own: bool | None) -> str:
+    """own: whether the tree is of the run's corpus; None where it does not say"""
+    if own is None:
         return "whether the heads were trained on these speakers is not known: the tree does not tell its source"
     if not own:
         return "other speakers than the heads were trained on, as in Table 4"

@@ -58,6 +58,12 @@ class DistillerSettings:
     pool_from: tuple[str, ...] = ()
     """Expdirs of S3PRL's own emotion runs, whose states-*.ckpt are the pool instead."""
 
+    @property
+    def file(self) -> Path | None:
+        """The user's own configuration file, which may be edited; None for a shipped one."""
+        file = Path(self.config)
+        return file if file.is_file() else None
+
     def distill_config(self) -> DistillConfig:
         """The distiller's whole configuration; UserError for a mistake in it."""
         return load_config(DistillConfig, self.config, self.overrides)
@@ -206,24 +212,21 @@ class Settings:
 
     def resolved(self) -> "Settings":
         """The same with absolute paths, so that a run can go on from another folder."""
-        flat = self.flat()
-        places = {key: flat[key] for key in PATHS if flat[key] and _is_there(key, flat[key])}
+        flat, file = self.flat(), self.distiller.file
+        places: dict[str, Any] = {key: flat[key] for key in PATHS if flat[key] and Path(flat[key]).exists()}
+        if file is not None:
+            places["config"] = file
         resolved = {key: str(Path(value).resolve()) for key, value in places.items()}
         pools = tuple(str(Path(folder).resolve()) for folder in flat["pool_from"])
         return self.changed(**resolved, pool_from=pools, upstream=absolute_name(self.upstream.upstream))
-
-
-def _is_there(key: str, value: str) -> bool:
-    """Whether this value names something on disk; a shipped configuration's name is no folder's."""
-    return Path(value).is_file() if key == "config" else Path(value).exists()
 
 
 GROUPS: dict[str, type] = {"corpus": CorpusSettings, "upstream": FeatureSpec, "distiller": DistillerSettings,
                            "sampling": Sampling, "heads": HeadSettings, "rivals": RivalSettings,
                            "machine": MachineSettings}
 
-PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base", "config")
-"""Settings that may name a file or folder; a configuration is one, or the name of a shipped one."""
+PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
+"""Settings that may name a file or folder."""
 
 OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head", "rival_frames")
 """Settings in which a run may differ from its base, beside those that may always change."""

@@ -182,8 +182,8 @@ def distill(run: Run, progress: bool = True) -> None:
 
 def _check_made_with(run: Run, config: DistillConfig) -> None:
     """UserError where a configuration file of the user's says something else now than when the generator was made."""
-    file = Path(run.settings.distiller.config)
-    if not file.is_file():
+    file = run.settings.distiller.file
+    if file is None:
         return
     then, now = read_header(run.generator).training, json.loads(json.dumps(asdict(config)))
     changed = [key for key, value in now.items() if key != "batch" and key in then and then[key] != value]

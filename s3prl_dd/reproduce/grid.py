@@ -72,7 +72,7 @@ class Cell:
         flat = {key: value for key, value in self.settings.flat().items() if key not in MAY_CHANGE}
         others = [cell._decisive() for cell in (self.above, self.against) if cell is not None]
         distiller = self.settings.distiller
-        own = [asdict(distiller.distill_config())] if Path(distiller.config).is_file() else []  # a file may be edited
+        own = [asdict(distiller.distill_config())] if distiller.file else []  # a file may be edited
         return [flat, list(self.sid_root), *own, *others]
 
 

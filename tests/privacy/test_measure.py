@@ -237,9 +237,9 @@ def test_of_a_large_fold_a_part_is_attacked():
 
 def test_whose_speakers_a_tree_has(tree, tmp_path):
     run = Run.open(write_run(tmp_path / "run"))
-    assert "not known" in privacy._kind_of_measure(run, own=False, known=False)
-    assert "as in Table 4" in privacy._kind_of_measure(run, own=False, known=True)
-    assert "in-corpus" in privacy._kind_of_measure(run, own=True, known=True)
+    assert "not known" in privacy._kind_of_measure(run, own=None)
+    assert "as in Table 4" in privacy._kind_of_measure(run, own=False)
+    assert "in-corpus" in privacy._kind_of_measure(run, own=True)
     assert privacy._overlap(tmp_path / "corpus/audio", tmp_path / "corpus")
     assert privacy._overlap(tmp_path, tmp_path) and not privacy._overlap(tmp_path / "one", tmp_path / "other")
 
