@@ -126,8 +126,10 @@ def test_placeholders(corpus, tmp_path, fbank_generator):
     assert wav.shape == (PROBE_SAMPLES,) and not wav.any()
 
 
-def test_without_any_real_data(tmp_path, fbank_generator):
-    expert = distilled(None, tmp_path, fbank_generator, {"budget": 3}, runner={"eval_dataloaders": ["dev"]})
+@pytest.mark.parametrize("center", ["auto", True, False])
+def test_without_any_real_data(tmp_path, fbank_generator, center):
+    asked = {"budget": 3, "center": center}
+    expert = distilled(None, tmp_path, fbank_generator, asked, runner={"eval_dataloaders": ["dev"]})
     train, dev = drawn(expert), drawn(expert, split="dev")
     assert len(dev) == 12 and same_sets(dev, drawn(expert, split="dev"))
     assert not any(torch.allclose(one[1], other[1]) for one in train.values() for other in dev.values())

@@ -10,7 +10,6 @@ import pytest
 from support.published import closed_form, keep_scores, reported_run
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.evaluation import significance
 from s3prl_dd.evaluation.across import Crossed, as_table
 from s3prl_dd.evaluation.compare import compare
 from s3prl_dd.evaluation.significance import Interval
@@ -29,22 +28,13 @@ OTHERS = {"costs.json"}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(few_speakers, tmp_path_factory):
     """A run with a teacher, and one of the closed form on its base."""
     folder = tmp_path_factory.mktemp("runs")
     first = reported_run(folder / "first")
     keep_scores(first, {"teacher": [0.9]})
     collect(first).write(first.results)
     return [first.out, closed_form(folder / "gaussian", first).out]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_speakers():
-    """Those of these runs are enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(significance, "FEWEST_SPEAKERS", 1)
-        patch.setattr(significance, "FEWEST_OF_A_FOLD", 1)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(few_speakers, tmp_path_factory):
     """A run, and one of the closed form on its base."""
     folder = tmp_path_factory.mktemp("runs")
     first = reported_run(folder / "first")
