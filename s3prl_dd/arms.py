@@ -29,6 +29,8 @@ class Source(StrEnum):
     """drawn from a Gaussian of each class's utterance means"""
     GAUSSIAN_FRAMES = "gaussian_frames"
     """the same with frames in closed form"""
+    GAUSSIAN_FRAMES_ANY = "gaussian_frames_any"
+    """the same whose frames move as those of any class"""
     GRADIENT_MATCHING = "gradient_matching"
     """learnt by gradients of random linear heads"""
     CLOSED_FORM = "closed_form"
@@ -80,6 +82,8 @@ KINDS: dict[Source, Kind] = {
     Source.GENERATED: Kind("GAN samples", ("balanced", "original"), drawn=True),
     Source.GAUSSIAN: Kind("Gaussian of means", ("balanced", "original"), drawn=True, file="gaussian"),
     Source.GAUSSIAN_FRAMES: Kind("Gaussian with frames", ("balanced", "original"), drawn=True, file="gaussian_frames"),
+    Source.GAUSSIAN_FRAMES_ANY: Kind("Gaussian with any class's frames", ("balanced", "original"), drawn=True,
+                                     file="gaussian_frames_any"),
     Source.GRADIENT_MATCHING: Kind("gradient matching", file="gradient_matching", center=False),
     Source.CLOSED_FORM: Kind("closed-form head", file="closed_form", center=False),
     Source.HERDING: Kind("herded real", file="herding", center=False),

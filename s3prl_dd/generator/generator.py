@@ -3,7 +3,7 @@
     generator = Generator.load("generator.safetensors")
     samples = generator.sample({"ppc": 50}, seed=0)     # features [B, T, D], lengths [B], labels [B]
 
-Noise > network > the features' mean and spread > calibration > centring > frames.
+Noise > network > movement > the features' mean and spread > calibration > centring > frames.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from .header import Header
 from .heads import LinearHeads
 from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
+from .movement import any_class, moved_as
 from .networks import Points
 from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
@@ -223,13 +224,21 @@ class Generator:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
         noise = draw_noise(seed, epoch, indices, self.header.network.noise)
         labels = torch.as_tensor(labels, device=self.device)
-        if self._inference is None:
-            self._inference = Inference(self.network, self.options)
-        inputs = self._inputs(noise, places)
-        frames = self._inference(inputs.to(self.device), labels) * self.std + self.mean
+        frames = self._standardised(noise, labels, places) * self.std + self.mean
         if self.calibration is not None:
             frames = calibrate(frames, labels, self.calibration)
         return Raw(frames, labels, noise.quantiles)
+
+    def _standardised(self, noise: Noise, labels: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+        """What the network makes of noise and labels [B], moving as the file says [B, T, D]."""
+        if self._inference is None:
+            self._inference = Inference(self.network, self.options)
+        network, inputs = self.header.network, self._inputs(noise, places).to(self.device)
+        frames = self._inference(inputs, labels)
+        if network.movement == "own":
+            return frames
+        others = any_class(noise.chances, network.classes).to(self.device)
+        return moved_as(frames, self._inference(inputs, others))
 
     def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:
         """What the network maps to frames [B, Z]: the noise, or for a list of points their places [B]."""

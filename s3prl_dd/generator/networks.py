@@ -15,6 +15,7 @@ from pydantic import Field
 from torch.distributed.nn.functional import all_reduce
 
 from ..config import Number, settings
+from .movement import Movement
 
 Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian", "gaussian_frames", "points"]
 GANS: tuple[Architecture, ...] = ("gan_cnn", "gan_att", "gan_1d")
@@ -62,12 +63,20 @@ class NetworkConfig:
     utterance_branch: bool = False
     """Beyond the paper: critic and generator each see the utterance mean."""
 
+    movement: Movement = "own"
+    """How a sample's frames move about its utterance mean: own, as the network lets its class move; any, as it lets a
+    class move that is drawn anew for each sample (beyond the paper, for heads that hear frames; generator/movement.py).
+    Training does not see it."""
+
     def __post_init__(self) -> None:
         step = FRAME_STEP[self.architecture]
         if self.frames % step:
             raise ValueError(f"frames: expected a multiple of {step} for {self.architecture}, found {self.frames}")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd number, found {self.kernel}")
+        if self.movement == "any" and self.architecture in ("gaussian", "points"):
+            raise ValueError(f"movement: any is for networks whose frames move, and those of {self.architecture} are "
+                             "fixed. Give own.")
 
     def sized(self, classes: int, dim: int, points: list[int] | None = None) -> "Network":
         """The network for C classes and D dimensions; points: see Network.

@@ -19,8 +19,9 @@ from ..generator.sampling import Sampling
 CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
                      "nemo", "emobox", "table"]
 HeadName = Literal["superb", "attentive", "cnn"]
-RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gradient_matching", "closed_form", "herding",
-                    "herding_centred", "random_real_centred", "random_real_soft", "random_real"]
+RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
+                    "closed_form", "herding", "herding_centred", "random_real_centred", "random_real_soft",
+                    "random_real"]
 HeadBudget = Count | Literal["original"]
 """Points per class, or original: the corpus's own class mix."""
 

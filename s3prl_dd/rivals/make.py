@@ -12,7 +12,7 @@ from ..distill.parts import Parts
 from ..distill.points import LabelsOf, Learning, Real, closed_form
 from ..generator import Generator, NetworkConfig, build_generator
 from ..generator.calibrate import class_means
-from ..generator.networks import Architecture, Points
+from ..generator.networks import Points
 from ..generator.sampling import Labels
 from ..pool.pool import Pool
 from .gaussian import fit_gaussian
@@ -56,8 +56,8 @@ def make_rival(name: Name, material: Material, wanted: list[int], labels: Labels
     labels: what heads will learn of points that are learnt
     seed: of random utterances, where the learnt points start, too; the rest does not depend on it
     """
-    if name in ("gaussian", "gaussian_frames"):
-        return _gaussian(name, material)
+    if name in GAUSSIANS:
+        return _gaussian(GAUSSIANS[name], material)
     if name in ("random_real", "herding"):
         points = _real_points(name, material.data, wanted, seed)
     else:
@@ -65,9 +65,15 @@ def make_rival(name: Name, material: Material, wanted: list[int], labels: Labels
     return _as_file(points, material, {"rival": name, "seed": seed})
 
 
-def _gaussian(architecture: Architecture, material: Material) -> Generator:
-    network = NetworkConfig(architecture=architecture, frames=material.data.frames)
-    return fit_gaussian(DistillConfig(network=network), *material)
+GAUSSIANS = {
+    "gaussian": NetworkConfig(architecture="gaussian"),
+    "gaussian_frames": NetworkConfig(architecture="gaussian_frames"),
+    "gaussian_frames_any": NetworkConfig(architecture="gaussian_frames", movement="any")}
+"""Rivals in closed form. Their frames are as many as the material's."""
+
+
+def _gaussian(network: NetworkConfig, material: Material) -> Generator:
+    return fit_gaussian(DistillConfig(network=replace(network, frames=material.data.frames)), *material)
 
 
 def _real_points(name: Name, data: TrainingData, wanted: list[int], seed: int) -> PointSet:

@@ -66,7 +66,7 @@ def test_a_pass_holds_the_samples_that_fit(architecture, monkeypatch):
     monkeypatch.setattr(inference.network, "forward", lambda z, y: (sizes.append(len(z)), forward(z, y))[1])
     inference.rows = 3
     torch.testing.assert_close(inference(noise, labels), whole, rtol=1e-5, atol=1e-5)
-    assert sizes == [3, 3, 1]
+    assert sorted(sizes) == [1, 3, 3], "in whatever order they end"
 
 
 def test_memory_of_a_pass():

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 from support.gauss import DIM, PARTS, tiny_data, tiny_pool
+from support.tiny_generator import loaded
 
 from s3prl_dd.distill.data import Scale
-from s3prl_dd.generator import Generator
 from s3prl_dd.rivals import make
 from s3prl_dd.rivals.make import Material, make_rival
 from s3prl_dd.rivals.subsets import herded_subset, random_subset
@@ -25,11 +25,6 @@ def material():
 def few_steps(monkeypatch):
     monkeypatch.setattr(make, "LEARNING", make.Learning(steps=3))
     monkeypatch.setattr(make, "MATCHING", make.Matching(steps=3))
-
-
-def loaded(generator, path):
-    generator.save(path)
-    return Generator.load(path)
 
 
 @pytest.mark.parametrize("name", ["random_real", "herding"])
@@ -95,7 +90,8 @@ def test_nothing_is_made_of_dev(material):
     """Other dev utterances, the same files."""
     means, labels = material.data.dev
     other = material._replace(data=dataclasses.replace(material.data, dev=(means + 5, labels)))
-    for name in ("random_real", "herding", "gaussian", "gaussian_frames", "gradient_matching", "closed_form"):
+    for name in ("random_real", "herding", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
+                 "closed_form"):
         one, same = (make_rival(name, made_of, WANTED, "soft", 0).network.state_dict() for made_of in (material, other))
         assert all(torch.equal(one[key], same[key]) for key in one), name
 
@@ -104,3 +100,10 @@ def test_a_gaussian_with_frames_has_the_frames_of_the_material(material):
     generator = make_rival("gaussian_frames", material, WANTED, "soft", seed=0)
     assert generator.sample(2).features.shape == (6, material.data.frames, DIM)
     assert make_rival("gaussian", material, WANTED, "soft", 0).header.network.frames == 1
+
+
+def test_the_two_gaussians_with_frames_differ_in_whose_movement_it_is_alone(material):
+    own, other = (make_rival(name, material, WANTED, "soft", 0) for name in ("gaussian_frames", "gaussian_frames_any"))
+    assert [rival.header.network.movement for rival in (own, other)] == ["own", "any"]
+    theirs = other.network.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in own.network.state_dict().items())

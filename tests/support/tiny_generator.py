@@ -61,6 +61,12 @@ def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: 
                      moves if calibration else None, learnt if points else None)
 
 
+def loaded(generator: Generator, path: Path) -> Generator:
+    """The generator as its file gives it back."""
+    generator.save(path)
+    return Generator.load(path)
+
+
 def gaussian_generator(dim: int = 50) -> Generator:
     """A generator whose samples are its noise: one frame, of D dimensions."""
     generator = tiny_generator(NetworkConfig(architecture="gaussian"), dim, teacher=False)

@@ -1,0 +1,24 @@
+"""How samples' frames move about their utterance mean: as their own class does, or as any. Beyond the paper.
+
+A network that is told the class gives each class movements of its own, more alike than real ones: from a few frames a
+head that hears them can tell the class, and learns little else. Taken from a class drawn anew for each sample, the
+movements are as before and say nothing of the class; the utterance means, which heads have to learn from, stay.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+Movement = Literal["own", "any"]
+"""See NetworkConfig.movement."""
+
+
+def any_class(chances: Sequence[float], classes: int) -> torch.Tensor:
+    """As which class each sample moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> class indices [B]"""
+    return torch.tensor([int(chance * classes) for chance in chances])
+
+
+def moved_as(frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The utterance means of `frames`, and what `others` do about theirs. Both [B, T, D] -> [B, T, D]"""
+    return others + (frames.mean(dim=1, keepdim=True) - others.mean(dim=1, keepdim=True))
