@@ -14,6 +14,13 @@ def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
     return [first, rule, *others]
 
 
+def piped(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The same in Markdown; pipes within a cell are escaped."""
+    alignment = ["left"] * left + ["right"] * (len(headers) - left)
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] in per cent, without the sign; a dash for None."""
     return "-" if share is None else f"{100 * share:.{digits}f}"

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tabulate import tabulate
-
 from ..evaluation.significance import Interval
-from ..evaluation.text import percent
+from ..evaluation.text import percent, piped
 from ..recipe.results import Results
 from .study import Line, Study
 
@@ -23,9 +21,7 @@ class Table(NamedTuple):
 
 def as_pipes(table: Table) -> str:
     """A table in Markdown."""
-    alignment = ["left"] * table.left + ["right"] * (len(table.headers) - table.left)
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
-    return tabulate(cells, table.headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    return piped(table.headers, table.rows, table.left)
 
 
 def shown(share: float | None) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
 from ..arms import Arm, Source
 from ..evaluation.compare import Cell as Heads
@@ -19,7 +18,7 @@ from ..evaluation.ranking import (
     label_robust_score,
 )
 from ..evaluation.significance import Interval, enough_speakers, uar_difference
-from ..evaluation.text import aligned, percent
+from ..evaluation.text import aligned, percent, piped
 from ..privacy.results import PrivacyResults
 from ..privacy.rows import TITLES
 from ..recipe.collect import sizes
@@ -86,8 +85,7 @@ class Printed:
 
     def markdown(self) -> str:
         """For a page."""
-        align = ["left"] * self.left + ["right"] * (len(self.headers) - self.left)
-        table = tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True, colalign=align)
+        table = piped(self.headers, self.rows, self.left)
         notes = "".join(f"\n- {note}" for note in self.notes)
         return f"### {self.title}\n\n{table}\n{notes}\n"
 
