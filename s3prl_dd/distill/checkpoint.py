@@ -75,6 +75,7 @@ def _comparable(text: str) -> list[Any]:
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
     settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}
+    settings.pop("network.movement", None)  # training does not see it
     features.pop("s3prl", None)
     corpus.pop("hidden", None)
     return [settings, corpus, features, digest]

@@ -19,7 +19,7 @@ import torch
 from ..arms import HEADS, REAL, TEACHER, Arm, Source, arms_of
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
-from ..distill.config import DistillConfig
+from ..distill.config import DistillConfig, Lambdas
 from ..distill.data import TrainingData
 from ..distill.parts import Parts
 from ..distill.trainer import Trainer
@@ -185,7 +185,10 @@ def _check_made_with(run: Run, config: DistillConfig) -> None:
     file = run.settings.distiller.file
     if file is None:
         return
-    then, now = read_header(run.generator).training, json.loads(json.dumps(asdict(config)))
+    then, now = dict(read_header(run.generator).training), json.loads(json.dumps(asdict(config)))
+    for block, defaults in (("network", asdict(NetworkConfig())), ("lambdas", asdict(Lambdas()))):
+        if block in then:  # of a version before, which had not all of today's keys
+            then[block] = {**defaults, **then[block]}
     changed = [key for key, value in now.items() if key != "batch" and key in then and then[key] != value]
     if changed:
         raise UserError(f"{file}: {', '.join(changed)} changed since {run.generator} was made of it. Give another "

@@ -15,6 +15,7 @@ from support.gauss import PARTS, exact_data, exact_pool, forked, tiny_data, tiny
 
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.errors import UserError
+from s3prl_dd.generator import read_header
 from s3prl_dd.pool.pool import Pool
 
 BEFORE = Path(__file__).parent / "assets/checkpoint-2991ac6.pt.gz"
@@ -43,6 +44,16 @@ def assert_same_states(one: Path, other: Path) -> None:
     for part in ("generator_optimizer", "critic_optimizer"):
         for index, state in first[part]["state"].items():
             assert all(torch.equal(value, second[part]["state"][index][name]) for name, value in state.items()), part
+
+
+def test_movement_may_change_on_the_way(tmp_path, data, pool):
+    """Training does not see it; the file that comes of it has today's."""
+    network = {**SMALL["network"], "architecture": "gan_1d", "frames": 8}
+    changes = {"steps": 2, "save_every": 1, "eval_every": 50}
+    tiny_trainer(tmp_path, data, pool, **changes, network=network).train(progress=False)
+    further = tiny_trainer(tmp_path, data, pool, **{**changes, "steps": 3}, network={**network, "movement": "any"})
+    further.train(progress=False)  # or it would say that the checkpoint belongs to another configuration
+    assert read_header(tmp_path / "generator.safetensors").network.movement == "any"
 
 
 def test_resumed_is_as_if_not_interrupted(tmp_path, data, pool):

@@ -57,6 +57,21 @@ def test_a_configuration_that_was_edited_is_told(tmp_path):
         stages.distill(run)
 
 
+def test_a_setting_that_is_new_was_not_edited(tmp_path):
+    """Files of versions before say nothing of it, which is its default."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("network: {channels: 8}\n")
+    run = start(tmp_path / "run", config=str(file), labels="hard")
+    generator = tiny_generator()
+    before = {"network": {"channels": 8}, "lambdas": {"mmd": 0}}
+    generator.header = dataclasses.replace(generator.header, training=before)
+    generator.save(run.generator)
+    stages.distill(run)
+    file.write_text("network: {channels: 8, movement: any}\n")
+    with pytest.raises(UserError, match="mine.yaml: network changed since"):
+        stages.distill(run)
+
+
 @pytest.mark.parametrize("changes, heard", [({}, True), ({"head": "attentive"}, False), ({"normalize": True}, False),
                                             ({"feature_cache": 0.0}, False)])
 def test_recordings_are_heard_before_heads_that_read_means(changes, heard, run, monkeypatch):
