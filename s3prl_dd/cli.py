@@ -103,9 +103,10 @@ class RunVerb:
         for name in wanted:
             number = list(STAGES).index(name) + 1
             log.info("\n[stage %d] %s: %s", number, name, STAGES[name].__doc__)
-            run_stage(run, name)
-            if name == wanted[0]:
+            if name != "prepare":  # what a killed stage leaves is of these settings
                 run.keep()
+            run_stage(run, name)
+        run.keep()
 
 
 @settings

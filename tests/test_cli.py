@@ -209,9 +209,20 @@ def test_stages_are_run_in_order(tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(STAGES, name, stage)
     out = str(tmp_path / "run")
     assert cli.main(["run", "--out", out, "--stage", "2", "--stop-stage", "4"]) == 0
-    assert ran == [("real", False), ("extract", True), ("pool", True)]
+    assert ran == [("real", True), ("extract", True), ("pool", True)], "what a killed stage leaves is of known settings"
     assert "[stage 3] extract: does extract" in capsys.readouterr().out
     assert Run.open(out).settings == Settings()
+
+
+def test_settings_are_kept_once_the_corpus_could_be_read(tmp_path, monkeypatch):
+    kept = []
+    for name in STAGES:
+        monkeypatch.setitem(STAGES, name, lambda run: kept.append((run.out / "run.json").exists()))
+    for stop, expected in (("2", [False, True]), ("1", [False])):
+        out = tmp_path / stop
+        assert cli.main(["run", "--out", str(out), "--stop-stage", stop]) == 0
+        assert kept == expected and (out / "run.json").exists()
+        kept.clear()
 
 
 def test_report(tmp_path, capsys):

@@ -74,8 +74,10 @@ def _comparable(text: str) -> list[Any]:
                 if name not in REMOVED or value != REMOVED[name]}
     lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
     settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
-    settings |= {f"network.{name}": value for name, value in settings.pop("network").items()}
-    settings.pop("network.movement", None)  # training does not see it
+    network = {"movement": "own", **settings.pop("network")}
+    settings |= {f"network.{name}": value for name, value in network.items()}
+    if settings["eval_kinds"] == ["superb"]:  # else it has a part in which generator is kept
+        settings.pop("network.movement", None)
     features.pop("s3prl", None)
     corpus.pop("hidden", None)
     return [settings, corpus, features, digest]

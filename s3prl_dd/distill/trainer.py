@@ -469,9 +469,13 @@ class Trainer:
         config, path = self.config, self.out / "generator.safetensors"
         generator = Generator.load(path)
         header = generator.header
+        older = header.network != self.network  # it was kept before the run was killed, and went on with other movement
+        if older:
+            training = {**header.training, "network": dataclasses.asdict(config.network)}
+            header = generator.header = dataclasses.replace(header, network=self.network, training=training)
         lacks_pupils = config.teacher_hears == "samples" and not header.training.get("pupils", False)
         lacks_points = config.points > 0 and generator.points is None
-        if not (lacks_pupils or lacks_points):
+        if not (older or lacks_pupils or lacks_points):
             return generator
         if lacks_pupils:
             generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)

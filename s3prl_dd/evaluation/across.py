@@ -146,28 +146,51 @@ def key_of(pair: Pair, arm: Arm, seed: int) -> str:
 
 def _rows(pairs: Sequence[Pair], kept: dict[str, float], arms: Sequence[str]) -> Iterator[Crossed]:
     """By source and target, then by head, as tables show arms, and by variant."""
-    found: dict[RowKey, dict[Pair, list[float]]] = {}
+    found: dict[RowKey, Listeners] = {}
     for pair in pairs:
+        uars: dict[Arm, list[float]] = {}
         for arm, seed in _heads(pair, arms):
+            uars.setdefault(arm, []).append(kept[key_of(pair, arm, seed)])
+        for arm, heard in uars.items():
             key = RowKey(pair.way, list(HEADS).index(pair.results.head), arm, pair.results.variant_of(arm))
-            found.setdefault(key, {}).setdefault(pair, []).append(kept[key_of(pair, arm, seed)])
+            of_row = found.setdefault(key, {})
+            before = of_row.setdefault(pair.folds, Listened(pair, heard))
+            if before.uars != heard:  # variants on one base share its heads; these do not
+                raise UserError(f"{pair.run.out} and {before.pair.run.out}: {arm.name} of {' and '.join(pair.folds)} "
+                                "twice, by different heads. Give one of them.")
     for key in sorted(found):
         yield _row(key, found[key], found.get(key._replace(arm=REAL, variant=""), {}))
 
 
-def _row(key: RowKey, of_arm: dict[Pair, list[float]], of_real: dict[Pair, list[float]]) -> Crossed:
-    mean = float(np.mean([np.mean(uars) for uars in of_arm.values()]))
-    spreads = [np.std(uars, ddof=1) for uars in of_arm.values() if len(uars) > 1]
-    by_folds = {pair.folds: float(np.mean(uars)) for pair, uars in of_real.items()}
-    real = [by_folds[pair.folds] for pair in of_arm if pair.folds in by_folds]
-    first = next(iter(of_arm)).results
+class Listened(NamedTuple):
+    """An arm's heads on a pair."""
+
+    pair: Pair
+    uars: list[float]
+    """One a seed."""
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(np.mean(self.uars))
+
+
+Listeners = dict[tuple[str, str], Listened]
+"""Folds of a pair -> its heads, of one row."""
+
+
+def _row(key: RowKey, of_arm: Listeners, of_real: Listeners) -> Crossed:
+    mean = float(np.mean([heads.mean for heads in of_arm.values()]))
+    spreads = [np.std(heads.uars, ddof=1) for heads in of_arm.values() if len(heads.uars) > 1]
+    real = [of_real[folds].mean for folds in of_arm if folds in of_real]
+    first = next(iter(of_arm.values())).pair.results
     head = "" if first.head == "superb" else f"{first.head} head"
     title = key.arm.title(key.arm.generated and first.gaussian)
     return Crossed(
         trained_on=", ".join(filter(None, (title, key.variant, head))), source=key.way[0], target=key.way[1],
         folds=len(of_arm), uar=mean, spread=float(np.mean(spreads)) if spreads else None,
         of_real=mean / float(np.mean(real)) if len(real) == len(of_arm) else None,
-        at_home=float(np.mean([pair.results.arms[key.arm.name].uar for pair in of_arm])))
+        at_home=float(np.mean([heads.pair.results.arms[key.arm.name].uar for heads in of_arm.values()])))
 
 
 # what is printed

@@ -54,6 +54,10 @@ class Row:
         """UAR on a fold, mean over its seeds; None where the row has none."""
         return float(np.mean(self.uar[fold])) if fold in self.uar else None
 
+    def mean_of(self, folds: Sequence[str]) -> float:
+        """Mean over these folds, which it has, of the mean over seeds."""
+        return float(np.mean([np.mean(self.uar[fold]) for fold in folds]))
+
     def as_json(self) -> dict[str, Any]:
         """As comparison.json holds it."""
         return {**asdict(self), "arm": self.arm.name}

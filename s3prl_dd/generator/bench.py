@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..rng import keyed
 from ..timing import Timed, median_ratio
 from .inference import DRAWN, DrawOptions, Inference
+from .movement import drawn
 from .networks import NetworkConfig, build_generator
 
 BATCH = 512
@@ -53,7 +54,8 @@ def bench_sample(networks: Mapping[str, NetworkConfig], dim: int, classes: int =
                  rounds: int = 5, options: DrawOptions = DRAWN) -> list[SampleTime]:
     """Seconds a sample of networks by name, random weights, turn about: two rows each, the first the baseline.
 
-    The baseline is `network(noise, labels)` of build_generator in one batch; then how Generator draws, with `options`.
+    The baseline is the network of build_generator in one batch; then how Generator draws, with `options`. A network
+    whose samples move as any class makes two passes a sample either way.
     """
     if rounds < 1:
         raise UserError(f"rounds {rounds}: expected 1 or more.")
@@ -82,17 +84,20 @@ def _bench(name: str, network: nn.Module, options: DrawOptions, rounds: int) -> 
     """The two rows of a network, which is on its device."""
     inference = Inference(network, options)
     device = next(network.parameters()).device
-    flop = operations(network, inference.config.noise)
+    moving = inference.config.movement == "any"
+    flop = operations(network, inference.config.noise) * (2 if moving else 1)
     count = int(min(BATCH, max(4, ROUND_FLOP // max(flop, 1))))
     noise = torch.randn(count, inference.config.noise, generator=keyed(0, "bench")).to(device)
     labels = torch.arange(count, device=device) % inference.config.classes
+    as_class = labels.roll(1) if moving else None
     matrix = torch.randn(MATRIX, MATRIX, generator=keyed(0, "matrix")).to(device)
     ways: list[Callable[[], torch.Tensor]] = [
-        lambda: matrix @ matrix, lambda: network(noise, labels), lambda: inference(noise, labels)]
+        lambda: matrix @ matrix, lambda: drawn(network, noise, labels, as_class),
+        lambda: drawn(inference, noise, labels, as_class)]
     with torch.no_grad():
-        expected, drawn = network(noise, labels), inference(noise, labels)
+        expected, folded = network(noise, labels), inference(noise, labels)
         taken = [[_seconds(way, device) for way in ways] for _ in range(rounds + 1)][1:]  # the first warms up
-    apart = float((expected - drawn).abs().max() / expected.std().clamp(min=1e-12))
+    apart = float((expected - folded).abs().max() / expected.std().clamp(min=1e-12))
     product, trained, fast = (list(column) for column in zip(*taken, strict=True))
     rate = [2 * MATRIX**3 / seconds for seconds in product]
     return [_row(f"{name}, as trained", trained, trained, count, flop, rate, 0.0),

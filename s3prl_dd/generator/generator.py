@@ -26,7 +26,7 @@ from .header import Header
 from .heads import LinearHeads
 from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
-from .movement import any_class, moved_as
+from .movement import any_class, drawn
 from .networks import Points
 from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
@@ -179,8 +179,8 @@ class Generator:
         return teaching_points(self.class_means, self.teacher.weight, self.mean.square() + self.std.square())
 
     def _shift(self, parts: Iterable[Raw], center: Center) -> torch.Tensor:
-        drawn = [(part.frames.mean(dim=1), part.labels) for part in parts]
-        means, labels = (torch.cat(values) for values in zip(*drawn, strict=True))
+        pairs = [(part.frames.mean(dim=1), part.labels) for part in parts]
+        means, labels = (torch.cat(values) for values in zip(*pairs, strict=True))
         if center == "learnt":
             return shift_to_points(self.learnt_points(), self.class_means, means, labels)
         return shift_to(self.centers(center), means, labels, in_step=center == "teaching")
@@ -233,12 +233,10 @@ class Generator:
         """What the network makes of noise and labels [B], moving as the file says [B, T, D]."""
         if self._inference is None:
             self._inference = Inference(self.network, self.options)
-        network, inputs = self.header.network, self._inputs(noise, places).to(self.device)
-        frames = self._inference(inputs, labels)
-        if network.movement == "own":
-            return frames
-        others = any_class(noise.chances, network.classes).to(self.device)
-        return moved_as(frames, self._inference(inputs, others))
+        network, as_class = self.header.network, None
+        if network.movement == "any":
+            as_class = any_class(noise.chances, network.classes).to(self.device)
+        return drawn(self._inference, self._inputs(noise, places).to(self.device), labels, as_class)
 
     def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:
         """What the network maps to frames [B, Z]: the noise, or for a list of points their places [B]."""

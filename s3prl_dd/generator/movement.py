@@ -5,7 +5,7 @@ head that hears them can tell the class, and learns little else. Taken from a cl
 movements are as before and say nothing of the class; the utterance means, which heads have to learn from, stay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -22,3 +22,13 @@ def any_class(chances: Sequence[float], classes: int) -> torch.Tensor:
 def moved_as(frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """The utterance means of `frames`, and what `others` do about theirs. Both [B, T, D] -> [B, T, D]"""
     return others + (frames.mean(dim=1, keepdim=True) - others.mean(dim=1, keepdim=True))
+
+
+def drawn(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], inputs: torch.Tensor, labels: torch.Tensor,
+          as_class: torch.Tensor | None) -> torch.Tensor:
+    """What a network makes of inputs [B, Z] and labels [B], moving as these classes do [B]; None: as their own.
+
+    -> [B, T, D]
+    """
+    frames = network(inputs, labels)
+    return frames if as_class is None else moved_as(frames, network(inputs, as_class))

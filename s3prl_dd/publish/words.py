@@ -22,7 +22,10 @@ def result(study: Study) -> str:
     what = f"Heads trained on {_plain(line)} reach {percent(line.row.mean)} % UAR on held-out speakers"
     if real is None:
         return f"{what}; there are no heads on all real data to hold this against."
-    text = f"{what}, {percent(line.row.of_real)} % of the {percent(real.row.mean)} % of all real data"
+    same = [fold for fold in real.row.uar if fold in line.row.uar]
+    if not same:
+        return f"{what}; there are no heads on all real data of the same folds to hold this against."
+    text = f"{what}, {percent(line.row.of_real)} % of the {percent(real.row.mean_of(same))} % of all real data"
     less = line.row.minus_real
     if less is not None:
         text += f" (difference {_signed(less.value)} points, 95 % interval {interval(less)})"
@@ -37,8 +40,13 @@ def budget(study: Study) -> str:
         return ""
     small = next(other for other in study.lines
                  if other.series == line.series and other.row.arm.budget == subset.row.arm.budget)
-    return (f"With {subset.row.arm.budget} points a class, {small.kind} give {percent(small.row.mean)} % and random "
-            f"real subsets {percent(subset.row.mean)} %.")
+    same = [fold for fold in small.row.uar if fold in subset.row.uar]
+    if not same:
+        return ""
+    given, theirs = percent(small.row.mean_of(same)), percent(subset.row.mean_of(same))
+    where = "" if len(same) == len(small.row.uar) else f" on {', '.join(same)}"
+    return (f"With {subset.row.arm.budget} points a class, {small.kind} give {given} % and random real subsets "
+            f"{theirs} %{where}.")
 
 
 def source(study: Study) -> str:
@@ -118,10 +126,12 @@ def command(member: Member) -> str:
 def command_of(run: Run) -> str:
     """The same of a run."""
     settings = run.settings
-    before = run.base.settings if run.base else Settings()
+    before = (run.base.settings if run.base else Settings()).flat()
+    if settings.distiller.config != before["config"]:
+        before["overrides"] = ()  # of the other configuration, so `run` forgets them
     flags = ["s3prl-dd run"]
     for key, value in settings.flat().items():
-        if key not in ("base", "device", "jobs") and value != before.flat()[key]:
+        if key not in ("base", "device", "jobs") and value != before[key]:
             flags.append(_flag(key, value))
     if settings.base:
         flags.insert(1, f"--base {shlex.quote(str(settings.base))}")

@@ -42,8 +42,8 @@ def collect(run: Run) -> Results:
         resample=settings.sampling.resample, rival_frames=settings.rivals.rival_frames, arms=arms, classes=len(counts),
         test_utterances=len(truth),
         test=TestList(truth=truth, speakers=[item.speaker for item in fold.test.utterances]),
-        learnt_points=_learnt_points(run.generator),
-        bytes=sizes(run), distill_seconds=_distill_seconds(run.gan), versions=versions(), machine=machine())
+        **_of_file(run.generator), bytes=sizes(run), distill_seconds=_distill_seconds(run.gan), versions=versions(),
+        machine=machine())
 
 
 def arm_result(scores: list[Score], points: int) -> ArmResult:
@@ -93,11 +93,13 @@ def machine() -> dict[str, Any]:
     return {"system": platform.platform(), "cores": os.cpu_count(), "gpu": gpu}
 
 
-def _learnt_points(generator: Path) -> int:
-    """Of each class, as the file tells; none where it cannot be read."""
+def _of_file(generator: Path) -> dict[str, Any]:
+    """What results say of the generator file; nothing where it cannot be read."""
     with contextlib.suppress(UserError):
-        return read_layout(generator).points
-    return 0
+        layout = read_layout(generator)
+        network = layout.header.network
+        return {"architecture": network.architecture, "movement": network.movement, "learnt_points": layout.points}
+    return {}
 
 
 def _distill_seconds(gan: Path) -> float | None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arms import RIVAL_FRAMES, Arm, Source
+from ..arms import HEADS, RIVAL_FRAMES, Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
+from ..generator.movement import Movement
+from ..generator.networks import GANS, Architecture
 from ..generator.sampling import DEFAULTS, Center, Labels, Lengths, Resample, sets_in_words, sets_of
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
@@ -117,6 +119,10 @@ class Results:
     """Frames of a rival's points."""
     test: TestList | None = None
     """The test list; None in files of older versions."""
+    architecture: Architecture | None = None
+    """Of the generator file's network; None where there is none, and in files of older versions."""
+    movement: Movement = "own"
+    """As which class its samples move (generator.movement)."""
     learnt_points: Whole = 0
     """Points of each class that the generator file carries for small sets."""
     distill_seconds: Weight | None = None
@@ -145,7 +151,9 @@ class Results:
     @property
     def gaussian(self) -> bool:
         """Whether its samples are those of the closed form, not of a GAN."""
-        return Path(self.config).stem == "gaussian"
+        if self.architecture is None:
+            return Path(self.config).stem.startswith("gaussian")
+        return self.architecture not in GANS
 
     @property
     def variant(self) -> str:
@@ -163,6 +171,8 @@ class Results:
         if kind.drawn:
             words += self._sets_of(arm)
         words += ["corpus lengths"] * (self.lengths == "corpus")
+        hears_frames = bool(HEADS[self.head])
+        words += ["moving as any class"] * (arm.generated and hears_frames and self.movement == "any")
         words += [f"{self.rival_frames} frames"] * (kind.file is not None and self.rival_frames != RIVAL_FRAMES)
         return " ".join(words)
 

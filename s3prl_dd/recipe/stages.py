@@ -181,18 +181,20 @@ def distill(run: Run, progress: bool = True) -> None:
 
 
 def _check_made_with(run: Run, config: DistillConfig) -> None:
-    """UserError where a configuration file of the user's says something else now than when the generator was made."""
-    file = run.settings.distiller.file
-    if file is None:
-        return
+    """UserError where a configuration file of the user's says something else now than when the generator was made; of
+    a shipped one, which a newer version may have changed, the log tells it."""
     then, now = dict(read_header(run.generator).training), json.loads(json.dumps(asdict(config)))
     for block, defaults in (("network", asdict(NetworkConfig())), ("lambdas", asdict(Lambdas()))):
         if block in then:  # of a version before, which had not all of today's keys
             then[block] = {**defaults, **then[block]}
     changed = [key for key, value in now.items() if key != "batch" and key in then and then[key] != value]
-    if changed:
-        raise UserError(f"{file}: {', '.join(changed)} changed since {run.generator} was made of it. Give another "
-                        "--out, or the file as it was.")
+    if not changed:
+        return
+    file = run.settings.distiller.file
+    told = f"{file or run.settings.distiller.config}: {', '.join(changed)} changed since {run.generator} was made of it"
+    if file:
+        raise UserError(f"{told}. Give another --out, or the file as it was.")
+    log.warning("%s, by another version. It is taken as it is; for a new one give another --out.", told)
 
 
 def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:

@@ -71,9 +71,8 @@ class Cell:
         """Settings that touch figures; budgets and seeds only add to what is there."""
         flat = {key: value for key, value in self.settings.flat().items() if key not in MAY_CHANGE}
         others = [cell._decisive() for cell in (self.above, self.against) if cell is not None]
-        distiller = self.settings.distiller
-        own = [asdict(distiller.distill_config())] if distiller.file else []  # a file may be edited
-        return [flat, list(self.sid_root), *own, *others]
+        configuration = asdict(self.settings.distiller.distill_config())  # what its name stands for may change
+        return [flat, list(self.sid_root), configuration, *others]
 
 
 def cells_of(table: Table, asked: ReproduceSettings) -> list[Cell]:

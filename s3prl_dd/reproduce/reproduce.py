@@ -1,5 +1,6 @@
 """A reproduction from end to end: grid > work > tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import build
@@ -22,6 +23,8 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
     out = Path(out)
     if asked.run.base is not None:
         raise UserError(f"--base {asked.run.base}: a grid makes its own bases. Leave it away.")
+    trees = tuple(str(Path(tree).resolve()) for tree in asked.sid_root)
+    asked = replace(asked, run=asked.run.resolved(), sid_root=trees)
     cells = cells_of(table, asked)
     if not cells:
         raise UserError("table4: needs speakers to be asked for. Give --sid-root TREE, made by `s3prl-dd prepare sid`.")

@@ -47,13 +47,17 @@ class Value(NamedTuple):
     gain: Interval | None = None
     """How far it is above the baseline, with its 95 % interval over test speakers."""
 
+    only: tuple[str, ...] = ()
+    """The folds that it is of, where they are not all of the table's."""
+
     def text(self) -> str:
-        """Ours in per cent, its spread, its gain in points, and the paper's in brackets."""
+        """Ours in per cent, its spread, its gain in points, its folds, and the paper's in brackets."""
         words = [percent(self.ours)]
         words += [] if self.spread is None else [f"+- {percent(self.spread)}"]
         if self.gain is not None:
             value, low, high = (percent(end) for end in self.gain)
             words.append(f"(gain {value}, {low} .. {high})")
+        words += [f"on {' '.join(self.only)} only"] if self.only else []
         words += [] if self.paper is None else [f"[{percent(self.paper, 2)}]"]
         return " ".join(words)
 
@@ -153,7 +157,7 @@ def table2(cells: Sequence[Cell], out: Path) -> Printed:
         if trained.network is None:
             continue
         key = (family(trained.network), trained.arm.budget, trained.losses)
-        value = _value(found, paper.LOSSES_UAR.get(key))._replace(gain=_gain(trained, arms, tests))
+        value = _value(found, _folds(cells), paper.LOSSES_UAR.get(key))._replace(gain=_gain(trained, arms, tests))
         values.setdefault(f"{trained.network}, {trained.arm.size}", {})[trained.losses or ""] = value
     rows = [[name, *(_text(row.get(losses)) for losses in LOSSES)] for name, row in values.items()]
     return Printed("table2", f"Table 2: UAR % by losses, {_about(cells, out)}", ["samples of", *LOSSES], rows,
@@ -184,7 +188,8 @@ def table3(cells: Sequence[Cell], out: Path) -> Printed:
         if name is None or isinstance(arm.budget, int) or not (arm.generated or name == "real"):
             continue
         size = "full" if arm.budget == "balanced" else "original"  # all real data are in their own mix
-        values.setdefault(name, {})[size] = _value(found, paper.SIZES_UAR.get((family(network) or name, size)))
+        of_paper = paper.SIZES_UAR.get((family(network) or name, size))
+        values.setdefault(name, {})[size] = _value(found, _folds(cells), of_paper)
     rows = [[name, *(_text(values[name].get(size)) for size in ("original", "full"))]
             for name in sorted(values, key=lambda name: (name != "real", name))]
     return Printed("table3", f"Table 3: UAR % at the size of the real set, {_about(cells, out)}",
@@ -293,18 +298,24 @@ def _arms(cells: Sequence[Cell], out: Path, wanted: Callable[[Cell], bool]) -> d
     return gathered
 
 
-def _value(found: OnFolds, of_paper: float | None) -> Value:
-    """The mean over folds."""
+def _value(found: OnFolds, folds: Sequence[str], of_paper: float | None) -> Value:
+    """The mean over folds. folds: of the table"""
     results = [heads.result for heads in found.values()]
     spreads = [result.spread for result in results if result.spread is not None]
     spread = float(np.mean(spreads)) if spreads else None
-    return Value(float(np.mean([result.uar for result in results])), spread, of_paper)
+    only = () if len(found) == len(folds) else tuple(fold for fold in folds if fold in found)
+    return Value(float(np.mean([result.uar for result in results])), spread, of_paper, only=only)
+
+
+def _folds(cells: Sequence[Cell]) -> list[str]:
+    """Of the table, in its order."""
+    return list(dict.fromkeys(cell.settings.corpus.fold for cell in cells))
 
 
 def _about(cells: Sequence[Cell], out: Path) -> str:
     """Of what corpus, upstream and folds. A table of one's own is called as its results call it."""
     first = cells[0].settings
-    folds = dict.fromkeys(cell.settings.corpus.fold for cell in cells)
+    folds = _folds(cells)
     paths = [folder / "results.json" for _, folder in _finished(cells, out)]
     name = next((Results.read(path).corpus for path in paths if path.is_file()), first.corpus.corpus)
     return f"{name}, {first.upstream.upstream}, {' '.join(folds)}"

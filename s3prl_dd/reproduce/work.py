@@ -50,7 +50,7 @@ def state_of(cell: Cell, out: Path) -> State:
 
 def _asked(cell: Cell) -> list[Any]:
     """What may grow without making another cell: budgets, seeds, and rivals, where there are any."""
-    heads, rivals = cell.settings.heads, cell.settings.rivals.rivals
+    heads, rivals = cell.settings.heads, cell.settings.rivals.sources()
     return [list(heads.budgets), heads.seeds, *([list(rivals)] if rivals else [])]
 
 

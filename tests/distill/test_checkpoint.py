@@ -11,9 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gauss import PARTS, exact_data, exact_pool, forked, tiny_data, tiny_pool, tiny_trainer, train_tiny
+from support.gauss import (
+    PARTS,
+    exact_data,
+    exact_pool,
+    forked,
+    tiny_config,
+    tiny_data,
+    tiny_pool,
+    tiny_trainer,
+    train_tiny,
+)
 
+from s3prl_dd.distill.checkpoint import check_identity, identity
 from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.distill.selection import Best
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import read_header
 from s3prl_dd.pool.pool import Pool
@@ -46,14 +58,31 @@ def assert_same_states(one: Path, other: Path) -> None:
             assert all(torch.equal(value, second[part]["state"][index][name]) for name, value in state.items()), part
 
 
-def test_movement_may_change_on_the_way(tmp_path, data, pool):
-    """Training does not see it; the file that comes of it has today's."""
+@pytest.mark.parametrize("kept", ["the last", "that of before"])
+def test_movement_may_change_on_the_way(kept, tmp_path, data, pool, monkeypatch):
+    """Training does not see it; the file that comes of it has today's, whichever step it is of."""
     network = {**SMALL["network"], "architecture": "gan_1d", "frames": 8}
     changes = {"steps": 2, "save_every": 1, "eval_every": 50}
     tiny_trainer(tmp_path, data, pool, **changes, network=network).train(progress=False)
     further = tiny_trainer(tmp_path, data, pool, **{**changes, "steps": 3}, network={**network, "movement": "any"})
+    after = {"the last": lambda best, entry, utterances: Best(entry.dev_uar, entry.step),
+             "that of before": lambda best, entry, utterances: best}
+    monkeypatch.setattr(Best, "after", after[kept])
     further.train(progress=False)  # or it would say that the checkpoint belongs to another configuration
-    assert read_header(tmp_path / "generator.safetensors").network.movement == "any"
+    header = read_header(tmp_path / "generator.safetensors")
+    assert header.network.movement == header.training["network"]["movement"] == "any"
+    assert header.metrics["step"] == (3 if kept == "the last" else 2)
+
+
+def test_movement_may_not_change_where_it_chooses_the_generator(data):
+    """Quick heads that hear frames hear it."""
+    named = {}
+    for movement in ("own", "any"):
+        config = tiny_config(network={"frames": 8, "movement": movement}, eval_kinds=["superb", "attentive"])
+        named[movement] = identity(config, config.network.sized(3, data.dim), PARTS, data, None)
+    check_identity(Path("file"), named["own"], named["own"])
+    with pytest.raises(UserError, match="network.movement 'own' there, 'any' here"):
+        check_identity(Path("file"), named["own"], named["any"])
 
 
 def test_resumed_is_as_if_not_interrupted(tmp_path, data, pool):

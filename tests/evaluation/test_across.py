@@ -1,6 +1,7 @@
 """Heads of one corpus on test folds of another: which head hears which list, what is refused, that it goes on."""
 
 import dataclasses
+import shutil
 
 import pytest
 from support.published import contents, reported_run
@@ -12,6 +13,7 @@ from s3prl_dd.evaluation import across as module
 from s3prl_dd.evaluation.across import across, table
 from s3prl_dd.files import read_json, write_json
 from s3prl_dd.recipe.folder import Run
+from s3prl_dd.recipe.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,22 @@ def test_refused_before_anything_is_heard(runs, heard, tmp_path):
     with pytest.raises(UserError, match="classes calm.*those of .* are neu"):
         across([mine.out], [classes.out], tmp_path)
     assert not heard
+
+
+def test_a_head_that_variants_share_counts_once(runs, heard, tmp_path, monkeypatch):
+    """Both run folders have their base's real heads; another head of the same row is refused."""
+    mine, other = runs
+    for number in (1, 2):
+        copied = shutil.copytree(mine.out, tmp_path / f"variant{number}")
+        results = Results.read(copied / "results.json")
+        dataclasses.replace(results, overrides=[f"seed={number}"]).write(copied / "results.json")
+    variants = [tmp_path / "variant1", tmp_path / "variant2"]
+    real, *samples = across(variants, [other.out], tmp_path / "to", ["real", "distilled_6ppc"])
+    assert real.folds == 1 and [row.folds for row in samples] == [1, 1]
+    (tmp_path / "variant2/exp/real_seed0/dev-best.ckpt").write_text("another")
+    monkeypatch.setattr(module, "evaluate_s3prl", lambda path, *others: 0.1 * len(path.read_text()))
+    with pytest.raises(UserError, match="real of fold1 and fold1 twice, by different heads"):
+        across(variants, [other.out], tmp_path / "again", ["real"])
 
 
 def test_verb(runs, heard, tmp_path, capsys):

@@ -86,6 +86,26 @@ def test_samples_of_the_closed_form_are_no_gan_samples(tmp_path):
                                                            "random real subset, 6 a class"]
 
 
+@pytest.mark.parametrize("changes, gaussian", [
+    ({"config": "gaussian_frames"}, True), ({"config": "gan_1d", "architecture": "gaussian_frames"}, True),
+    ({"config": "my/gaussian.yaml", "architecture": "gan_1d"}, False)])
+def test_what_is_no_gan_is_told_by_the_file_and_in_old_results_by_the_name(changes, gaussian, tmp_path):
+    run = write_run(tmp_path / "run", {"real": heads(0.8), "distilled_full": heads(0.7)}, **changes)
+    title = "Gaussian samples, full size" if gaussian else "GAN samples, full size"
+    assert row_of(compare([run]), "distilled_full").trained_on == title
+
+
+def test_other_movement_is_another_row_for_heads_that_hear_it(tmp_path):
+    arms = {"real": heads(0.8), "distilled_full": heads(0.7)}
+    for head, rows in (("superb", 2), ("attentive", 3)):
+        own, other = (write_run(tmp_path / f"{head}-{fold}", arms, fold, head=head, movement=movement)
+                      for fold, movement in (("fold1", "own"), ("fold2", "any")))
+        found = compare([own, other]).rows
+        assert len(found) == rows
+    assert {row.variant for row in found} == {"", "gan_1d soft labels at class means one fixed set",
+                                              "gan_1d soft labels at class means one fixed set moving as any class"}
+
+
 def test_mean_over_folds_and_spread_over_seeds(tmp_path):
     """Seeds of a fold lie 0.2 apart in both folds, the folds' means far more."""
     folders = [write_run(tmp_path / "1", {"real": heads(0.7, 0.9)}, "fold1"),

@@ -1,5 +1,7 @@
 """The benchmark of sampling: what its rows are, not how fast anything is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,6 +24,16 @@ def test_two_rows_a_network(monkeypatch):
     assert rows[0].ratio == rows[2].ratio == 1 and rows[0].apart == 0
     assert all(row.seconds > 0 and row.share > 0 and row.apart <= 1e-4 for row in rows)
     assert "maps, folded" in table(rows, 10, "cpu")
+
+
+def test_a_sample_that_moves_as_any_class_takes_two_passes(monkeypatch):
+    monkeypatch.setattr(module, "MATRIX", 64)
+    counted = []
+    row = lambda *words: counted.append(words[4]) or words  # noqa: E731
+    monkeypatch.setattr(module, "_row", row)
+    config = NetworkConfig(frames=8, noise=5, channels=4)
+    bench_sample({"own": config, "any": replace(config, movement="any")}, dim=10, rounds=1)
+    assert counted[2:] == [2 * flop for flop in counted[:2]]
 
 
 def test_operations_are_those_of_products():

@@ -77,5 +77,6 @@ def test_what_stands_still_has_no_movement_to_take(architecture):
 
 def test_ours_take_any_and_the_papers_their_own():
     configs = {name: load_config(DistillConfig, name).network.movement
-               for name in ("gan_1d", "gan_1d_frames", "gan_att", "gan_cnn", "gan_att_small", "gaussian_frames")}
+               for name in ("gan_1d", "gan_1d_frames", "gan_att", "gan_cnn", "gan_att_small", "gaussian_frames",
+                            "ablation_baseline", "ablation_sml", "ablation_div", "ablation_both")}
     assert [name for name, movement in configs.items() if movement == "any"] == ["gan_1d", "gan_1d_frames"]

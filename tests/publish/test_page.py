@@ -16,8 +16,10 @@ from s3prl_dd.privacy.attacks import View
 from s3prl_dd.privacy.results import PrivacyResults
 from s3prl_dd.publish import words
 from s3prl_dd.publish.page import write_page
+from s3prl_dd.publish.study import studies
 from s3prl_dd.recipe.collect import collect
 from s3prl_dd.recipe.folder import Run
+from s3prl_dd.recipe.results import Results
 
 ATTACKS = Path(__file__).parent / "assets/privacy_fold1.json"
 """What `s3prl-dd privacy` wrote of the file of docs/privacy.md."""
@@ -107,6 +109,31 @@ def test_the_command_makes_the_run_again(tmp_path):
     assert words.command_of(run).split()[0:2] == ["s3prl-dd", "run"]
     verb = parse(words.command_of(run).split()[1:])
     assert verb.settings == run.settings and verb.out == str(run.out)
+
+
+def test_the_command_of_a_variant_makes_it_again(tmp_path):
+    """`run` forgets the overrides of another configuration, so the command names them though the base has the same."""
+    asked = {"config": "gan_1d", "overrides": ("steps=20",)}
+    base = Run(tmp_path / "base", wanted(**asked).changed(device=None))
+    base.keep()
+    settings = base.settings.changed(base=str(base.out), config="gan_att_small")
+    run = Run(tmp_path / "run", settings, base)
+    assert parse(words.command_of(run).split()[1:]).settings == settings
+
+
+def test_sentences_are_of_folds_that_both_sides_have(few_speakers, tmp_path):
+    """Another fold of the real heads alone, or of the samples alone, is no part of what they are compared with."""
+    first = reported_run(tmp_path / "first")
+    results = Results.read(first.results)
+    harder = {name: dataclasses.replace(results.arms[name], uar=0.4, uar_per_seed=[0.4, 0.4])
+              for name in ("real", "distilled_full", "distilled_6ppc")}
+    (tmp_path / "second").mkdir()
+    dataclasses.replace(results, fold="fold2", arms={"real": harder["real"]}).write(tmp_path / "second/results.json")
+    study, = studies([first.out, tmp_path / "second"])
+    assert "of the 82.0 % of all real data" in words.result(study)
+    dataclasses.replace(results, fold="fold2", arms=harder).write(tmp_path / "second/results.json")
+    alone, (study,) = words.budget(studies([first.out])[0]), studies([first.out, tmp_path / "second"])
+    assert words.budget(study) == alone.removesuffix(".") + " on fold1."
 
 
 def test_runs_are_only_read(runs, tmp_path):

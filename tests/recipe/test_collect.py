@@ -8,6 +8,7 @@ from support.recipe import IN_ORDER, keep_score
 from support.tiny_generator import tiny_generator
 
 from s3prl_dd.errors import UserError
+from s3prl_dd.generator import NetworkConfig
 from s3prl_dd.recipe.collect import collect
 from s3prl_dd.recipe.results import Results
 
@@ -35,6 +36,12 @@ def test_collect(run):
     assert results.distill_seconds == 123.4 and results.test_utterances == 36 and results.fold == "fold1"
     assert {"torch", "s3prl", "s3prl_dd"} <= set(results.versions)
     assert results.variant == "gan_1d hard labels" and not results.gaussian
+
+
+def test_network_and_movement_are_the_generator_files(run):
+    assert (collect(run).architecture, collect(run).movement) == (None, "own")
+    tiny_generator(NetworkConfig(frames=8, noise=6, channels=8, movement="any")).save(run.generator)
+    assert (collect(run).architecture, collect(run).movement) == ("gan_1d", "any")
 
 
 def test_learnt_points_of_the_generator_file(run):

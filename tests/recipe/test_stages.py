@@ -34,6 +34,7 @@ def test_missing_stage_is_named(tmp_path):
 
 
 def test_finished_files_are_left_alone(run, caplog):
+    tiny_generator().save(run.generator)
     before = {path: path.read_bytes() for path in (run.pool, run.generator, run.features / "features.bin")}
     with caplog.at_level(logging.INFO, logger="s3prl_dd"):
         for stage in (stages.prepare, stages.extract, stages.pool, stages.distill):
@@ -55,6 +56,20 @@ def test_a_configuration_that_was_edited_is_told(tmp_path):
     file.write_text("framing: crop\nseed: 0\n")
     with pytest.raises(UserError, match=r"mine.yaml: framing changed since .*generator.safetensors was made of it"):
         stages.distill(run)
+
+
+def test_a_shipped_configuration_that_another_version_changed_is_told(tmp_path, caplog):
+    """The generator is as it was made; a run is not lost by an update."""
+    run = start(tmp_path / "run", labels="hard", config="gan_1d")
+    generator = tiny_generator()
+    made_by = {"network": {"architecture": "gan_1d"}, "points": 50}
+    generator.header = dataclasses.replace(generator.header, training=made_by)
+    generator.save(run.generator)
+    before = run.generator.read_bytes()
+    with caplog.at_level("WARNING"):
+        stages.distill(run)
+    assert "gan_1d: network changed since" in caplog.text and "taken as it is" in caplog.text
+    assert run.generator.read_bytes() == before
 
 
 def test_a_setting_that_is_new_was_not_edited(tmp_path):

@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from support.recipe import wanted
 
-from s3prl_dd import cli
+from s3prl_dd import cli, config
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
+from s3prl_dd.recipe import settings
 from s3prl_dd.recipe.folder import Run
 from s3prl_dd.recipe.results import Results, Sizes, TestList
 from s3prl_dd.reproduce import plan as plans
@@ -143,6 +145,34 @@ def test_an_edited_configuration_is_another_cell(tmp_path):
     assert digests[0] != digests[1]
 
 
+def test_a_shipped_configuration_that_changed_is_another_cell(tmp_path, monkeypatch):
+    """Its name stands for what it says now."""
+    before = cells_of("table3", asked())[-1].digest
+    for path in config.CONFIGS.glob("*.yaml"):
+        shutil.copyfile(path, tmp_path / path.name)
+    (tmp_path / "gan_att_small.yaml").write_text((tmp_path / "gan_att_small.yaml").read_text() + "tau: 3\n")
+    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    assert cells_of("table3", asked())[-1].digest != before
+
+
+def test_a_rival_that_is_new_is_still_to_do(tmp_path, stages, monkeypatch):
+    """`--rivals all` are more of them then."""
+    cells = cells_of("beyond", asked(run=wanted(rivals=("all",))))
+    monkeypatch.setattr(settings, "RIVALS", settings.RIVALS[:-1])
+    execute(cells, tmp_path, ClusterSettings())
+    assert all(state_of(cell, tmp_path).done for cell in cells)
+    monkeypatch.undo()
+    assert not any(state_of(cell, tmp_path).done for cell in cells if cell.last == "report")
+
+
+def test_a_corpus_has_one_grid_however_its_path_is_spelt(tmp_path, stages, monkeypatch):
+    (tmp_path / "speech").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for root in ("speech", "./speech", str(tmp_path / "speech")):
+        reproduce("table3", asked(run=wanted(root=root)), tmp_path / "out")
+    assert len(list((tmp_path / "out/cells").iterdir())) == 2
+
+
 def test_a_cell_runs_on_its_base(tmp_path, stages):
     base, cell = cells_of("table3", asked())
     execute([base, cell], tmp_path, ClusterSettings())
@@ -243,6 +273,15 @@ def test_what_is_not_done_leaves_a_dash(tmp_path, stages):
     cells = cells_of("table2", asked())
     execute(cells[:2], tmp_path, ClusterSettings())
     assert print_tables(["table2"], cells, tmp_path)[0].rows[0][1:] == ["65.0 +- 1.4", "-", "-", "-"]
+
+
+def test_a_mean_over_some_of_the_folds_says_so(tmp_path, stages):
+    cells = cells_of("table2", asked(test_folds=("fold1", "fold2")))
+    execute([cell for cell in cells if cell.settings.corpus.fold == "fold1" or cell.losses in (None, "baseline")],
+            tmp_path, ClusterSettings())
+    row = print_tables(["table2"], cells, tmp_path)[0].rows[0]
+    assert row[1:3] == ["65.0 +- 1.4", "65.0 +- 1.4 on fold1 only"]
+    assert print_tables(["table3"], cells, tmp_path)[0].rows[1][-1] == "75.0 +- 1.4 on fold1 only [64.50]"
 
 
 def test_losses_have_their_gain_over_the_baseline(tmp_path, stages):
