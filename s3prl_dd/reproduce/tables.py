@@ -207,10 +207,11 @@ def table4(cells: Sequence[Cell], out: Path) -> Printed:
             continue
         results = PrivacyResults.read(cell.above.folder(out) / "privacy" / "results.json")
         for tree, measured in results.sid.items():
+            asked = f"{Path(measured.root).name}: {measured.speakers} speakers"
             for name, row in measured.rows.items():
                 value = Value(row.sid_accuracy.value, None, paper.SID_ACCURACY.get(str(name)))
                 interval = f"{percent(row.sid_accuracy.low, 0)} .. {percent(row.sid_accuracy.high, 0)}"
-                rows.append([tree, TITLES[name], value.text(), interval, percent(row.ser_uar)])
+                rows.append([asked, TITLES[name], value.text(), interval, percent(row.ser_uar)])
                 values[f"{tree}, {name}"] = value._asdict()
     headers = ["speakers of", "first linear layer of", "SID acc %", "95 %", "SER UAR %"]
     return Printed("table4", f"Table 4: what the heads tell of the speaker, {_about(cells, out)}", headers, rows,

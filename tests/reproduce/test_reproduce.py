@@ -264,7 +264,7 @@ def test_table_4_reads_what_was_measured(tmp_path, stages, monkeypatch):
 
     monkeypatch.setattr(work, "measure", measure)
     table = reproduce("table4", asked(sid_root=("tree",)), tmp_path)[0]
-    assert table.rows == [["tree", "SER head on the proposed GAN", "40.0 [37.99]", "30 .. 50", "70.0"]]
+    assert table.rows == [["tree: 10 speakers", "SER head on the proposed GAN", "40.0 [37.99]", "30 .. 50", "70.0"]]
     everything = reproduce("all", asked(sid_root=("tree",)), tmp_path)  # the cell of speakers is no run
     assert {table.name for table in everything} == {"table1", "table2", "table3", "table4", "beyond"}
 
