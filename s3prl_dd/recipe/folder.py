@@ -56,6 +56,8 @@ class Score:
     """The command line."""
     predicted: list[Whole] | None = field(default=None)
     """Predicted class indices [N] of the test utterances; None where they were not kept."""
+    generator: str | None = field(default=None)
+    """SHA-256 of the generator file whose samples it was trained on; None of other arms, and in older versions."""
 
 
 class Run:

@@ -44,7 +44,7 @@ from .collect import collect
 from .folder import Run, need
 from .results import Results
 from .rivals import lacking_files, make_files, score_teacher
-from .training import lacking, train_arms
+from .training import check_trained_on, lacking, train_arms
 
 log = logging.getLogger("s3prl_dd")
 
@@ -222,6 +222,7 @@ def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts
 def train(run: Run) -> None:
     """generator file -> SER heads on its samples and on rivals, by S3PRL's runner"""
     need(run.generator, "distill")
+    check_trained_on(run)
     sources = [Source.GENERATED, *run.settings.rivals.sources()]
     arms = [arm for source in sources for arm in arms_of(source, run.settings.heads.budgets)]
     trained = [arm for arm in arms if arm != TEACHER]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ..arms import HEADS, Arm
-from ..files import read_json, write_json
+from ..errors import UserError
+from ..files import file_digest, read_json, write_json
 from ..metrics import BEST_PREDICTIONS
 from ..plugin.runs import best_on_dev, share_cores, start_s3prl
 from .folder import Run, Score
@@ -58,6 +59,16 @@ def lacking(run: Run, arms: list[Arm]) -> list[Job]:
     return [job for job in jobs if not (run.expdir(*job) / "run.json").is_file()]
 
 
+def check_trained_on(run: Run) -> None:
+    """UserError where a finished head was trained on samples of another generator file than the run has now."""
+    now = file_digest(run.generator)
+    for score in run.scores():
+        if score.generator not in (None, now):
+            path = run.expdir(Arm.parse(score.arm), score.seed, score.lr or run.settings.heads.head_lrs[0])
+            raise UserError(f"{path}: trained on samples of another file than {run.generator} is now. Delete "
+                            f"{path.parent}/distilled_* to train anew, or give another --out.")
+
+
 def train_head(run: Run, job: Job, threads: int = 1) -> Score:
     """One run of S3PRL; its score is kept, with the command, in <expdir>/run.json."""
     expdir = run.expdir(*job)
@@ -67,7 +78,8 @@ def train_head(run: Run, job: Job, threads: int = 1) -> Score:
     seconds = time.time() - started
     best = best_on_dev(expdir, SCORES)
     score = Score(arm=job.arm.name, seed=job.seed, lr=job.lr, expdir=expdir.name, seconds=seconds, **best,
-                  command=command, predicted=_predictions(expdir, best["step"]))
+                  command=command, predicted=_predictions(expdir, best["step"]),
+                  generator=file_digest(run.generator) if job.arm.generated else None)
     write_json(expdir / "run.json", asdict(score))
     return score
 

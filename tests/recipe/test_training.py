@@ -9,11 +9,12 @@ from support.recipe import variant
 
 from s3prl_dd.arms import REAL, Arm
 from s3prl_dd.errors import UserError
+from s3prl_dd.files import file_digest
 from s3prl_dd.metrics import BEST_PREDICTIONS
 from s3prl_dd.plugin import runs
 from s3prl_dd.recipe import stages, training
 from s3prl_dd.recipe.folder import Run
-from s3prl_dd.recipe.training import Job, as_downstream, train_head
+from s3prl_dd.recipe.training import Job, as_downstream, check_trained_on, train_head
 
 SIX = Arm.parse("distilled_6ppc")
 LOG = """dev at step 10: 0.5
@@ -99,6 +100,17 @@ def test_predictions_of_another_step_are_not_kept(run, commands):
     expdir.mkdir(parents=True)
     (expdir / BEST_PREDICTIONS).write_text(json.dumps({"step": 10, "predicted": [0]}))
     assert training._predictions(expdir, 20) is None and training._predictions(expdir, 10) == [0]
+
+
+def test_heads_of_another_generator_file_are_no_heads_of_this_one(run, commands):
+    """Whoever deletes the file to distil anew has their scores still."""
+    assert train_head(run, Job(SIX, 7, 1e-3)).generator == file_digest(run.generator)
+    check_trained_on(run)
+    run.generator.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"distilled_6ppc_seed7.*: trained on samples of another file than .*generator"):
+        stages.train(run)
+    (run.expdir(SIX, 7, 1e-3) / "run.json").unlink()
+    check_trained_on(run)  # heads of versions before do not say of what they are
 
 
 def test_every_sampling_option_reaches_s3prl(run):
