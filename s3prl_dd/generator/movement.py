@@ -1,8 +1,8 @@
 """How samples' frames move about their utterance mean: as their own class does, or as any. Beyond the paper.
 
-A network that is told the class gives each class movements of its own, more alike than real ones: from a few frames a
-head that hears them can tell the class, and learns little else. Taken from a class drawn anew for each sample, the
-movements are as before and say nothing of the class; the utterance means, which heads have to learn from, stay.
+A network that is told the class gives each class movements of its own, which tell the class more surely than real ones
+do, and otherwise: a head that hears frames learns them, and little that real speech has. Taken from a class drawn anew
+for each sample, movements are as before and say nothing of the class; the utterance means, which heads learn from, stay.
 """
 
 from collections.abc import Callable, Sequence
