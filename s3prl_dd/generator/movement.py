@@ -2,7 +2,7 @@
 
 A network that is told the class gives each class movements of its own, which tell the class more surely than real ones
 do, and otherwise: a head that hears frames learns them, and little that real speech has. Taken from a class drawn anew
-for each sample, movements are as before and say nothing of the class; the utterance means, which heads learn from, stay.
+for each sample, movements are as before and say nothing of the class; utterance means, which heads learn from, stay.
 """
 
 from collections.abc import Callable, Sequence
