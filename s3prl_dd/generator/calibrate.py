@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..devices import side_by_side
+
 RIDGE = 0.002
 """Added to the diagonal of each covariance, in units of its mean variance: directions that hardly anything fills are
 left nearly as they are."""
@@ -78,9 +80,13 @@ def _within_class_covariance(points: torch.Tensor, labels: torch.Tensor, centers
 
 
 def power(matrix: torch.Tensor, exponent: float, ridge: float | torch.Tensor) -> torch.Tensor:
-    """(matrix + ridge I)^exponent of a symmetric positive semidefinite [D, D], by eigenvalues in double precision."""
-    values, vectors = torch.linalg.eigh(matrix.double())
-    return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
+    """(matrix + ridge I)^exponent of a symmetric positive semidefinite [D, D], by eigenvalues in double precision.
+
+    In one thread: eigenvalues round otherwise on another number of them.
+    """
+    with side_by_side():
+        values, vectors = torch.linalg.eigh(matrix.double())
+        return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
 
 
 def class_means(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

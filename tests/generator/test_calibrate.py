@@ -46,6 +46,18 @@ def test_power_is_that_of_the_matrix():
     torch.testing.assert_close(power(matrix, -0.5, 0.1) @ root, torch.eye(2))
 
 
+def test_power_is_the_same_on_any_number_of_threads():
+    points = torch.randn(600, 288, generator=torch.Generator().manual_seed(0))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(power(covariance(points[:300].double()), -0.5, 0.01))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
 def test_what_is_fitted_are_the_class_means_and_a_map_between_the_covariances():
     real, fake, labels = sides()
     mix = torch.tensor([[3.0, 2, 0, 0, 0], [0, 1, 2, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 2, 1], [0, 0, 0, 0, 1]])
