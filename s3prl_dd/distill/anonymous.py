@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from ..devices import side_by_side
 from ..errors import UserError
 from ..generator import Calibration, Generator, LinearHeads
 from ..generator.calibrate import class_means, covariance
@@ -115,7 +116,8 @@ def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, 
     _, place = speakers.unique(return_inverse=True)
     voices = class_means(scale.units(means), place)  # [S, D]
     size = min(len(voices) - 1, max(1, int(MOST_SPAN * means.shape[1])))
-    _, _, directions = torch.linalg.svd((voices - voices.mean(dim=0)).double(), full_matrices=False)
+    with side_by_side():  # directions round otherwise on another number of threads
+        _, _, directions = torch.linalg.svd((voices - voices.mean(dim=0)).double(), full_matrices=False)
     span = directions[:size]  # [K, D], orthonormal, in units of each dimension's spread
     kept = torch.eye(means.shape[1], dtype=span.dtype, device=span.device) - privacy * span.T @ span
     spread = scale.spread.double()

@@ -12,7 +12,7 @@ from ..errors import UserError, load_failure
 from ..files import save_torch, text_digest
 from ..generator import Network
 from ..pool.pool import Pool
-from .config import DistillConfig, Lambdas
+from .config import DistillConfig, with_new_keys
 from .data import TrainingData
 from .parts import Parts
 
@@ -70,12 +70,10 @@ def check_identity(path: Path, saved: str, now: str) -> None:
 def _comparable(text: str) -> list[Any]:
     """An identity, of this version or the one before, without what makes no difference."""
     settings, corpus, features, digest = json.loads(text)
-    settings = {name: value for name, value in {**ADDED, **settings}.items()
+    settings = {name: value for name, value in {**ADDED, **with_new_keys(settings)}.items()
                 if name not in REMOVED or value != REMOVED[name]}
-    lambdas = {**asdict(Lambdas()), **settings.pop("lambdas")}  # a term that was not named weighed 0
-    settings |= {f"lambdas.{name}": value for name, value in lambdas.items()}
-    network = {"movement": "own", **settings.pop("network")}
-    settings |= {f"network.{name}": value for name, value in network.items()}
+    for block in ("lambdas", "network"):
+        settings |= {f"{block}.{name}": value for name, value in settings.pop(block).items()}
     if settings["eval_kinds"] == ["superb"]:  # else it has a part in which generator is kept
         settings.pop("network.movement", None)
     features.pop("s3prl", None)

@@ -3,8 +3,9 @@
 "Paper" names the equation or section that a setting comes from. "Chosen here" means that the paper leaves it open.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -67,6 +68,12 @@ class Lambdas:
     def hear_frames(self) -> bool:
         """Whether a term compares frames."""
         return self.frame_covariance > 0 or self.modulation > 0
+
+
+def with_new_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as JSON, of this version or one before: what its blocks lack was as it is by default."""
+    blocks = {"network": asdict(NetworkConfig()), "lambdas": asdict(Lambdas())}
+    return {key: {**blocks.get(key, {}), **value} if key in blocks else value for key, value in settings.items()}
 
 
 @settings

@@ -17,7 +17,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..devices import HelpfulThreads
+from ..devices import HelpfulThreads, side_by_side
 from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, LinearHeads, Network, build_generator
@@ -598,7 +598,9 @@ class Trainer:
         made = torch.cat([part.frames for part in generator.raw_batches(labels, seed, self.step)])
         lengths = {"length_real": self.data.mean_length,
                    "length_generated": sum(map(sum, generator.header.lengths)) / (101 * self.network.classes)}
-        return {**measure(real).named("real"), **measure((made - self.mean) / self.std).named("generated"), **lengths}
+        with side_by_side():  # sums round otherwise on another number of threads
+            of_real, of_made = measure(real), measure((made - self.mean) / self.std)
+        return {**of_real.named("real"), **of_made.named("generated"), **lengths}
 
     def _keep(self, generator: Generator, entry: Evaluation) -> None:
         metrics = {**entry._asdict(), "measured": "quick heads on samples, UAR on real dev speech"}

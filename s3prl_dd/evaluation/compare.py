@@ -52,7 +52,7 @@ class Row:
 
     def at(self, fold: str) -> float | None:
         """UAR on a fold, mean over its seeds; None where the row has none."""
-        return float(np.mean(self.uar[fold])) if fold in self.uar else None
+        return self.mean_of([fold]) if fold in self.uar else None
 
     def mean_of(self, folds: Sequence[str]) -> float:
         """Mean over these folds, which it has, of the mean over seeds."""

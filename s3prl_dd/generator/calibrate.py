@@ -80,13 +80,19 @@ def _within_class_covariance(points: torch.Tensor, labels: torch.Tensor, centers
 
 
 def power(matrix: torch.Tensor, exponent: float, ridge: float | torch.Tensor) -> torch.Tensor:
-    """(matrix + ridge I)^exponent of a symmetric positive semidefinite [D, D], by eigenvalues in double precision.
+    """(matrix + ridge I)^exponent of a symmetric positive semidefinite [D, D], by eigenvalues in double precision."""
+    values, vectors = eigenvalues(matrix.double())
+    return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
 
-    In one thread: eigenvalues round otherwise on another number of them.
+
+def eigenvalues(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues [D], rising, and eigenvectors [D, D], a column each, of a symmetric matrix.
+
+    In one thread: they round otherwise on another number of them.
     """
     with side_by_side():
-        values, vectors = torch.linalg.eigh(matrix.double())
-        return ((vectors * (values.clamp(min=0) + ridge) ** exponent) @ vectors.T).to(matrix.dtype)
+        values, vectors = torch.linalg.eigh(matrix)
+    return values, vectors
 
 
 def class_means(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..evaluation.significance import Interval
-from ..evaluation.text import percent
+from ..evaluation.text import percent, piped
 from ..files import write_text
 from ..privacy.table import sections
 from .kept import Kept, KeptCorpus, KeptRow, keep
-from .tables import NONE, Table, as_pipes
+from .tables import NONE
 
 FIGURES = Path("docs/figures")
 PLACE = re.compile(r"(<!-- results: (\w+)( short)? -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
@@ -142,8 +142,7 @@ def _ends(interval: Interval | None, digits: int) -> str:
 
 def pipes(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A table in Markdown, without padding. The first `left` columns are flush left, the others right."""
-    table = as_pipes(Table([*headers], [[*row] for row in rows], left))
-    return re.sub(" {2,}", " ", re.sub("-{3,}", "---", table))
+    return re.sub(" {2,}", " ", re.sub("-{3,}", "---", piped(headers, rows, left)))
 
 
 # the command

@@ -22,7 +22,7 @@ def result(study: Study) -> str:
     what = f"Heads trained on {_plain(line)} reach {percent(line.row.mean)} % UAR on held-out speakers"
     if real is None:
         return f"{what}; there are no heads on all real data to hold this against."
-    same = [fold for fold in real.row.uar if fold in line.row.uar]
+    same = _on_both(line, real)
     if not same:
         return f"{what}; there are no heads on all real data of the same folds to hold this against."
     text = f"{what}, {percent(line.row.of_real)} % of the {percent(real.row.mean_of(same))} % of all real data"
@@ -40,7 +40,7 @@ def budget(study: Study) -> str:
         return ""
     small = next(other for other in study.lines
                  if other.series == line.series and other.row.arm.budget == subset.row.arm.budget)
-    same = [fold for fold in small.row.uar if fold in subset.row.uar]
+    same = _on_both(small, subset)
     if not same:
         return ""
     given, theirs = percent(small.row.mean_of(same)), percent(subset.row.mean_of(same))
@@ -61,6 +61,11 @@ def source(study: Study) -> str:
     if study.real:
         text += f" All real data are {study.real.points:.0f} training utterances a fold."
     return text
+
+
+def _on_both(line: Line, other: Line) -> list[str]:
+    """The folds that both have."""
+    return [fold for fold in line.row.uar if fold in other.row.uar]
 
 
 def _plain(line: Line) -> str:

@@ -19,7 +19,7 @@ import torch
 from ..arms import HEADS, REAL, TEACHER, Arm, Source, arms_of
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
-from ..distill.config import DistillConfig, Lambdas
+from ..distill.config import DistillConfig, with_new_keys
 from ..distill.data import TrainingData
 from ..distill.parts import Parts
 from ..distill.trainer import Trainer
@@ -183,10 +183,7 @@ def distill(run: Run, progress: bool = True) -> None:
 def _check_made_with(run: Run, config: DistillConfig) -> None:
     """UserError where a configuration file of the user's says something else now than when the generator was made; of
     a shipped one, which a newer version may have changed, the log tells it."""
-    then, now = dict(read_header(run.generator).training), json.loads(json.dumps(asdict(config)))
-    for block, defaults in (("network", asdict(NetworkConfig())), ("lambdas", asdict(Lambdas()))):
-        if block in then:  # of a version before, which had not all of today's keys
-            then[block] = {**defaults, **then[block]}
+    then, now = with_new_keys(read_header(run.generator).training), json.loads(json.dumps(asdict(config)))
     changed = [key for key, value in now.items() if key != "batch" and key in then and then[key] != value]
     if not changed:
         return

@@ -18,7 +18,7 @@ from ..distill.frames import centred
 from ..distill.parts import Parts
 from ..errors import UserError
 from ..generator import Generator
-from ..generator.calibrate import class_means, power
+from ..generator.calibrate import class_means, eigenvalues, power
 from ..generator.networks import Gaussian, GaussianFrames, build_generator
 from ..pool.pool import Pool
 
@@ -86,7 +86,7 @@ def within_utterances(frames: torch.Tensor) -> Within:
     Centring takes variance and correlation from a process, the more the longer its memory: both are given back, so that
     centred processes have the covariance and the lag-one correlation of these frames.
     """
-    values, vectors = torch.linalg.eigh(_shrunk(frames.flatten(0, 1)))  # [D], [D, D]
+    values, vectors = eigenvalues(_shrunk(frames.flatten(0, 1)))  # [D], [D, D]
     along = frames @ vectors  # [n, T, D]
     products = (along[:, 1:] * along[:, :-1]).sum(dim=(0, 1)) / along.square().sum(dim=(0, 1)).clamp(min=1e-12)
     variances, correlations = centred_processes(frames.shape[1])
