@@ -28,6 +28,12 @@ install_with() {
   install -r "$here/requirements.txt" -e "$here[check,demo,docs,test]"
 }
 
+# Of two wheels uv takes the first index's, be it one for any machine, without the library of C; pip this machine's
+with_libsndfile() {
+  installer=("$venv/bin/python" -m pip)
+  install --force-reinstall --no-deps soundfile || true # what is missing is told by the import
+}
+
 # uv as the installer, with pip's indices, certificates and the like; what the user has set for uv wins
 set_uv_as_pip() {
   local settings pair value
@@ -62,7 +68,8 @@ setup() {
   }
   install -e "$here[moonshine]" ||
     echo "[set-up] no moonshine wheel for this machine (see $venv/setup.log): the demo will use fbank_no_cmvn"
-  "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn' || {
+  "$venv/bin/python" -c 'import soundfile' 2> /dev/null || with_libsndfile
+  "$venv/bin/python" -c 'import s3prl_dd, torch, s3prl, safetensors, sklearn, soundfile' || {
     echo "run.sh: the set-up did not end well; see the messages above." >&2
     exit 1
   }
