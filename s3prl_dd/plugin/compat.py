@@ -153,10 +153,19 @@ def _librosa() -> str | None:
     """voxceleb1 imports librosa.util.find_files and never calls it."""
     if _installed("librosa"):
         return None
+    _let_transformers_look()
     librosa: Any = _stub("librosa")
     librosa.util = _stub("librosa.util")
     librosa.util.find_files = _unavailable("librosa.util.find_files")
     return "librosa (not installed; S3PRL's voxceleb1 imports it and does not use it)"
+
+
+def _let_transformers_look() -> None:
+    """Whether there is a librosa, which it remembers: of a stub some versions ask more than is in it."""
+    with contextlib.suppress(ImportError):
+        from transformers.utils import is_librosa_available
+
+        is_librosa_available()
 
 
 def _has(module: ModuleType, name: str) -> bool:
