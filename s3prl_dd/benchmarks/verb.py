@@ -41,6 +41,9 @@ class Bench:
     configs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """step, sample: distiller's configurations, files or shipped ones (default gan_1d)."""
 
+    overrides: tuple[str, ...] = ()
+    """step, sample: KEY=VALUE words for these configurations, precision=bfloat16 for one."""
+
     dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
     """D, dimensions of the features, which are noise here."""
 
@@ -86,7 +89,8 @@ class Bench:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("kind", "configs") and value != field.default:
-                words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{field.name}", *([] if value is True else map(str, values))]
         return " ".join(words)
 
 
@@ -183,7 +187,7 @@ KINDS: dict[str, Callable[[Bench], Measured]] = {
 
 def configs_of(asked: Bench) -> dict[str, DistillConfig]:
     """The distiller's configurations by name."""
-    return {name: load_config(DistillConfig, name) for name in asked.configs or ("gan_1d",)}
+    return {name: load_config(DistillConfig, name, asked.overrides) for name in asked.configs or ("gan_1d",)}
 
 
 def as_json(value: Any) -> Any:

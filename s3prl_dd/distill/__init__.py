@@ -4,7 +4,9 @@
     losses.py       the paper's equations                              selection.py     a generator measured on dev
     critic.py       D(x), its class head and feature maps              checkpoint.py    resume, or refuse to
     layers.py       what the networks are trained with: fast           log.py           log.log and TensorBoard
-    data.py         real utterances as T frames, standardised          distributed.py   torchrun's ranks
+    norms.py        the critic's layer norm                            distributed.py   torchrun's ranks
+    fused.py        its passes, compiled on a GPU
+    data.py         real utterances as T frames, standardised
     stored.py       the same where memory would not hold them
     batches.py      balanced batches, keyed by seed and step
     trainer.py      the step and the loop

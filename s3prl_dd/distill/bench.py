@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn as nn
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from ..rng import keyed
 from ..timing import Timed, median_ratio
 from .config import DistillConfig
 from .data import TrainingData
+from .losses import Terms, weighted_sum
 from .parts import Parts
 from .plain import PlainLoop
 from .size import check_size
@@ -63,7 +65,8 @@ class StepTime(NamedTuple):
     took besides what both hold between steps."""
 
     apart: float
-    """Largest difference of a loss from the plain loop's in the same state, as a share of it where it is over 1."""
+    """Largest difference from the plain loop in the same state: of a loss, as a share of it where it is over 1, or of
+    the gradient of a network's weights, as a share of its length."""
 
     hours: float
     """All steps of the configuration."""
@@ -142,10 +145,31 @@ def time_steps(loop: Trainer | PlainLoop, steps: int) -> Round:
 def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
     """See StepTime.apart: of the next step's first critic update and of its generator update, before any of them."""
     step = trainer.step + 1
-    ours = {**trainer.critic_terms(step, 0), **trainer.generator_terms(step).terms}
-    expected = {**plain.critic_terms(step, 0), **plain.generator_terms(step)}
-    pairs = [(ours[name].item(), value.item()) for name, value in expected.items()]
-    return max(abs(one - other) / max(1.0, abs(other)) for one, other in pairs)
+    trainer.critic.requires_grad_(True)
+    of_critic = trainer.critic_terms(step, 0), plain.critic_terms(step, 0)
+    critics = _gradients_apart((trainer.critic, plain.critic), of_critic, trainer)
+    trainer.critic.requires_grad_(False)
+    of_generator = trainer.generator_terms(step).terms, plain.generator_terms(step)
+    generators = _gradients_apart((trainer.generator, plain.generator), of_generator, trainer)
+    pairs = [(ours[name].item(), value.item()) for ours, theirs in (of_critic, of_generator)
+             for name, value in theirs.items()]
+    return max(critics, generators, *(abs(one - other) / max(1.0, abs(other)) for one, other in pairs))
+
+
+def _gradients_apart(networks: tuple[nn.Module, nn.Module], terms: tuple[Terms, Terms], trainer: Trainer) -> float:
+    """How far the gradient of our network's weights is from that of the plain one's, as a share of its length."""
+    ours, theirs = (_gradient(network, weighted_sum(of_network, trainer.weights))
+                    for network, of_network in zip(networks, terms, strict=True))
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def _gradient(network: nn.Module, total: torch.Tensor) -> torch.Tensor:
+    """By all weights, one behind the other."""
+    weights = [*network.parameters()]
+    found = torch.autograd.grad(total, weights, allow_unused=True)
+    gradients = (torch.zeros_like(weight) if gradient is None else gradient
+                 for weight, gradient in zip(weights, found, strict=True))
+    return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def _row(name: str, rounds: list[Round], ratio: float, peak: int, apart: float, steps: int) -> StepTime:
@@ -159,7 +183,7 @@ def step_table(rows: list[StepTime], dim: int, device: str) -> str:
              "medians of interleaved rounds")
     cells = [[row.name, row.seconds, f"{row.spread:.0%}", row.ratio, row.peak / 1e6, f"{row.apart:.0e}", row.hours]
              for row in rows]
-    headers = ("configuration", "s / step", "spread", "times as fast", "peak MB", "losses apart", "hours")
+    headers = ("configuration", "s / step", "spread", "times as fast", "peak MB", "apart", "hours")
     return f"{title}\n\n" + tabulate(cells, headers=headers, floatfmt=("", ".4f", "", ".2f", ".0f", "", ".2f"))
 
 

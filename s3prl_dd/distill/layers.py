@@ -1,7 +1,7 @@
 """Layers as the distiller trains them. The critic's: their second derivatives (Eq. 1's penalty) are cheap.
 
-torch derives a convolution's or a norm's second derivative from its parts, in many passes over memory; here they are
-written down. Values are torch's own up to float32 rounding.
+torch derives a convolution's second derivative (a norm's: norms.py) from its parts, in many passes over memory; here
+they are written down. Values are torch's own up to float32 rounding.
 
 Under create_graph the critic's layers give the gradient of their input alone, which is all that the penalty asks for.
 """
@@ -15,13 +15,9 @@ import torch.nn.functional as F
 from torch.autograd import Function
 
 from ..generator.networks import BatchNorm, TimeBatchNorm, TimeConv
+from .norms import left_to_torch
 
 aten = torch.ops.aten
-
-
-def _left_to_torch(x: torch.Tensor) -> bool:
-    """Whether torch's own layers are wanted, where shapes alone are counted."""
-    return x.device.type == "meta"
 
 
 def working_dtype(x: torch.Tensor) -> torch.dtype:
@@ -43,7 +39,7 @@ class CriticConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, inputs, T, D] -> [B, outputs, T', D']"""
-        if _left_to_torch(x):
+        if left_to_torch(x):
             return super().forward(x)
         x, weight, bias = self._cast(x)
         return _Convolve.apply(x, weight, bias, self.stride[0], self.padding[0])
@@ -238,170 +234,6 @@ def _add_tap(x: torch.Tensor, rows: torch.Tensor, tap: int, taps: Taps) -> None:
     last = max(first, min(taps.steps, (taps.time - 1 - shift) // taps.stride + 1))
     start = first * taps.stride + shift
     x[:, start:start + (last - first) * taps.stride:taps.stride] += rows[:, first:last, tap]
-
-
-# layer norm of a sample
-
-
-class SampleNorm(nn.GroupNorm):
-    """Layer norm of a critic's maps [B, channels, ...]: over channels and positions of one sample (one group)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, T, D] -> the same shape"""
-        return super().forward(x) if _left_to_torch(x) else _Normalise.apply(x, self.weight, self.bias, self.eps)
-
-
-class TimeSampleNorm(SampleNorm):
-    """The same of [B, T, channels]."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T, channels] -> [B, T, channels]"""
-        maps = x[:, None].permute(0, 3, 1, 2)  # [B, channels, 1, T], channels last
-        return super().forward(maps).permute(0, 2, 3, 1)[:, 0]
-
-
-class MeanSampleNorm(SampleNorm):
-    """The same of [B, channels]: a layer norm, whose own backward pass rounds by the number of threads."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels] -> [B, channels]"""
-        return super().forward(x[:, :, None, None])[:, :, 0, 0]
-
-
-OVER_SAMPLE, OVER_POSITIONS = (1, 2, 3), (2, 3)
-"""Axes of maps [B, channels, T, D]."""
-
-LARGE = 1 << 16
-"""Numbers of a sample's maps from which on a GPU's own norm, one block of threads a sample, leaves most of it idle."""
-
-
-def _in_parts(x: torch.Tensor) -> bool:
-    """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, those in half precision, whose
-    statistics stay in float32, and those of one position, which torch's kernel rounds by the number of threads."""
-    return x.dtype == torch.bfloat16 or (x.is_cuda and x[0].numel() >= LARGE) or x[0, 0].numel() == 1
-
-
-def _statistics_dtype(x: torch.Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
-
-
-def _layout(x: torch.Tensor) -> torch.memory_format:
-    """How torch's kernels of the norm want maps [B, channels, T, D]: as they lie, but on a GPU channel by channel."""
-    last = x.device.type == "cpu" and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def _normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
-               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """weight * (x - mean) * scale + bias, and mean and scale [B, 1] of each sample. x: in `_layout`, or in parts"""
-    batch, channels = x.shape[:2]
-    if not _in_parts(x):
-        return aten.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), 1, eps)
-    dtype, size = _statistics_dtype(x), x[0].numel()
-    mean = x.mean(dim=OVER_SAMPLE, dtype=dtype)[:, None]  # [B, 1]
-    squares = torch.linalg.vector_norm(x, dim=OVER_SAMPLE, dtype=dtype).square()[:, None] / size
-    scale = (squares - mean.square()).clamp(min=0).add(eps).rsqrt()
-    slope = scale * weight  # [B, channels]
-    y = torch.addcmul(_by_channel(bias - mean * slope), x, _by_channel(slope), out=torch.empty_like(x))
-    return y, mean, scale
-
-
-def _normalise_backward(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                        weight: torch.Tensor | None, wanted: list[bool]) -> list[torch.Tensor]:
-    """Gradients of x, weight and bias, those that are wanted. mean, scale: [B, 1] of each sample"""
-    if _in_parts(x):
-        return _normalise_backward_in_parts(gradient, x, mean, scale, weight)
-    batch, channels = x.shape[:2]
-    positions = x[0, 0].numel()
-    gradient = gradient.contiguous(memory_format=_layout(x))
-    return aten.native_group_norm_backward(gradient, x, mean, scale, weight, batch, channels, positions, 1, wanted)
-
-
-def _normalise_backward_in_parts(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                                 weight: torch.Tensor | None) -> list[torch.Tensor]:
-    total, with_x = _channel_sums(gradient), _channel_sums(gradient * x)  # [B, channels]
-    weight = torch.ones_like(total[0]) if weight is None else weight
-    mean_d, d_x = ((values * weight).sum(dim=1, keepdim=True) / x[0].numel() for values in (total, with_x))  # [B, 1]
-    d_n = scale * (d_x - mean * mean_d)
-    # scale * (d - <d> - n <d n>), where d = weight * gradient, n = scale * x - scale * mean
-    constant = scale * (scale * mean * d_n - mean_d)
-    of_x = torch.addcmul(_by_channel(constant), x, _by_channel(-scale.square() * d_n), out=torch.empty_like(x))
-    of_x.addcmul_(gradient, _by_channel(scale * weight))
-    return [of_x, (scale * (with_x - mean * total)).sum(dim=0), total.sum(dim=0)]
-
-
-def _channel_sums(maps: torch.Tensor) -> torch.Tensor:
-    """[B, channels, T, D] -> [B, channels]"""
-    return maps.sum(dim=OVER_POSITIONS, dtype=_statistics_dtype(maps))
-
-
-def _by_channel(values: torch.Tensor) -> torch.Tensor:
-    """[B, channels] or [B, 1], to be spread over maps."""
-    return values[:, :, None, None]
-
-
-class _Normalise(Function):
-    """y = weight * (x - mean) * scale + bias, mean and scale of each sample"""
-
-    @staticmethod
-    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-        x = x if _in_parts(x) else x.contiguous(memory_format=_layout(x))
-        y, mean, scale = _normalise(x, weight, bias, eps)
-        context.save_for_backward(x, mean, scale, weight)
-        return y
-
-    @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            return _NormaliseBack.apply(gradients[0], *context.saved_tensors), None, None, None
-        x, mean, scale, weight = context.saved_tensors
-        wanted = [*context.needs_input_grad[:3]]
-        return *_normalise_backward(gradients[0], x, mean, scale, weight, wanted), None
-
-
-class _NormaliseBack(Function):
-    """The gradient of x: scale * P(weight * gradient), where P(d) = d - <d> - n <d n>, n = (x - mean) * scale.
-
-    <.>: the mean over a sample. P is symmetric, which makes its own derivatives short.
-    """
-
-    @staticmethod
-    def forward(context: Any, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                weight: torch.Tensor) -> torch.Tensor:
-        context.save_for_backward(gradient, x, mean, scale, weight)
-        return _normalise_backward(gradient, x, mean, scale, weight, [True, False, False])[0]
-
-    @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        v, = gradients
-        gradient, x, mean, scale, weight = context.saved_tensors
-        weight = weight.view(-1, 1, 1)
-        projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
-        d, n = gradient * weight, _standardised(x, mean, scale)
-        mean_v, mean_d, v_n, d_n, v_d = (_sample_mean(values) for values in (v, d, v * n, d * n, v * d))
-        along_n = v_d - mean_v * mean_d - 3 * v_n * d_n
-        # -scale^2 (<d n> v + <v n> d + along_n n - <d n> <v> - <v n> <d>)
-        of_x = torch.addcmul(-(d_n * mean_v + v_n * mean_d), v, d_n, out=torch.empty_like(x))
-        of_x.addcmul_(d, v_n).addcmul_(n, along_n).mul_(_by_sample(-scale.square()))
-        of_weight = (gradient * projected).sum(dim=(0, *OVER_POSITIONS), dtype=mean.dtype)
-        return projected.mul_(weight), of_x, None, None, of_weight
-
-
-def _standardised(x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """(x - mean) * scale. mean, scale: [B, 1] of each sample"""
-    return torch.addcmul(_by_sample(-mean * scale), x, _by_sample(scale), out=torch.empty_like(x))
-
-
-def _sample_mean(maps: torch.Tensor) -> torch.Tensor:
-    """[B, channels, T, D] -> [B, 1, 1, 1]"""
-    return maps.mean(dim=OVER_SAMPLE, keepdim=True, dtype=_statistics_dtype(maps))
-
-
-def _by_sample(values: torch.Tensor) -> torch.Tensor:
-    return values.view(-1, 1, 1, 1)
 
 
 # the generator's batch norm

@@ -38,6 +38,11 @@ def _work(argv: list[str], log: str, threads: int) -> None:
             os.dup2(file.fileno(), number)
     import torch
 
+    if torch.cuda._is_in_bad_fork():  # the server has touched the GPU after all
+        anew = multiprocessing.get_context("spawn").Process(target=_work, args=(argv, log, threads))
+        anew.start()
+        anew.join()
+        sys.exit(anew.exitcode)
     torch.set_num_threads(threads)
     from .launcher import main
 
@@ -56,8 +61,13 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
+LOOKS_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""torch's variable: 1 lets torch.cuda.is_available() ask the driver's library alone, which leaves forks a GPU."""
+
+
 def preload() -> None:
     """Import what every run needs. Nothing of it may start a thread or touch a GPU: both do not survive a fork."""
+    os.environ.setdefault(LOOKS_BY_NVML, "1")  # some upstreams of S3PRL's look for a GPU when they are imported
     silence = io.StringIO()
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), contextlib.suppress(Exception):
         from . import launcher  # a failure shows, with its text, in the run itself

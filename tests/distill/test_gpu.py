@@ -9,6 +9,7 @@ from support.gauss import PARTS, TinyTrainer, tiny_config, tiny_data, tiny_pool
 from support.gpu import exact, needs_gpu
 
 from s3prl_dd.config import load_config
+from s3prl_dd.distill import norms
 from s3prl_dd.distill.bench import bench_step
 from s3prl_dd.distill.config import DistillConfig
 
@@ -23,8 +24,31 @@ def trainer_on(device: str, out: Path, **changes: object) -> TinyTrainer:
 
 
 def losses(trainer: TinyTrainer) -> dict[str, float]:
-    """A step's loss terms, without the norms of gradients: they are sums over thousands of rounded numbers."""
-    return {name: value for name, value in trainer.train_step().values().items() if not name.endswith("norm")}
+    """A step's loss terms, and the norms of its gradients."""
+    return trainer.train_step().values()
+
+
+def gradients(trainer: TinyTrainer) -> dict[str, torch.Tensor]:
+    """Of the first critic update and the first generator update, all weights behind one another."""
+    found = {"critic": trainer._gradients_of(trainer.critic, trainer.critic_terms(1, 0)),
+             "generator": trainer._gradients_of(trainer.generator, trainer.generator_terms(1).terms)}
+    return {name: torch.cat([gradient.flatten().cpu() for gradient in parts]) for name, parts in found.items()}
+
+
+@pytest.mark.parametrize("precision, most", [("float32", 1e-4), ("bfloat16", 0.4)])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "compiled"])
+@pytest.mark.parametrize("architecture", ["gan_1d", "gan_att"])
+def test_gradients_are_those_of_a_cpu(architecture, large, precision, most, tmp_path, monkeypatch):
+    """Losses alone are not enough: a penalty that lost half of its second derivatives has the same ones."""
+    if large:
+        monkeypatch.setattr(norms, "LARGE", 1)
+    with exact(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="torch.compile does not work")
+        network = {"architecture": architecture}
+        cpu = gradients(trainer_on("cpu", tmp_path / "cpu", network=network))
+        gpu = gradients(trainer_on("cuda", tmp_path / "gpu", network=network, precision=precision))
+    for name, expected in cpu.items():
+        assert (gpu[name] - expected).norm() < most * expected.norm(), name
 
 
 @pytest.mark.parametrize("architecture", ["gan_1d", "gan_att"])

@@ -6,15 +6,9 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill import layers
-from s3prl_dd.distill.layers import (
-    CriticConv2d,
-    LastBatchNorm,
-    SampleNorm,
-    TapTimeConv,
-    TimeSampleNorm,
-    as_trained,
-)
+from s3prl_dd.distill import norms
+from s3prl_dd.distill.layers import CriticConv2d, LastBatchNorm, TapTimeConv, as_trained
+from s3prl_dd.distill.norms import SampleNorm, TimeSampleNorm
 from s3prl_dd.generator import NetworkConfig, build_generator
 from s3prl_dd.generator.networks import GANS, BatchNorm, TimeConv
 
@@ -49,9 +43,19 @@ def derivatives(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return [y.detach(), slope.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["first", "channels last"])
+def time_last(x: torch.Tensor) -> torch.Tensor:
+    """The same maps [B, channels, T, D] as neither torch's kernels nor ours have them in memory."""
+    return x.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
+
+
+LAYOUTS = {"first": lambda x: x, "channels last": lambda x: x.to(memory_format=torch.channels_last),
+           "time last": time_last}
+
+
+@pytest.mark.parametrize("laid", LAYOUTS)
 @pytest.mark.parametrize("case", CASES)
-def test_as_torchs_own(case, last):
+def test_as_torchs_own(case, laid):
+    """Whatever has to be copied first, second derivatives reach what it was copied from."""
     make_torchs, make_ours, shape = CASES[case]
     torchs, ours = make_torchs().double(), make_ours().double()
     x = 2 + 3 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -60,18 +64,20 @@ def test_as_torchs_own(case, last):
             parameter.normal_(generator=torch.Generator().manual_seed(1))
     ours.load_state_dict(torchs.state_dict())
     x_ours = x
-    if last and x.dim() == 4:
-        ours, x_ours = ours.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if x.dim() == 4:
+        x_ours = LAYOUTS[laid](x)
+        ours = ours.to(memory_format=torch.channels_last) if laid == "channels last" else ours
     for one, other in zip(derivatives(ours, x_ours), derivatives(torchs, x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_parts_are_the_norm(monkeypatch):
-    """The norm from sums over maps, as a GPU has it, in float64."""
-    monkeypatch.setattr(layers, "_in_parts", lambda x: True)
-    for last in (False, True):
+@pytest.mark.parametrize("way", ["_in_parts", "_is_large"])
+def test_parts_are_the_norm(way, monkeypatch):
+    """The norm from sums over maps, and by the passes that a GPU has compiled, in float64."""
+    monkeypatch.setattr(norms, way, lambda x: True)
+    for laid in LAYOUTS:
         for case in ("norm", "time norm"):
-            test_as_torchs_own(case, last)
+            test_as_torchs_own(case, laid)
 
 
 def test_bfloat16_is_near_float32():

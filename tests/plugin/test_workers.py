@@ -26,6 +26,34 @@ if __name__ == "__main__":
 """
 
 
+BAD_FORK = """
+import sys
+from s3prl_dd.plugin import workers
+
+if __name__ == "__main__":  # a process that is started anew does not come by here
+    import torch
+    from s3prl_dd.plugin import launcher
+    torch.cuda._is_in_bad_fork = lambda: True
+    launcher.main = workers._end_with_parent = lambda *ignored: None
+    workers._work(["-m", "train", "-d", "nothing", "-u", "fbank"], sys.argv[1], 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_without_a_gpu_starts_anew(tmp_path):
+    """Where the server has touched it all the same."""
+    (tmp_path / "works.py").write_text(BAD_FORK)
+    done = subprocess.run([sys.executable, tmp_path / "works.py", tmp_path / "log"], timeout=200,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and "nothing" in (tmp_path / "log").read_text()
+
+
+def test_the_server_looks_for_a_gpu_without_touching_it(monkeypatch):
+    monkeypatch.delenv(workers.LOOKS_BY_NVML, raising=False)
+    workers.preload()
+    assert os.environ.pop(workers.LOOKS_BY_NVML) == "1"
+
+
 def test_exit_code_and_log(tmp_path):
     (tmp_path / "log").write_text("before\n")
     code = workers.run_downstream(["-m", "train", "-d", "nothing", "-u", "fbank"], tmp_path / "log", 1)
