@@ -61,25 +61,38 @@ def all_products(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> tuple[tor
     return _sums(y), _sums(z), _sums(x * y), _sums(x * z), _sums(y * z)
 
 
-@Fused
-def put_one(out: torch.Tensor, constant: torch.Tensor, x: torch.Tensor, of_x: torch.Tensor) -> None:
-    """Put constant + of_x x into `out`."""
+Term = tuple[torch.Tensor, torch.Tensor]
+"""A coefficient [B, C] and the maps [B, P, C] that it multiplies."""
+
+
+def put(out: torch.Tensor, constant: torch.Tensor, *terms: Term) -> None:
+    """Put constant + the sum of one to three terms into `out`, [B, P, C]."""
+    if out.is_cuda:
+        PUT[len(terms)](out, constant, *(tensor for term in terms for tensor in term))
+        return
+    (coefficient, maps), *others = terms
+    torch.addcmul(_spread(constant), _spread(coefficient), maps, out=out)
+    for coefficient, maps in others:
+        out.addcmul_(_spread(coefficient), maps)
+
+
+def _put_one(out: torch.Tensor, constant: torch.Tensor, of_x: torch.Tensor, x: torch.Tensor) -> None:
     out.copy_(_spread(constant) + _spread(of_x) * _wide(x))
 
 
-@Fused
-def put_two(out: torch.Tensor, constant: torch.Tensor, x: torch.Tensor, of_x: torch.Tensor, y: torch.Tensor,
-            of_y: torch.Tensor) -> None:
-    """Put constant + of_x x + of_y y into `out`."""
+def _put_two(out: torch.Tensor, constant: torch.Tensor, of_x: torch.Tensor, x: torch.Tensor, of_y: torch.Tensor,
+             y: torch.Tensor) -> None:
     out.copy_(_spread(constant) + _spread(of_x) * _wide(x) + _spread(of_y) * _wide(y))
 
 
-@Fused
-def put_three(out: torch.Tensor, constant: torch.Tensor, x: torch.Tensor, of_x: torch.Tensor, y: torch.Tensor,
-              of_y: torch.Tensor, z: torch.Tensor, of_z: torch.Tensor) -> None:
-    """Put constant + of_x x + of_y y + of_z z into `out`."""
+def _put_three(out: torch.Tensor, constant: torch.Tensor, of_x: torch.Tensor, x: torch.Tensor, of_y: torch.Tensor,
+               y: torch.Tensor, of_z: torch.Tensor, z: torch.Tensor) -> None:
     two = _spread(constant) + _spread(of_x) * _wide(x) + _spread(of_y) * _wide(y)
     out.copy_(two + _spread(of_z) * _wide(z))
+
+
+PUT = {1: Fused(_put_one), 2: Fused(_put_two), 3: Fused(_put_three)}
+"""By the number of terms."""
 
 
 def _wide(maps: torch.Tensor) -> torch.Tensor:

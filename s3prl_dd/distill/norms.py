@@ -68,6 +68,12 @@ def _is_large(x: torch.Tensor) -> bool:
     return x.is_cuda and x[0].numel() >= LARGE
 
 
+def _has_area(x: torch.Tensor) -> bool:
+    """Whether they are maps of GAN-ATT or GAN-CNN on a CPU. GAN-1D's are the same on any number of threads as they are.
+    """
+    return x.device.type == "cpu" and x.shape[2] > 1
+
+
 def _in_parts(x: torch.Tensor) -> bool:
     """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, those in half precision, whose
     statistics stay in float32, and those of one position, which torch's kernel rounds by the number of threads."""
@@ -175,8 +181,8 @@ class _NormaliseBack(Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         v, = gradients
         gradient, x, mean, scale, weight = context.saved_tensors
-        if _is_large(x):
-            of_gradient, of_x, of_weight = _second_derivatives_large(v, gradient, x, mean, scale, weight)
+        if _is_large(x) or _has_area(x):
+            of_gradient, of_x, of_weight = _second_derivatives_by_sums(v, gradient, x, mean, scale, weight)
             return of_gradient, of_x, None, None, of_weight
         weight = weight.view(-1, 1, 1)
         projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
@@ -215,7 +221,7 @@ def _normalise_large(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, 
     scale = (squares - mean.square()).clamp(min=0).add(eps).rsqrt()
     slope = scale * weight  # [B, channels]
     y = torch.empty_like(x)
-    fused.put_one(_rows(y), bias - mean * slope, _rows(x), slope)
+    fused.put(_rows(y), bias - mean * slope, (slope, _rows(x)))
     return y, mean, scale
 
 
@@ -229,15 +235,16 @@ def _normalise_backward_large(gradient: torch.Tensor, x: torch.Tensor, mean: tor
     # scale * (d - <d> - n <d n>), where d = weight * gradient, n = scale * x - scale * mean
     of_x, all_channels = torch.empty_like(x), torch.zeros_like(total)
     constant = all_channels + scale * (scale * mean * d_n - mean_d)
-    fused.put_two(_rows(of_x), constant, _rows(x), all_channels - scale.square() * d_n, _rows(gradient), scale * weight)
+    by_x = all_channels - scale.square() * d_n
+    fused.put(_rows(of_x), constant, (by_x, _rows(x)), (scale * weight, _rows(gradient)))
     return [of_x, (scale * (with_x - mean * total)).sum(dim=0), total.sum(dim=0)]
 
 
-def _second_derivatives_large(v: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor,
+def _second_derivatives_by_sums(v: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor,
                               scale: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """See _NormaliseBack.backward: of the gradient, of x and of the weight."""
-    v, gradient = (values.contiguous(memory_format=torch.channels_last) for values in (v, gradient))
-    size, rows = x[0].numel(), (_rows(x), _rows(v), _rows(gradient))
+    v, gradient, x = (maps.contiguous(memory_format=torch.channels_last) for maps in (v, gradient, x))
+    size = x[0].numel()
     sums = fused.all_products(_pieces(x), _pieces(v), _pieces(gradient))
     sum_v, sum_g, v_x, g_x, v_g = map(_over_pieces, sums)  # [B, channels]
     mean_v, mean_d = _over_channels(sum_v) / size, _over_channels(sum_g * weight) / size  # [B, 1]
@@ -249,20 +256,22 @@ def _second_derivatives_large(v: torch.Tensor, gradient: torch.Tensor, x: torch.
     projected = scale * (scale * mean * v_n - mean_v), -scale.square() * v_n, scale  # constant, by x, by v; [B, 1]
     of_gradient, of_x = torch.empty_like(gradient), torch.empty_like(x)
     constant, by_x, by_v = (values * weight for values in projected)  # [B, channels]
-    fused.put_two(_rows(of_gradient), constant, rows[0], by_x, rows[1], by_v)
+    fused.put(_rows(of_gradient), constant, (by_x, _rows(x)), (by_v, _rows(v)))
     constant, by_x, by_v = projected
     of_weight = (constant * sum_g + by_x * g_x + by_v * v_g).sum(dim=0)
 
     steep, all_channels = scale.square(), torch.zeros_like(sum_v)
     constant = all_channels + steep * (along_n * scale * mean + d_n * mean_v + v_n * mean_d)
     by_x, by_v = all_channels - steep * along_n * scale, all_channels - steep * d_n
-    fused.put_three(_rows(of_x), constant, rows[0], by_x, rows[1], by_v, rows[2], -steep * v_n * weight)
+    by_gradient = -steep * v_n * weight
+    fused.put(_rows(of_x), constant, (by_x, _rows(x)), (by_v, _rows(v)), (by_gradient, _rows(gradient)))
     return of_gradient, of_x, of_weight
 
 
 def _rows(maps: torch.Tensor) -> torch.Tensor:
     """[B, channels, T, D], channels last -> [B, T * D, channels], the same memory"""
-    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+    batch, channels, time, dim = maps.shape
+    return maps.permute(0, 2, 3, 1).view(batch, time * dim, channels)
 
 
 def _pieces(maps: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill import norms
+from s3prl_dd.distill import fused, norms
 from s3prl_dd.distill.layers import CriticConv2d, LastBatchNorm, TapTimeConv, as_trained
 from s3prl_dd.distill.norms import SampleNorm, TimeSampleNorm
 from s3prl_dd.generator import NetworkConfig, build_generator
@@ -78,6 +78,19 @@ def test_parts_are_the_norm(way, monkeypatch):
     for laid in LAYOUTS:
         for case in ("norm", "time norm"):
             test_as_torchs_own(case, laid)
+
+
+def test_what_a_gpu_compiles_is_what_a_cpu_does():
+    """constant + one to three maps, each times its own coefficients."""
+    maps = [torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(number)) for number in range(3)]
+    constant, *coefficients = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(3))
+    for count in (1, 2, 3):
+        terms = list(zip(coefficients, maps, strict=True))[:count]
+        expected = constant[:, None] + sum(one[:, None] * other for one, other in terms)
+        for put in (fused.put, lambda out, first, *rest: fused.PUT[len(rest)].plain(out, first, *sum(rest, ()))):
+            out = torch.empty(3, 7, 4)
+            put(out, constant, *terms)
+            torch.testing.assert_close(out, expected)
 
 
 def test_bfloat16_is_near_float32():
