@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from .budget import Budget
 from .generator import BATCH, Generator, noise_numbers
+from .noise import ANEW
 from .samples import Samples, index_labels, places_of
-from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, set_of, sets_of
+from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, movements_of, set_of, sets_of
 from .store import SampleStore, StoredSet
 
 KEPT_BYTES = 10**9
@@ -38,24 +39,30 @@ SMALL = 50
 """Samples of a class up to which a set for heads on utterance means does better at teaching points than at class means;
 of 100 it does not. Chosen with speakers held out within the training part of RAVDESS fold1."""
 
+FEW = 12
+"""Samples of a class from which on learnt points serve heads that hear frames, too; heads on means they serve at any
+number. Chosen on dev of RAVDESS fold4 and fold6, at 6, 12 and 50; between class means and teaching points there was no
+choice."""
+
 
 def best_center(generator: Generator, counts: Sequence[int], means: bool, fixed: bool = True) -> Center:
     """What `center: auto` is for a set of so many samples of each class [C].
 
     means: for heads that read utterance means; fixed: one set, not several in turn, which would have the same points
     """
-    if not means:
-        return True
-    if fixed and generator.points is not None and max(counts) <= generator.points.shape[1]:
+    most = max(counts)
+    listed = fixed and generator.points is not None and most <= generator.points.shape[1]
+    if listed and (means or most >= FEW):
         return "learnt"
-    return "teaching" if max(counts) <= SMALL and generator.teacher is not None else True
+    return "teaching" if means and most <= SMALL and generator.teacher is not None else True
 
 
 class GeneratedDataset(Dataset[Item]):
     """Samples of a generator as a map-style dataset, for any DataLoader, worker or distributed sampler.
 
     Item i is sample i of Generator.sample with the same budget, seed, epoch, lengths and center. With `resample` each
-    epoch (set_epoch) is a new draw, or one of K in turn; without it every epoch is the same fixed set.
+    epoch (set_epoch) is a new draw, or one of K in turn; without it every epoch is the same fixed set. A budget in
+    numbers under `resample: auto` is one set whose frames move in 8 ways in turn (noise.ANEW); the first is `sample`'s.
 
     store: where drawn sets are kept on disk and shared with other processes (see store.SampleStore, which rounds
         frames to half precision); a folder, or a SampleStore
@@ -73,6 +80,8 @@ class GeneratedDataset(Dataset[Item]):
         self.generator, self.seed, self.lengths = generator, seed, lengths
         self.resample = sets_of(resample, budget)
         self.means = means
+        moves = generator.header.network.moves and not means
+        self.movements = movements_of(resample, budget) if moves else 1
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
         self.center = center if center != "auto" else best_center(generator, self.counts, means, not self.resample)
@@ -88,7 +97,7 @@ class GeneratedDataset(Dataset[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Make the set of this epoch the one that is served; a fixed set stays as it is."""
-        epoch = set_of(self.resample, epoch)
+        epoch = set_of(self.resample, epoch) + ANEW * (epoch % self.movements)
         if epoch == self.epoch:
             return
         self.epoch = self.items = self.stored = self.shift = None

@@ -25,10 +25,13 @@ def moved_as(frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def drawn(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], inputs: torch.Tensor, labels: torch.Tensor,
-          as_class: torch.Tensor | None) -> torch.Tensor:
+          as_class: torch.Tensor | None, movers: torch.Tensor | None = None) -> torch.Tensor:
     """What a network makes of inputs [B, Z] and labels [B], moving as these classes do [B]; None: as their own.
 
+    movers: [B, Z], the inputs that its movement is made from; None: `inputs` themselves
     -> [B, T, D]
     """
     frames = network(inputs, labels)
-    return frames if as_class is None else moved_as(frames, network(inputs, as_class))
+    if as_class is None and movers is None:
+        return frames
+    return moved_as(frames, network(inputs if movers is None else movers, labels if as_class is None else as_class))

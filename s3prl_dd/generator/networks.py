@@ -68,13 +68,19 @@ class NetworkConfig:
     class move that is drawn anew for each sample (beyond the paper, for heads that hear frames; generator/movement.py).
     Training does not see it."""
 
+    @property
+    def moves(self) -> bool:
+        """Whether a sample's frames are drawn, and differ: those of a Gaussian of means are alike, those of a list of
+        points stand in the file."""
+        return self.architecture not in ("gaussian", "points")
+
     def __post_init__(self) -> None:
         step = FRAME_STEP[self.architecture]
         if self.frames % step:
             raise ValueError(f"frames: expected a multiple of {step} for {self.architecture}, found {self.frames}")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd number, found {self.kernel}")
-        if self.movement == "any" and self.architecture in ("gaussian", "points"):
+        if self.movement == "any" and not self.moves:
             raise ValueError(f"movement: any is for networks whose frames move, and those of {self.architecture} are "
                              "fixed. Give own.")
 

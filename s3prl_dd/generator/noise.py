@@ -19,17 +19,32 @@ class Noise(NamedTuple):
     chances: list[float]
     """[B], uniform in [0, 1): as which class a sample moves, where that is any (movement.any_class)."""
 
+    movers: torch.Tensor
+    """[B, Z], what its movement is made from: `vectors` themselves, but in sets that move anew."""
+
+
+ANEW = 1 << 32
+"""Sets number e, e + ANEW, e + 2 ANEW, ... have the same utterance means, and each its own movement."""
+
 
 def draw_noise(seed: int, epoch: int, indices: Iterable[int], size: int) -> Noise:
     """The noise of samples number `indices` (>= 0) in `size` dimensions.
 
     Each sample has a stream of its own (Philox, keyed by the seed, counted by sample and epoch), so a batch, a worker
-    or a rank can draw any of them.
+    or a rank can draw any of them. epoch: the set's number; from ANEW up it moves anew
     """
-    vectors, quantiles, chances = [], [], []
+    vectors, movers, quantiles, chances = [], [], [], []
     for index in indices:
-        stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
+        stream = _stream(seed, epoch % ANEW, index)
         vectors.append(stream.standard_normal(size, dtype=np.float32))
         quantiles.append(stream.uniform(0, 100))
+        if epoch >= ANEW:
+            stream = _stream(seed, epoch, index)
+            movers.append(stream.standard_normal(size, dtype=np.float32))
         chances.append(stream.uniform())
-    return Noise(torch.from_numpy(np.stack(vectors)), quantiles, chances)
+    points = torch.from_numpy(np.stack(vectors))
+    return Noise(points, quantiles, chances, torch.from_numpy(np.stack(movers)) if movers else points)
+
+
+def _stream(seed: int, epoch: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))

@@ -37,12 +37,14 @@ class Sampling:
     center: Center = "auto"
     """Where each class of a set is shifted, which makes small sets good. true: to the class's mean. teaching: to the
     point that teaches a head the class (generator/centers.py). learnt: each sample to a point of its own, those that
-    the file carries (distill/points.py). auto, for heads that read utterance means: learnt where it is one set, and
-    the file has points enough, else teaching for sets of up to 50 a class; else true. false: not at all."""
+    the file carries (distill/points.py). auto: learnt where it is one set, the file has points enough, and the head
+    reads utterance means or hears frames of 12 a class or more; else, for heads on means, teaching for sets of up to
+    50 a class; else true. false: not at all."""
 
     resample: Resample = "auto"
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch. auto: 8
-    sets in turn where the budget is as many points as the corpus has; a budget in numbers is one set of so many."""
+    sets in turn where the budget is as many points as the corpus has; a budget in numbers is one set of so many, whose
+    frames, for heads that hear them, move about the same utterance means in 8 ways in turn."""
 
     lengths: Lengths = "generator"
     """Frames of a sample: generator, the network's own T, or corpus, stretched to lengths drawn from the corpus's."""
@@ -55,8 +57,15 @@ def sets_of(resample: Resample, budget: Budget) -> bool | int:
     return resample
 
 
-def sets_in_words(resample: bool | int) -> str:
+def movements_of(resample: Resample, budget: Budget) -> int:
+    """In how many ways in turn the frames of a set of this budget move, for heads that hear them."""
+    return SETS if resample == "auto" and sets_of(resample, budget) is False else 1
+
+
+def sets_in_words(resample: bool | int, movements: int = 1) -> str:
     """How often samples are drawn anew. resample: `auto` resolved"""
+    if movements > 1:
+        return f"one fixed set that moves in {movements} ways in turn"
     if isinstance(resample, bool):
         return "a new set each epoch" if resample else "one fixed set"
     return f"{resample} sets in turn"

@@ -112,6 +112,34 @@ def test_epochs_are_new_draws_or_one_fixed_set(generator):
     assert torch.equal(new[3].features, first[0])
 
 
+@pytest.mark.parametrize("center", [False, True, "teaching"])
+def test_a_budget_in_numbers_is_one_set_that_moves_in_turn(generator, center):
+    """Its utterance means, lengths and labels stay; the ninth epoch moves as the first, which is `sample`'s."""
+    for lengths in ("generator", "corpus"):
+        data = GeneratedDataset(generator, 4, seed=2, lengths=lengths, center=center)
+        first = whole(data)
+        identical(first, generator.sample(4, seed=2, lengths=lengths, center=center))
+        for epoch in range(1, 8):
+            data.set_epoch(epoch)
+            other = whole(data)
+            assert torch.equal(other.lengths, first.lengths)
+            torch.testing.assert_close(other.soft_labels, first.soft_labels, atol=1e-4, rtol=1e-4)
+            assert (other.features - first.features).abs().max() > 1e-3
+            if lengths == "generator":  # stretched frames weigh otherwise
+                torch.testing.assert_close(other.means(), first.means(), atol=1e-4, rtol=1e-4)
+        data.set_epoch(8)
+        identical(whole(data), first)
+
+
+def test_means_fixed_sets_and_frames_that_stand_still_do_not_move(generator):
+    still = tiny_generator(NetworkConfig(architecture="gaussian", noise=10))
+    for data in (GeneratedDataset(generator, 4, means=True), GeneratedDataset(generator, 4, resample=False),
+                 GeneratedDataset(still, 4)):
+        first = data[5].features
+        data.set_epoch(3)
+        assert data[5].name == "generated-0-5" and torch.equal(data[5].features, first)
+
+
 @pytest.mark.parametrize("center", [False, True])
 def test_a_set_is_drawn_once_an_epoch(generator, drawn, center):
     data = GeneratedDataset(generator, 4, resample=True, center=center)
@@ -124,7 +152,7 @@ def test_a_set_is_drawn_once_an_epoch(generator, drawn, center):
 
 
 def test_a_fixed_set_is_drawn_once(generator, drawn):
-    data = GeneratedDataset(generator, 4)
+    data = GeneratedDataset(generator, 4, resample=False)
     assert len(drawn) == 12  # when it is made: worker processes that fork from here share it
     for epoch in (0, 1, 5):
         data.set_epoch(epoch)
