@@ -100,13 +100,14 @@ class RunVerb:
 
         run = Run.start(self.out, self.settings)
         wanted = list(STAGES)[self.stage - 1:self.stop_stage]
-        for name in wanted:
-            number = list(STAGES).index(name) + 1
-            log.info("\n[stage %d] %s: %s", number, name, STAGES[name].__doc__)
-            if name != "prepare":  # what a killed stage leaves is of these settings
-                run.keep()
-            run_stage(run, name)
-        run.keep()
+        with run.held():
+            for name in wanted:
+                number = list(STAGES).index(name) + 1
+                log.info("\n[stage %d] %s: %s", number, name, STAGES[name].__doc__)
+                if name != "prepare":  # what a killed stage leaves is of these settings
+                    run.keep()
+                run_stage(run, name)
+            run.keep()
 
 
 @settings
@@ -122,7 +123,9 @@ class StageVerb:
         """Run the stage."""
         from .recipe.folder import Run
 
-        run_stage(Run.open(self.out), self.stage)
+        run = Run.open(self.out)
+        with run.held():
+            run_stage(run, self.stage)
 
 
 @settings

@@ -13,7 +13,10 @@
     <out>/results.json, .png        what was measured                         report
 """
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -127,6 +130,19 @@ class Run:
         path = self.out / "run.json"
         if not path.is_file() or Settings.from_flat(read_json(path), path) != self.settings:
             write_json(path, self.settings.flat())
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's folder for this process; UserError where another one works there, which would mix them up."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.out, os.O_RDONLY)
+        try:
+            _lock(folder, self.out)
+            yield
+        finally:
+            os.close(folder)
+            with contextlib.suppress(OSError):
+                self.out.rmdir()  # where nothing came of it
 
     # what lies where
 
@@ -243,3 +259,14 @@ def _check_fits_base(wanted: Settings, base: Run) -> None:
 
 def _shown(value: object) -> str:
     return (" ".join(map(str, value)) or "nothing") if isinstance(value, tuple) else str(value)
+
+
+def _lock(folder: int, path: Path) -> None:
+    """Until it is closed. folder: its descriptor"""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: another process is working on this run. Wait until it has ended, or end it; or give "
+                        "another --out.") from None
+    except OSError:
+        pass  # a file system without locks

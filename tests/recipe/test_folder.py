@@ -5,6 +5,7 @@ import json
 import pytest
 from support.recipe import keep_score, start, variant, wanted
 
+from s3prl_dd import cli
 from s3prl_dd.arms import REAL, Arm
 from s3prl_dd.errors import UserError
 from s3prl_dd.recipe.folder import Run
@@ -31,6 +32,24 @@ def test_what_is_kept_is_not_written_again(tmp_path):
 
 def test_starting_writes_nothing(tmp_path):
     Run.start(tmp_path / "new", wanted())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_second_process_is_refused(tmp_path, capsys):
+    """Before it does anything; and no longer, when the first has ended."""
+    start(tmp_path)
+    with Run.open(tmp_path).held():
+        for words in (["run", "--out", str(tmp_path)], ["pool", "--out", str(tmp_path)]):
+            assert cli.main(words) == 2
+            assert "another process is working on this run" in capsys.readouterr().err
+    with Run.open(tmp_path).held():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json"]
+
+
+def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path):
+    with Run.start(tmp_path / "new", wanted()).held():
+        assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
 
 
