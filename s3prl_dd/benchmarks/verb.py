@@ -42,7 +42,7 @@ class Bench:
     """step, sample: distiller's configurations, files or shipped ones (default gan_1d)."""
 
     overrides: tuple[str, ...] = ()
-    """step, sample: KEY=VALUE words for these configurations, precision=bfloat16 for one."""
+    """step, sample: KEY=VALUE words for these configurations. step: precision=bfloat16; both: network.frames=32."""
 
     dim: Annotated[int, Field(ge=1, le=65536), Number] = 768
     """D, dimensions of the features, which are noise here."""

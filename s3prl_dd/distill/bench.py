@@ -105,7 +105,7 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
     time_steps(trainer, SETTLING if trainer.threads else 1)
     for _ in range(rounds + 1):
         plain.take_state(trainer)
-        apart = max(apart, losses_apart(trainer, plain))
+        apart = _largest(apart, losses_apart(trainer, plain))
         theirs.append(time_steps(plain, steps))
         ours.append(time_steps(trainer, steps))
     theirs, ours = theirs[1:], ours[1:]  # the first warms up
@@ -153,7 +153,13 @@ def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
     generators = _gradients_apart((trainer.generator, plain.generator), of_generator, trainer)
     pairs = [(ours[name].item(), value.item()) for ours, theirs in (of_critic, of_generator)
              for name, value in theirs.items()]
-    return max(critics, generators, *(abs(one - other) / max(1.0, abs(other)) for one, other in pairs))
+    trainer.critic.requires_grad_(True)
+    return _largest(critics, generators, *(abs(one - other) / max(1.0, abs(other)) for one, other in pairs))
+
+
+def _largest(*values: float) -> float:
+    """The largest, and not a number where one is not."""
+    return torch.tensor(values, dtype=torch.float64).max().item()
 
 
 def _gradients_apart(networks: tuple[nn.Module, nn.Module], terms: tuple[Terms, Terms], trainer: Trainer) -> float:

@@ -1,4 +1,4 @@
-"""Passes over a critic's large maps: on a GPU each is one kernel, by torch.compile, which reads its maps once.
+"""Passes over a critic's maps: large ones on a GPU by one kernel each, of torch.compile, which reads its maps once.
 
 x, y, z: maps as rows, [B, P, C], P positions; coefficients are [B, C]. To be summed, rows come in pieces,
 [B, K, P, C], which a GPU sums side by side; sums are [B, K, C]. Coefficients and sums of maps in half precision are in
@@ -33,9 +33,13 @@ class Fused:
             self.compiled = self.compiled or torch.compile(self.plain)  # here, for it imports much
             with torch.no_grad(), torch.autocast("cuda", enabled=False):  # else once more under autocast
                 return self.compiled(*tensors)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # of whatever kind: Triton's, its C compiler's, torch's own
+            if torch.cuda.is_current_stream_capturing():
+                raise  # graphs.py goes on without the recording
             Fused.works = False
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             warnings.warn(f"torch.compile does not work here ({reason}); steps are slower so", stacklevel=2)
             return self.plain(*tensors)
 

@@ -131,7 +131,7 @@ class Replayed:
             self.recorded[kind] = self.recorder(self.update, self.held[kind])
         except RuntimeError as error:
             self.records = False
-            reason = str(error).splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             warnings.warn(f"critic updates are not recorded as CUDA graphs ({reason}); they are slower so",
                           stacklevel=2)
 

@@ -1,7 +1,7 @@
 """The critic's layer norm: of a sample, over channels and positions. Its second derivatives (Eq. 1) are written down.
 
-Three ways to the same numbers, up to rounding: torch's kernels, sums over maps as they lie, and for large maps on a
-GPU compiled passes (fused.py). Under create_graph a layer gives the gradient of its input alone (see layers.py).
+Three ways to the same numbers, up to rounding: torch's kernels, sums over maps as they lie, and passes over rows of
+channels (fused.py), for large maps on a GPU and for the second derivatives of maps on a CPU. Under create_graph a layer gives the gradient of its input alone (see layers.py).
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from . import fused
 
@@ -69,8 +70,8 @@ def _is_large(x: torch.Tensor) -> bool:
 
 
 def _has_area(x: torch.Tensor) -> bool:
-    """Whether they are maps of GAN-ATT or GAN-CNN on a CPU. GAN-1D's are the same on any number of threads as they are.
-    """
+    """Whether they are maps of GAN-ATT or GAN-CNN on a CPU. GAN-1D's stay with the elementwise form, whose bits are the
+    same on any number of threads."""
     return x.device.type == "cpu" and x.shape[2] > 1
 
 
@@ -178,6 +179,7 @@ class _NormaliseBack(Function):
         return _normalise_backward(gradient, x, mean, scale, weight, [True, False, False])[0]
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         v, = gradients
         gradient, x, mean, scale, weight = context.saved_tensors
@@ -210,7 +212,7 @@ def _by_sample(values: torch.Tensor) -> torch.Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-# large maps on a GPU, channels last
+# by passes over rows of channels
 
 
 def _normalise_large(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float

@@ -42,7 +42,10 @@ def _work(argv: list[str], log: str, threads: int) -> None:
         anew = multiprocessing.get_context("spawn").Process(target=_work, args=(argv, log, threads))
         anew.start()
         anew.join()
-        sys.exit(anew.exitcode)
+        code = anew.exitcode or 0
+        if code < 0:
+            os.kill(os.getpid(), -code)  # the signal that ended it
+        sys.exit(code)
     torch.set_num_threads(threads)
     from .launcher import main
 

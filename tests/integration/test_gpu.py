@@ -1,8 +1,7 @@
 """The whole recipe on a GPU: heads by S3PRL's runner in processes of their own, features, pool, distillation."""
 
 import pytest
-import torch
-from support.gpu import needs_gpu
+from support.gpu import needs_gpu, touch
 from support.iemocap_tree import tone
 
 from s3prl_dd import cli
@@ -15,10 +14,6 @@ pytestmark = [pytest.mark.gpu, needs_gpu, pytest.mark.slow]
 
 SMALL = ["network.channels=8", "network.critic_channels=8", "network.frames=4", "network.noise=4", "batch=4", "steps=6",
          "critic_steps=2", "eval_every=3", "save_every=3", "log_every=1"]
-
-
-def touch() -> None:
-    torch.zeros(1, device="cuda")
 
 
 def test_what_the_server_imports_leaves_a_gpu_to_its_forks():

@@ -51,6 +51,22 @@ with tempfile.TemporaryDirectory() as folder:
     assert done.stdout == ""
 
 
+def test_transformers_looks_for_librosa_before_there_is_a_stub():
+    """Some versions of it ask more of what they find than is in it."""
+    done = run_python("""
+import importlib.machinery, importlib.util, sys
+sys.modules["librosa"] = None
+found = []
+utils = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("transformers.utils", None))
+utils.is_librosa_available = lambda: found.append(sys.modules["librosa"])
+sys.modules["transformers"] = sys.modules["transformers.utils"] = utils
+from s3prl_dd.plugin.compat import mend
+assert any("librosa" in text for text in mend()) and sys.modules["librosa"] is not None
+assert found == [None], found
+""")
+    assert done.stdout == ""
+
+
 def test_unknown_names_are_told_with_what_comes_close():
     from s3prl_dd.plugin.registration import check_downstream
     from s3prl_dd.plugin.upstreams import check_upstream

@@ -48,7 +48,7 @@ def test_a_fork_without_a_gpu_starts_anew(tmp_path):
     assert done.returncode == 2 and "nothing" in (tmp_path / "log").read_text()
 
 
-def test_the_server_looks_for_a_gpu_without_touching_it(monkeypatch):
+def test_the_server_asks_the_driver_alone_for_a_gpu(monkeypatch):
     monkeypatch.delenv(workers.LOOKS_BY_NVML, raising=False)
     workers.preload()
     assert os.environ.pop(workers.LOOKS_BY_NVML) == "1"

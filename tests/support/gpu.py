@@ -18,3 +18,8 @@ def exact() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def touch() -> None:
+    """Begin to use the GPU."""
+    torch.zeros(1, device="cuda")
