@@ -1,7 +1,8 @@
 """The critic's layer norm: of a sample, over channels and positions. Its second derivatives (Eq. 1) are written down.
 
 Three ways to the same numbers, up to rounding: torch's kernels, sums over maps as they lie, and passes over rows of
-channels (fused.py), for large maps on a GPU and for the second derivatives of maps on a CPU. Under create_graph a layer gives the gradient of its input alone (see layers.py).
+channels (fused.py), for large maps on a GPU and for the second derivatives of maps on a CPU. Under create_graph a layer
+gives the gradient of its input alone (see layers.py).
 """
 
 import math
