@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -137,3 +138,17 @@ def file_digest(path: str | Path) -> str:
 def text_digest(lines: Iterable[str]) -> str:
     """SHA-256 of an iterable of strings, as hex; their order counts."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def lock_alone(file: int | IO[Any]) -> bool:
+    """Hold an open file or folder for this process until it is closed; False where another process does.
+
+    A file system without locks keeps nobody out.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

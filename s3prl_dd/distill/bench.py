@@ -145,15 +145,13 @@ def time_steps(loop: Trainer | PlainLoop, steps: int) -> Round:
 def losses_apart(trainer: Trainer, plain: PlainLoop) -> float:
     """See StepTime.apart: of the next step's first critic update and of its generator update, before any of them."""
     step = trainer.step + 1
-    trainer.critic.requires_grad_(True)
+    trainer.critic.requires_grad_(True)  # a step leaves it without
     of_critic = trainer.critic_terms(step, 0), plain.critic_terms(step, 0)
     critics = _gradients_apart((trainer.critic, plain.critic), of_critic, trainer)
-    trainer.critic.requires_grad_(False)
     of_generator = trainer.generator_terms(step).terms, plain.generator_terms(step)
     generators = _gradients_apart((trainer.generator, plain.generator), of_generator, trainer)
     pairs = [(ours[name].item(), value.item()) for ours, theirs in (of_critic, of_generator)
              for name, value in theirs.items()]
-    trainer.critic.requires_grad_(True)
     return _largest(critics, generators, *(abs(one - other) / max(1.0, abs(other)) for one, other in pairs))
 
 

@@ -9,7 +9,6 @@
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import mmap
@@ -30,7 +29,7 @@ from safetensors.torch import save_file
 from ..config import build, settings
 from ..corpora.metadata import Metadata, Utterance
 from ..errors import UserError
-from ..files import atomic_path, disk_error, read_json, write_json
+from ..files import atomic_path, disk_error, lock_alone, read_json, write_json
 from ..generator.header import Provenance
 
 Dtype = Literal["float16", "float32"]
@@ -288,24 +287,16 @@ class StoreWriter:
             _check_same(self.folder, there, self.header)
             self.header = replace(there, complete=False)
         self.data = open(self.folder / "features.bin", "ab")
-        self._lock()
+        if not lock_alone(self.data):
+            self.data.close()
+            raise UserError(f"{self.folder}: another process is writing features there. Wait until it has ended, or "
+                            "end it.")
         kept = self._whole_entries()
         self.done = {entry.id for entry in kept}
         self.index = open(self.folder / "index.jsonl", "a+", encoding="utf-8")
         self.data.truncate(sum(entry.frames for entry in kept) * self._bytes_a_frame)
         self.index.truncate(sum(len(entry.line()) for entry in kept))  # JSON is ASCII: characters are bytes
         self.header.write(self.folder)
-
-    def _lock(self) -> None:
-        """Hold the store's data until they are closed or the process ends; UserError where another writer does."""
-        try:
-            fcntl.flock(self.data, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.data.close()
-            raise UserError(f"{self.folder}: another process is writing features there. Wait until it has ended, or "
-                            "end it.") from None
-        except OSError:
-            pass  # a file system without locks
 
     @property
     def _bytes_a_frame(self) -> int:

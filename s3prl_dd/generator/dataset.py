@@ -32,7 +32,7 @@ class Item(NamedTuple):
     """[C], sums to 1; None where the file carries no teacher."""
 
     name: str
-    """generated-SET-NUMBER, SET the epoch that the set was drawn for."""
+    """generated-SET-NUMBER, SET the epoch that the set was drawn for; SET.MOVEMENT where it moves anew."""
 
 
 SMALL = 50
@@ -179,4 +179,5 @@ class GeneratedDataset(Dataset[Item]):
 
 
 def _name(epoch: int, index: int) -> str:
-    return f"generated-{epoch}-{index}"
+    movement, number = divmod(epoch, ANEW)
+    return f"generated-{number}.{movement}-{index}" if movement else f"generated-{number}-{index}"

@@ -236,8 +236,7 @@ class Generator:
         network, as_class = self.header.network, None
         if network.movement == "any":
             as_class = any_class(noise.chances, network.classes).to(self.device)
-        anew = network.moves and noise.movers is not noise.vectors
-        movers = noise.movers.to(self.device) if anew else None
+        movers = noise.movers.to(self.device) if network.moves and noise.movers is not None else None
         return drawn(self._inference, self._inputs(noise, places).to(self.device), labels, as_class, movers)
 
     def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:

@@ -19,8 +19,8 @@ class Noise(NamedTuple):
     chances: list[float]
     """[B], uniform in [0, 1): as which class a sample moves, where that is any (movement.any_class)."""
 
-    movers: torch.Tensor
-    """[B, Z], what its movement is made from: `vectors` themselves, but in sets that move anew."""
+    movers: torch.Tensor | None
+    """[B, Z], what movement is made from in sets that move anew; None: `vectors` themselves."""
 
 
 ANEW = 1 << 32
@@ -42,8 +42,8 @@ def draw_noise(seed: int, epoch: int, indices: Iterable[int], size: int) -> Nois
             stream = _stream(seed, epoch, index)
             movers.append(stream.standard_normal(size, dtype=np.float32))
         chances.append(stream.uniform())
-    points = torch.from_numpy(np.stack(vectors))
-    return Noise(points, quantiles, chances, torch.from_numpy(np.stack(movers)) if movers else points)
+    anew = torch.from_numpy(np.stack(movers)) if movers else None
+    return Noise(torch.from_numpy(np.stack(vectors)), quantiles, chances, anew)
 
 
 def _stream(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -14,7 +14,6 @@
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import field, replace
@@ -26,7 +25,7 @@ from ..corpora.inventory import check_same
 from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
 from ..corpora.table import folder_of
 from ..errors import UserError
-from ..files import read_json, write_json
+from ..files import lock_alone, read_json, write_json
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
 
 
@@ -137,7 +136,9 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.out, os.O_RDONLY)
         try:
-            _lock(folder, self.out)
+            if not lock_alone(folder):
+                raise UserError(f"{self.out}: another process is working on this run. Wait until it has ended, or end "
+                                "it; or give another --out.")
             yield
         finally:
             os.close(folder)
@@ -259,14 +260,3 @@ def _check_fits_base(wanted: Settings, base: Run) -> None:
 
 def _shown(value: object) -> str:
     return (" ".join(map(str, value)) or "nothing") if isinstance(value, tuple) else str(value)
-
-
-def _lock(folder: int, path: Path) -> None:
-    """Until it is closed. folder: its descriptor"""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is working on this run. Wait until it has ended, or end it; or give "
-                        "another --out.") from None
-    except OSError:
-        pass  # a file system without locks

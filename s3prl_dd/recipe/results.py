@@ -11,9 +11,19 @@ from ..arms import HEADS, RIVAL_FRAMES, Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
+from ..generator.budget import Budget
 from ..generator.movement import Movement
 from ..generator.networks import GANS, Architecture
-from ..generator.sampling import DEFAULTS, Center, Labels, Lengths, Resample, sets_in_words, sets_of
+from ..generator.sampling import (
+    DEFAULTS,
+    Center,
+    Labels,
+    Lengths,
+    Resample,
+    movements_of,
+    sets_in_words,
+    sets_of,
+)
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
 """What a table's row says of samples that lie elsewhere than by default."""
@@ -179,7 +189,9 @@ class Results:
     def _sets_of(self, arm: Arm) -> list[str]:
         """How often an arm's samples were drawn anew, where it is not as by default."""
         budget = arm.budget or "original"
-        resample = sets_of(self.resample, budget)
-        if resample == sets_of(DEFAULTS.resample, budget):
-            return []
-        return [sets_in_words(resample)]
+        ways, as_usual = ((sets_of(resample, budget), self._movements(resample, budget))
+                          for resample in (self.resample, DEFAULTS.resample))
+        return [] if ways == as_usual else [sets_in_words(*ways)]
+
+    def _movements(self, resample: Resample, budget: Budget) -> int:
+        return movements_of(resample, budget) if HEADS[self.head] else 1

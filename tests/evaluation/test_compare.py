@@ -106,6 +106,18 @@ def test_other_movement_is_another_row_for_heads_that_hear_it(tmp_path):
                                               "gan_1d soft labels at class means one fixed set moving as any class"}
 
 
+def test_a_small_set_that_does_not_move_anew_is_another_row_for_heads_that_hear_it(tmp_path):
+    """With resample: auto it does."""
+    arms = {"real": heads(0.8), "distilled_6ppc": heads(0.7)}
+    for head, rows in (("superb", 2), ("attentive", 3)):
+        folders = [write_run(tmp_path / f"{head}-{fold}", arms, fold, head=head, resample=resample)
+                   for fold, resample in (("fold1", "auto"), ("fold2", False))]
+        found = compare(folders).rows
+        assert len(found) == rows
+    assert {row.variant for row in found} == {"", "gan_1d soft labels at class means",
+                                              "gan_1d soft labels at class means one fixed set"}
+
+
 def test_mean_over_folds_and_spread_over_seeds(tmp_path):
     """Seeds of a fold lie 0.2 apart in both folds, the folds' means far more."""
     folders = [write_run(tmp_path / "1", {"real": heads(0.7, 0.9)}, "fold1"),

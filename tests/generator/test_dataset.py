@@ -122,6 +122,7 @@ def test_a_budget_in_numbers_is_one_set_that_moves_in_turn(generator, center):
         for epoch in range(1, 8):
             data.set_epoch(epoch)
             other = whole(data)
+            assert data[5].name == f"generated-0.{epoch}-5"
             assert torch.equal(other.lengths, first.lengths)
             torch.testing.assert_close(other.soft_labels, first.soft_labels, atol=1e-4, rtol=1e-4)
             assert (other.features - first.features).abs().max() > 1e-3
