@@ -61,11 +61,15 @@ def test_first_steps_as_on_a_cpu(architecture, tmp_path):
             assert losses(gpu) == pytest.approx(losses(cpu), rel=1e-2, abs=1e-2)
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["small", "compiled"])
 @pytest.mark.parametrize("architecture", ["gan_1d", "gan_att"])
-def test_twenty_recorded_steps_as_unrecorded_ones(architecture, tmp_path):
-    """Updates are replayed from the third step on, and nothing is told."""
+def test_twenty_recorded_steps_as_unrecorded_ones(architecture, large, tmp_path, monkeypatch):
+    """Updates are replayed from the third step on, compiled passes too, and nothing is told."""
+    if large:
+        monkeypatch.setattr(norms, "LARGE", 1)
     with exact(), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch itself, when it is compiled first
         changes = {"network": {"architecture": architecture}, "generator_lr": 1e-5, "critic_lr": 1e-5}
         trainer, plain = (trainer_on("cuda", tmp_path / name, **changes) for name in "ab")
         plain.replayed = None
