@@ -97,6 +97,8 @@ def test_flags_come_in_groups(capsys):
         (("predict", "nowhere.ckpt", "."), "nowhere.ckpt"),
         (("bench", "step", "gan_1d", "--rounds", "0"), "rounds: expected greater"),
         (("bench", "step", "gan_1d", "--device", "abacus"), "--device abacus: no such device"),
+        (("bench", "sample", "--overrides", "precision=bfloat16"), "draws from networks alone, and precision=bfloat16"),
+        (("bench", "busy", "gan_1d", "--dim", "8"), "bench busy: configs, dim would not be read. It reads processes"),
         (("describe", "gan_1d", "--dim", "-3"), "dim: expected greater than or equal to 1, found -3"),
         (("describe", "gan_9d"), "gan_9d: no such configuration"),
         (("compare",), "give the folders"),

@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 from ..config import Count, Number, load_config, settings
 from ..devices import device_name
 from ..distill.config import DistillConfig
+from ..errors import UserError
 
 Kind = Literal["step", "sample", "extract", "heads", "recipe", "busy", "scale", "all"]
 
@@ -75,7 +76,8 @@ class Bench:
     """As JSON."""
 
     def __call__(self) -> None:
-        """Measure it."""
+        """Measure it. Raises UserError, before anything is timed, for an option that this kind does not read."""
+        self.check()
         rows, table = KINDS[self.kind](self)
         print(json.dumps(as_json(rows), indent=2) if self.json else table)
 
@@ -83,14 +85,30 @@ class Bench:
         """What it measures, as JSON has it."""
         return as_json(KINDS[self.kind](self).rows)
 
+    def check(self) -> None:
+        """Raise UserError for what was given and is not read."""
+        unread = sorted(set(self.given()) - set(READ[self.kind]))
+        if unread:
+            raise UserError(f"bench {self.kind}: {', '.join(unread)} would not be read. It reads "
+                            f"{', '.join(READ[self.kind])}.")
+        others = [word for word in self.overrides if self.kind == "sample" and not word.startswith("network.")]
+        if others:
+            raise UserError(f"bench sample: draws from networks alone, and {' '.join(others)} is not about one. Give "
+                            "network.KEY=VALUE words.")
+
+    def given(self) -> list[str]:
+        """Names of the options of what is measured that are not at their defaults."""
+        return [field.name for field in fields(self)
+                if field.name not in ("kind", "json") and getattr(self, field.name) != field.default]
+
     def command(self) -> str:
         """The command line of what differs from the defaults."""
         words = ["s3prl-dd", "bench", self.kind, *self.configs]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("kind", "configs") and value != field.default:
+        for name in self.given():
+            value = getattr(self, name)
+            if name != "configs":
                 values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{field.name}", *([] if value is True else map(str, values))]
+                words += [f"--{name}", *([] if value is True else map(str, values))]
         return " ".join(words)
 
 
@@ -183,6 +201,14 @@ ALL = (
 KINDS: dict[str, Callable[[Bench], Measured]] = {
     "step": step, "sample": sample, "extract": extract, "heads": heads, "recipe": recipe, "busy": busy, "scale": scale,
     "all": everything}
+
+OF_NETWORKS = ("configs", "overrides", "dim", "classes", "rounds", "device")
+
+READ: dict[Kind, tuple[str, ...]] = {
+    "step": OF_NETWORKS, "sample": OF_NETWORKS, "extract": ("base", "files", "rounds", "device"),
+    "heads": ("base", "rounds", "device"), "recipe": ("rounds",), "busy": ("processes", "rounds"),
+    "scale": ("utterances", "dim"), "all": ("to",)}
+"""Which options each kind reads, beside `json`."""
 
 
 def configs_of(asked: Bench) -> dict[str, DistillConfig]:

@@ -51,6 +51,11 @@ class RowKey(NamedTuple):
     arm: Arm
     variant: str
 
+    @classmethod
+    def of(cls, pair: Pair, arm: Arm) -> "RowKey":
+        """The row that an arm of a pair belongs to."""
+        return cls(pair.way, list(HEADS).index(pair.results.head), arm, pair.results.variant_of(arm))
+
 
 @dataclass(frozen=True)
 class Crossed:
@@ -86,12 +91,14 @@ def across(folders: Sequence[str | Path], others: Sequence[str | Path], to: str 
 
     others: their folders; the lists of stage 1 are enough
     to: a folder for across.json and .txt, where each head's UAR is kept at once; a call that was killed goes on.
-    Raises UserError, before any work, for two runs of one corpus, whose folds share speakers, and for other classes.
+    Raises UserError, before any work, for two runs of one corpus, whose folds share speakers, for other classes, and
+    for two sets of heads of one row.
     """
     runs = [(Run.open(folder), read(folder)) for folder in folders]
     pairs = [Pair(run, results, Run.open(other)) for run, results in runs for other in others]
     for pair in pairs:
         _check(pair)
+    _check_shared(pairs, arms)
     folder = Path(to)
     path = folder / FILE
     kept: dict[str, float] = read_json(path)["heads"] if path.is_file() else {}
@@ -130,6 +137,20 @@ def _check(pair: Pair) -> None:
                         "runs of the same classes to --across.")
 
 
+def _check_shared(pairs: Sequence[Pair], arms: Sequence[str]) -> None:
+    """Variants on one base share its heads; two sets of heads of one row and pair of folds are no table's."""
+    before: dict[tuple[RowKey, tuple[str, str]], tuple[Pair, list[str]]] = {}
+    for pair in pairs:
+        files: dict[Arm, list[str]] = {}
+        for arm, seed in _heads(pair, arms):
+            files.setdefault(arm, []).append(key_of(pair, arm, seed))
+        for arm, mine in files.items():
+            first, theirs = before.setdefault((RowKey.of(pair, arm), pair.folds), (pair, mine))
+            if mine != theirs:
+                raise UserError(f"{pair.run.out} and {first.run.out}: {arm.name} of {' and '.join(pair.folds)} twice, "
+                                "by different heads. Give one of them.")
+
+
 def _heads(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
     """Arm and seed of the heads of a run; the teacher is none."""
     wanted = [Arm.parse(name) for name in arms]
@@ -152,12 +173,8 @@ def _rows(pairs: Sequence[Pair], kept: dict[str, float], arms: Sequence[str]) ->
         for arm, seed in _heads(pair, arms):
             uars.setdefault(arm, []).append(kept[key_of(pair, arm, seed)])
         for arm, heard in uars.items():
-            key = RowKey(pair.way, list(HEADS).index(pair.results.head), arm, pair.results.variant_of(arm))
-            of_row = found.setdefault(key, {})
-            before = of_row.setdefault(pair.folds, Listened(pair, heard))
-            if before.uars != heard:  # variants on one base share its heads; these do not
-                raise UserError(f"{pair.run.out} and {before.pair.run.out}: {arm.name} of {' and '.join(pair.folds)} "
-                                "twice, by different heads. Give one of them.")
+            of_row = found.setdefault(RowKey.of(pair, arm), {})
+            of_row.setdefault(pair.folds, Listened(pair, heard))  # variants on one base share its heads
     for key in sorted(found):
         yield _row(key, found[key], found.get(key._replace(arm=REAL, variant=""), {}))
 

@@ -28,7 +28,7 @@ from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
 from .movement import any_class, drawn
 from .networks import Points
-from .noise import Noise, draw_noise
+from .noise import ANEW, Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
 from .sampling import DEFAULTS, Center, Lengths
 from .spill import Raw, Spill
@@ -222,7 +222,9 @@ class Generator:
     def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
             places: torch.Tensor | None = None) -> Raw:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
-        noise = draw_noise(seed, epoch, indices, self.header.network.noise)
+        network = self.header.network
+        apart = network.moves and (network.movement == "any" or epoch >= ANEW)
+        noise = draw_noise(seed, epoch, indices, network.noise, apart)
         labels = torch.as_tensor(labels, device=self.device)
         frames = self._standardised(noise, labels, places) * self.std + self.mean
         if self.calibration is not None:
@@ -233,10 +235,11 @@ class Generator:
         """What the network makes of noise and labels [B], moving as the file says [B, T, D]."""
         if self._inference is None:
             self._inference = Inference(self.network, self.options)
-        network, as_class = self.header.network, None
+        network, as_class, movers = self.header.network, None, None
         if network.movement == "any":
             as_class = any_class(noise.chances, network.classes).to(self.device)
-        movers = noise.movers.to(self.device) if network.moves and noise.movers is not None else None
+        if noise.movers is not None:
+            movers = noise.movers.to(self.device)
         return drawn(self._inference, self._inputs(noise, places).to(self.device), labels, as_class, movers)
 
     def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""How samples' frames move about their utterance mean: as their own class does, or as any. Beyond the paper.
+"""How samples' frames move about their utterance mean: as the network has it, or as another sample's. Beyond the paper.
 
 A network that is told the class gives each class movements of its own, which tell the class more surely than real ones
-do, and otherwise: a head that hears frames learns them, and little that real speech has. Taken from a class drawn anew
-for each sample, movements are as before and say nothing of the class; utterance means, which heads learn from, stay.
+do, and otherwise; and made from one noise, movement and mean tell of each other. A head that hears frames learns both,
+and little that real speech has. Taken from a sample of any class that is made from noise of its own, movements are as
+before and say nothing of the class and the mean; utterance means, which heads learn from, stay.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ Movement = Literal["own", "any"]
 
 
 def any_class(chances: Sequence[float], classes: int) -> torch.Tensor:
-    """As which class each sample moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> class indices [B]"""
+    """As a sample of which class each moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> class indices [B]"""
     return torch.tensor([int(chance * classes) for chance in chances])
 
 

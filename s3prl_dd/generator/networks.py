@@ -64,9 +64,9 @@ class NetworkConfig:
     """Beyond the paper: critic and generator each see the utterance mean."""
 
     movement: Movement = "own"
-    """How a sample's frames move about its utterance mean: own, as the network lets its class move; any, as it lets a
-    class move that is drawn anew for each sample (beyond the paper, for heads that hear frames; generator/movement.py).
-    Training does not see it."""
+    """How a sample's frames move about its utterance mean: own, as the network lets them; any, as those of another
+    sample, of any class and made from noise of its own (beyond the paper, for heads that hear frames;
+    generator/movement.py). Training does not see it."""
 
     @property
     def moves(self) -> bool:

@@ -26,7 +26,7 @@ from .inference import computes_in_bfloat16
 from .samples import Samples, index_labels
 from .sampling import Center, Lengths
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of stored sets, and of how samples are drawn: sets of another are drawn anew."""
 
 GIGABYTES: Final = 20.0

@@ -82,8 +82,8 @@ def test_refused_before_anything_is_heard(runs, heard, tmp_path):
     assert not heard
 
 
-def test_a_head_that_variants_share_counts_once(runs, heard, tmp_path, monkeypatch):
-    """Both run folders have their base's real heads; another head of the same row is refused."""
+def test_a_head_that_variants_share_counts_once(runs, heard, tmp_path):
+    """Both run folders have their base's real heads; another head of the same row is refused before any is heard."""
     mine, other = runs
     for number in (1, 2):
         copied = shutil.copytree(mine.out, tmp_path / f"variant{number}")
@@ -93,9 +93,10 @@ def test_a_head_that_variants_share_counts_once(runs, heard, tmp_path, monkeypat
     real, *samples = across(variants, [other.out], tmp_path / "to", ["real", "distilled_6ppc"])
     assert real.folds == 1 and [row.folds for row in samples] == [1, 1]
     (tmp_path / "variant2/exp/real_seed0/dev-best.ckpt").write_text("another")
-    monkeypatch.setattr(module, "evaluate_s3prl", lambda path, *others: 0.1 * len(path.read_text()))
+    heard.clear()
     with pytest.raises(UserError, match="real of fold1 and fold1 twice, by different heads"):
         across(variants, [other.out], tmp_path / "again", ["real"])
+    assert not heard
 
 
 def test_verb(runs, heard, tmp_path, capsys):
