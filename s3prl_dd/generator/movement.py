@@ -16,7 +16,7 @@ Movement = Literal["own", "any"]
 
 
 def any_class(chances: Sequence[float], classes: int) -> torch.Tensor:
-    """As a sample of which class each moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> class indices [B]"""
+    """As a sample of which class each moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> indices [B]"""
     return torch.tensor([int(chance * classes) for chance in chances])
 
 

@@ -60,6 +60,8 @@ class Score:
     """Predicted class indices [N] of the test utterances; None where they were not kept."""
     generator: str | None = field(default=None)
     """SHA-256 of the generator file whose samples it was trained on; None of other arms, and in older versions."""
+    drawn: Whole = field(default=1)
+    """The version of drawing by which samples are made (store.FORMAT); 1 in versions that did not say."""
 
 
 class Run:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..arms import HEADS, Arm
 from ..errors import UserError
 from ..files import file_digest, read_json, write_json
+from ..generator.store import FORMAT
 from ..metrics import BEST_PREDICTIONS
 from ..plugin.runs import best_on_dev, share_cores, start_s3prl
 from .folder import Run, Score
@@ -60,13 +61,21 @@ def lacking(run: Run, arms: list[Arm]) -> list[Job]:
 
 
 def check_trained_on(run: Run) -> None:
-    """UserError where a finished head was trained on samples of another generator file than the run has now."""
+    """UserError where a finished head was trained on samples of another generator file than the run has now, or hears
+    frames and its samples were drawn in another way than this version draws them."""
     now = file_digest(run.generator)
+    hears_frames = bool(HEADS[run.settings.heads.head])
     for score in run.scores():
+        arm = Arm.parse(score.arm)
         if score.generator not in (None, now):
-            path = run.expdir(Arm.parse(score.arm), score.seed, score.lr or run.settings.heads.head_lrs[0])
-            raise UserError(f"{path}: trained on samples of another file than {run.generator} is now. Delete "
-                            f"{path.parent}/distilled_* to train anew, or give another --out.")
+            other = f"of another file than {run.generator} is now"
+        elif hears_frames and arm.from_file and arm.kind.drawn and score.drawn != FORMAT:
+            other = "whose frames an older version drew otherwise"
+        else:
+            continue
+        path = run.expdir(arm, score.seed, score.lr or run.settings.heads.head_lrs[0])
+        raise UserError(f"{path}: trained on samples {other}. Delete {path.parent}/{arm.source.value}_* to train "
+                        "anew, or give another --out.")
 
 
 def train_head(run: Run, job: Job, threads: int = 1) -> Score:
@@ -79,7 +88,7 @@ def train_head(run: Run, job: Job, threads: int = 1) -> Score:
     best = best_on_dev(expdir, SCORES)
     score = Score(arm=job.arm.name, seed=job.seed, lr=job.lr, expdir=expdir.name, seconds=seconds, **best,
                   command=command, predicted=_predictions(expdir, best["step"]),
-                  generator=file_digest(run.generator) if job.arm.generated else None)
+                  generator=file_digest(run.generator) if job.arm.generated else None, drawn=FORMAT)
     write_json(expdir / "run.json", asdict(score))
     return score
 

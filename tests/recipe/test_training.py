@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from support.recipe import variant
 from s3prl_dd.arms import REAL, Arm
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import file_digest
+from s3prl_dd.generator.store import FORMAT
 from s3prl_dd.metrics import BEST_PREDICTIONS
 from s3prl_dd.plugin import runs
 from s3prl_dd.recipe import stages, training
@@ -111,6 +113,24 @@ def test_heads_of_another_generator_file_are_no_heads_of_this_one(run, commands)
         stages.train(run)
     (run.expdir(SIX, 7, 1e-3) / "run.json").unlink()
     check_trained_on(run)  # heads of versions before do not say of what they are
+
+
+@pytest.mark.parametrize("head, refused", [("attentive", True), ("superb", False)])
+def test_heads_that_hear_frames_of_an_older_way_of_drawing(head, refused, run, commands):
+    """A run that goes on with them would mix two kinds of samples; utterance means are the same."""
+    shutil.rmtree(run.out / "exp")
+    run = Run(run.out, replace(run.settings, heads=replace(run.settings.heads, head=head)))
+    train_head(run, Job(SIX, 7, 1e-3))
+    check_trained_on(run)
+    path = run.expdir(SIX, 7, 1e-3) / "run.json"
+    score = json.loads(path.read_text())
+    assert score.pop("drawn") == FORMAT
+    path.write_text(json.dumps(score))
+    if not refused:
+        return check_trained_on(run)
+    with pytest.raises(UserError, match=r"distilled_6ppc_seed7.*: trained on samples whose frames an older version.*"
+                                        r"Delete .*exp/distilled_\* to"):
+        check_trained_on(run)
 
 
 def test_every_sampling_option_reaches_s3prl(run):
