@@ -7,7 +7,8 @@ utterance to utterance. Calibration gives samples a covariance (generator/calibr
 of it: in what all that a speaker says of a class has in common, speakers differ (`speaker_scatter`).
 
 Means. Speakers' means, over all that they say, span few directions. What a sample has in these goes towards the middle,
-its class's mean there too (`Disguise`): at 1 samples do not differ in any direction in which the speakers' means do.
+its class's mean there too (generator/disguise.py): at 1 samples do not differ in any direction in which the speakers'
+means do. Heads on samples hear all speech so.
 
 Heads. Those of the pool heard the speakers' directions, and in samples that have none their labels say little. So the
 heads in the file hear speech as the dial disguises it, and one head by ridge regression, which cannot learn utterances
@@ -23,8 +24,9 @@ import torch.nn.functional as F
 
 from ..devices import side_by_side
 from ..errors import UserError
-from ..generator import Calibration, Generator, LinearHeads
+from ..generator import Generator, LinearHeads
 from ..generator.calibrate import class_means, covariance
+from ..generator.disguise import Disguise
 from ..pool.pool import Points, train_heads
 from .data import Scale
 from .matching import ridge_head
@@ -79,34 +81,6 @@ def speaker_scatter(means: torch.Tensor, labels: torch.Tensor, speakers: torch.T
     return Scatter(whole - rest, rest)
 
 
-class Disguise(NamedTuple):
-    """What the dial makes of utterance means: along the span of the speakers' means they come nearer to the middle."""
-
-    matrix: torch.Tensor
-    """[D, D], what is left of a point's way from the middle."""
-
-    middle: torch.Tensor
-    """[D], the mean of the class means."""
-
-    def of(self, means: torch.Tensor) -> torch.Tensor:
-        """Utterance means [N, D] disguised."""
-        return (means - self.middle) @ self.matrix + self.middle
-
-    def calibrated(self, calibration: Calibration) -> Calibration:
-        """A calibration whose samples and class means are disguised."""
-        matrix, generated, real = calibration
-        return Calibration(matrix @ self.matrix, generated, self.of(real))
-
-    def heard_by(self, heads: LinearHeads) -> LinearHeads:
-        """Heads that hear any utterance mean as if it were disguised."""
-        fixed = self.middle - self.middle @ self.matrix  # [D]
-        return LinearHeads(heads.weight @ self.matrix.T, heads.bias + heads.weight @ fixed)
-
-    def to(self, device: torch.device) -> "Disguise":
-        """On this device."""
-        return Disguise(self.matrix.to(device), self.middle.to(device))
-
-
 def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, privacy: float) -> Disguise:
     """The Disguise that leaves 1 - privacy of each way along the span of the speakers' means, at 1 nothing.
 
@@ -119,10 +93,9 @@ def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, 
     with side_by_side():  # directions round otherwise on another number of threads
         _, _, directions = torch.linalg.svd((voices - voices.mean(dim=0)).double(), full_matrices=False)
     span = directions[:size]  # [K, D], orthonormal, in units of each dimension's spread
-    kept = torch.eye(means.shape[1], dtype=span.dtype, device=span.device) - privacy * span.T @ span
     spread = scale.spread.double()
-    matrix = (kept / spread[:, None] * spread).to(means.dtype)
-    return Disguise(matrix, class_means(means, labels).mean(dim=0))
+    away, along = privacy * span.T / spread[:, None], span * spread
+    return Disguise(away.to(means.dtype), along.to(means.dtype), class_means(means, labels).mean(dim=0))
 
 
 def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHeads:
@@ -136,7 +109,7 @@ def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHead
     targets = F.one_hot(labels, len(shares)) / (shares * len(shares))
     weight, bias = ridge_head((disguised.of(means) - scale.center) / scale.spread, targets, TEACHER_RIDGE)
     weight = weight / scale.spread
-    head = disguised.heard_by(LinearHeads(weight, bias - weight @ scale.center))
+    head = disguised.heard_by_heads(LinearHeads(weight, bias - weight @ scale.center))
     outputs = head.of_means(dev[0])[0]  # [N', C]
     losses = [F.cross_entropy(outputs * factor, dev[1]).item() for factor in SHARPNESS]
     sharpness = SHARPNESS[losses.index(min(losses))]

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..generator import Calibration, Generator, LinearHeads, Network, build_generator
 from ..generator.calibrate import class_means, fit_calibration
+from ..generator.disguise import Disguise
 from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
 from ..pool.frame_heads import KINDS, Kind
@@ -30,7 +31,7 @@ from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
 from ..pool.training import Utterances
 from ..rng import keyed
 from . import losses
-from .anonymous import Disguise, disguise, pupils, ridge_teacher, speaker_scatter
+from .anonymous import disguise, pupils, ridge_teacher, speaker_scatter
 from .batches import Batches, balanced_size
 from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
 from .config import DistillConfig
@@ -185,7 +186,7 @@ class Trainer:
                           for means, labels in ((data.means, data.labels), data.dev))
             heads = train_crossed(train, dev, data.speakers, config.teacher_folds, steps=self.teacher_steps,
                                   classes=self.network.classes).linear()
-            heads = heads if disguised is None else disguised.heard_by(heads)
+            heads = heads if disguised is None else disguised.heard_by_heads(heads)
         elif disguised is not None:
             heads = ridge_teacher((data.means, data.labels), data.dev, disguised)
         else:
@@ -488,7 +489,7 @@ class Trainer:
     def _learnt_points(self, generator: Generator, progress: bool) -> torch.Tensor:
         """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
         means, labels = self.data.means.cpu(), self.data.labels.cpu()
-        hidden = None if self.disguise is None else self.disguise.to(torch.device("cpu"))
+        hidden = None if self.disguise is None else self.disguise.to("cpu")
         means = means if hidden is None else hidden.of(means)
         speakers, chosen = self.data.speakers, chosen_of_each(labels)
         heard = None if speakers is None else speakers.cpu()[chosen]
@@ -523,7 +524,8 @@ class Trainer:
         unknown = torch.zeros(self.network.classes, self.network.dim)
         draft = Generator(network, self.mean.clone(), self.std.clone(), unknown, header, self.teacher).to(self.device)
         centers, calibration = self._statistics(draft)
-        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration)
+        hidden = None if self.disguise is None else self.disguise.to(self.device)
+        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration, disguise=hidden)
 
     def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
         """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
@@ -534,7 +536,7 @@ class Trainer:
         real = self.data.means.to(self.device), self.data.labels.to(self.device)
         calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
         if self.disguise is not None:
-            calibration = self.disguise.to(self.device).calibrated(calibration)
+            calibration = self.disguise.to(self.device).of_calibration(calibration)
         return calibration.real.clone(), calibration
 
     def evaluate(self, log: RunLog) -> None:
@@ -571,14 +573,21 @@ class Trainer:
         heads, classes, soft = self.config.eval_heads, self.network.classes, self.config.eval_labels == "soft"
         if kind != "superb":
             heard, targets = self._heard_samples(kind, generator)
-            dev = self.data.dev_frames.to(self.device), self.data.dev[1].to(self.device)
-            return quick_frame_uar(kind, (heard, targets), dev, heads, self.frame_head_steps, classes)
+            whole = zip(*self.data.dev_frames, strict=True)
+            dev = Utterances.of(self._as_heard(frames[:length]) for frames, length in whole).to(self.device)
+            labels = self.data.dev[1].to(self.device)
+            return quick_frame_uar(kind, (heard, targets), (dev, labels), heads, self.frame_head_steps, classes)
         if soft:
             counts = torch.bincount(samples[1]).tolist()
             samples = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step, soft=True)
             samples = samples[0].cpu(), samples[1].cpu()
         scale = self.data.means.std(dim=0).mean()
-        return quick_uar(samples, self.data.dev, scale, heads, self.head_steps, classes)
+        means, labels = self.data.dev
+        return quick_uar(samples, (self._as_heard(means), labels), scale, heads, self.head_steps, classes)
+
+    def _as_heard(self, speech: torch.Tensor) -> torch.Tensor:
+        """Real speech [..., D] as heads on samples hear it."""
+        return speech if self.disguise is None else self.disguise.to(speech.device).of(speech)
 
     def _heard_samples(self, kind: Kind, generator: Generator) -> LabelledFrames:
         """Samples as heads of this kind hear them in training, and their labels."""

@@ -15,9 +15,21 @@ from torch import nn
 from ..errors import UserError
 from ..files import atomic_path
 from .calibrate import Calibration
+from .disguise import Disguise
 from .header import METADATA_KEY, REMEDY, Header, open_file
 from .heads import LinearHeads
-from .layout import CALIBRATION, NETWORK, POINTS, TEACHER, Layout, check_shapes, check_values, empty_network, layout_of
+from .layout import (
+    CALIBRATION,
+    DISGUISE,
+    NETWORK,
+    POINTS,
+    TEACHER,
+    Layout,
+    check_shapes,
+    check_values,
+    empty_network,
+    layout_of,
+)
 
 
 class Contents(NamedTuple):
@@ -47,6 +59,9 @@ class Contents(NamedTuple):
     points: torch.Tensor | None = None
     """[C, n, D], utterance means of each class that were learnt, a list in order: for small sets."""
 
+    disguise: Disguise | None = None
+    """Of its samples, and of the speech that heads on them hear."""
+
 
 def read_file(path: str | Path) -> Contents:
     """Read a generator file. Random states stay as they are.
@@ -66,7 +81,8 @@ def read_file(path: str | Path) -> Contents:
     teacher = LinearHeads(**part_of(tensors, TEACHER)) if layout.heads else None
     calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
-    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS))
+    disguise = Disguise(**part_of(tensors, DISGUISE)) if layout.disguised else None
+    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS), disguise)
 
 
 def write_file(path: str | Path, contents: Contents, half: bool = False) -> None:
@@ -95,6 +111,8 @@ def _tensors(contents: Contents, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         weights.update({CALIBRATION + part: tensor for part, tensor in contents.calibration._asdict().items()})
     if contents.points is not None:
         weights[POINTS] = contents.points
+    if contents.disguise is not None:
+        weights.update({DISGUISE + part: tensor for part, tensor in contents.disguise._asdict().items()})
     tensors = {name: weight.to(dtype) for name, weight in weights.items()}
     tensors.update(mean=contents.mean.float(), std=contents.std.float(), class_means=contents.class_means.float())
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -6,6 +6,7 @@
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
     learnt_points                   [C, n, D], if it carries points for small sets
+    disguise.*                      [D, K], [K, D], [D], if the dial `privacy` was turned
 
 Files of a development version may also hold `latents`, which are ignored.
 """
@@ -21,7 +22,7 @@ from ..errors import UserError
 from .header import REMEDY, Header, header_of, open_file
 from .networks import Network, build_generator
 
-NETWORK, TEACHER, CALIBRATION = "generator.", "teacher.", "calibration."
+NETWORK, TEACHER, CALIBRATION, DISGUISE = "generator.", "teacher.", "calibration.", "disguise."
 """What the names of a part's tensors begin with."""
 
 POINTS = "learnt_points"
@@ -59,6 +60,12 @@ class Layout(NamedTuple):
     def calibrated(self) -> bool:
         """Whether it carries a calibration."""
         return f"{CALIBRATION}matrix" in self.shapes
+
+    @property
+    def disguised(self) -> int:
+        """K, directions in which its samples are disguised; 0 without any."""
+        shape = self.shapes.get(f"{DISGUISE}along", ())
+        return shape[0] if shape else 0
 
 
 def read_layout(path: str | Path) -> Layout:
@@ -111,6 +118,10 @@ def expected_shapes(layout: Layout) -> Shapes:
         shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
     if POINTS in layout.shapes:
         shapes[POINTS] = (classes, max(1, layout.points), dim)
+    if any(name.startswith(DISGUISE) for name in layout.shapes):
+        directions = max(1, layout.disguised)
+        shapes.update({f"{DISGUISE}away": (dim, directions), f"{DISGUISE}along": (directions, dim)})
+        shapes[f"{DISGUISE}middle"] = (dim,)
     return shapes
 
 

@@ -22,6 +22,7 @@ from ..generator.sampling import Center, Resample, sets_in_words
 from .checks import Launched, check_corpus, check_features, check_run
 from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
+from .hearing import Hearing
 from .placeholder import Recordings, make_placeholder, make_silence
 from .states import reads_means
 
@@ -59,6 +60,8 @@ class DistilledExpert(EmotionExpert):
         self.generator = _open_generator(data, upstream_dim, launched, run, expdir)
         self.placeholder = make_placeholder() if launched else make_silence()
         super().__init__(upstream_dim, downstream_expert, expdir, recordings, **run)
+        if self.generator is not None and self.generator.disguise is not None:
+            self.projector = Hearing(self.projector, self.generator.disguise)
 
     # data
 

@@ -91,6 +91,11 @@ def test_calibration_takes_the_covariance_that_is_wanted():
 # the disguise
 
 
+def matrix_of(hidden):
+    """What is left of a point's way from the middle [D, D]."""
+    return torch.eye(len(hidden.middle)) - hidden.away @ hidden.along
+
+
 def spoken(speakers=6, takes=20, seed=3):
     """(means, labels, speakers): two classes, speakers whose voices are alike in both, 12 dimensions."""
     source = torch.Generator().manual_seed(seed)
@@ -119,18 +124,18 @@ def test_a_disguise_leaves_the_middle_and_what_lies_beside_speakers():
     hidden = disguise(means, labels, who, 1)
     torch.testing.assert_close(hidden.of(hidden.middle[None]), hidden.middle[None])
     torch.testing.assert_close(hidden.of(hidden.of(means)), hidden.of(means), rtol=1e-4, atol=1e-4)
-    assert torch.linalg.matrix_rank(hidden.matrix) == 10
+    assert torch.linalg.matrix_rank(matrix_of(hidden)) == 10
 
 
 def test_more_speakers_than_dimensions_leave_most_directions():
-    assert torch.linalg.matrix_rank(disguise(*spoken(40), 1).matrix) == 9
+    assert torch.linalg.matrix_rank(matrix_of(disguise(*spoken(40), 1))) == 9
 
 
 def test_heads_hear_all_speech_as_if_it_were_disguised():
     means, labels, who = spoken()
     hidden = disguise(means, labels, who, 0.7)
     heads = LinearHeads(torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(1)), torch.tensor([[1.0, 2.0]]))
-    torch.testing.assert_close(hidden.heard_by(heads).of_means(means), heads.of_means(hidden.of(means)))
+    torch.testing.assert_close(hidden.heard_by_heads(heads).of_means(means), heads.of_means(hidden.of(means)))
 
 
 def test_the_dials_teacher_knows_classes_and_hears_no_speaker():
@@ -177,7 +182,7 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
         means = samples.features.mean(dim=1)
         centred = means - generator.class_means[samples.labels]
         hidden = disguise(data.means, data.labels, data.speakers, privacy or 0)
-        wanted = hidden.matrix.T @ scatter.kept(privacy or 0) @ hidden.matrix
+        wanted = matrix_of(hidden).T @ scatter.kept(privacy or 0) @ matrix_of(hidden)
         assert (covariance(centred) - wanted).norm() < 0.35 * wanted.norm()
         assert generator.header.training["privacy"] == (privacy or 0)
         assert torch.allclose(whole.of(means), means, atol=1e-4) == bool(privacy)
@@ -203,6 +208,26 @@ def test_learnt_points_are_disguised(tmp_path, monkeypatch):
     torch.testing.assert_close(heard[1][0], hidden.of(data.means))
     assert torch.allclose(hidden.of(points[1]), points[1], atol=1e-4)
     assert not torch.allclose(hidden.of(points[0]), points[0], atol=1e-2)
+
+
+def test_generators_are_chosen_by_dev_as_heads_hear_it(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr("s3prl_dd.distill.trainer.quick_uar", lambda samples, dev, *_: heard.append(dev) or 0.5)
+    monkeypatch.setattr("s3prl_dd.distill.trainer.quick_frame_uar",
+                        lambda kind, samples, dev, *_: heard.append(dev) or 0.5)
+    data = known(tiny_data())
+    data = dataclasses.replace(data, dev_utterances=[torch.randn(4 + number % 3, data.dim)
+                                                     for number in range(len(data.dev[1]))])
+    hidden = disguise(data.means, data.labels, data.speakers, 1)
+    trainer = tiny_trainer(tmp_path, data, tiny_pool(data), calibrate=True, privacy=1,
+                           eval_kinds=["superb", "attentive"], steps=2, eval_every=2)
+    assert trainer.train(progress=False).disguise is not None
+    (means, labels), (frames, of_frames) = heard
+    torch.testing.assert_close(means, hidden.of(data.dev[0]))
+    whole, lengths = data.dev_frames
+    for number, length in enumerate(lengths):
+        torch.testing.assert_close(frames.frames[number, :length], hidden.of(whole[number, :length]))
+    assert torch.equal(labels, data.dev[1]) and torch.equal(of_frames, labels)
 
 
 def test_the_dials_teacher_takes_the_place_of_the_pools(tmp_path):

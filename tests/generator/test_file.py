@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.tiny_generator import LABELS, rewrite, tiny_generator
+from support.tiny_generator import LABELS, rewrite, tiny_disguise, tiny_generator
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator, NetworkConfig, read_header
@@ -22,7 +22,7 @@ NAN, INF = float("nan"), float("inf")
 def whole(tmp_path_factory):
     """The bytes of a small file with all parts."""
     path = tmp_path_factory.mktemp("whole") / "generator.safetensors"
-    tiny_generator(calibration=True, points=4).save(path)
+    tiny_generator(calibration=True, points=4, disguise=tiny_disguise()).save(path)
     return path.read_bytes()
 
 
@@ -37,10 +37,11 @@ def path(tmp_path, whole):
 
 
 def test_round_trip(tmp_path):
-    generator = tiny_generator(calibration=True, points=4)
+    generator = tiny_generator(calibration=True, points=4, disguise=tiny_disguise())
     generator.save(tmp_path / "file")
     loaded = Generator.load(tmp_path / "file")
     assert torch.equal(loaded.points, generator.points)
+    assert all(map(torch.equal, loaded.disguise, generator.disguise))
     assert loaded.header == generator.header == read_header(tmp_path / "file")
     one, other = generator.sample(5, seed=2), loaded.sample(5, seed=2)
     for key, value in vars(one).items():

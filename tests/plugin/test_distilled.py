@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.experts import distilled, emotion
 from support.runs import LABELS, features_of, make_generator
-from support.tiny_generator import rewrite
+from support.tiny_generator import rewrite, tiny_disguise
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import CorpusInfo, Generator
@@ -192,6 +192,23 @@ def test_real_audio_goes_s3prls_way(corpus, tmp_path, fbank_generator):
     loss = expert("dev", features, labels, names, records=defaultdict(list), batch_id=0)
     plain = s3prl_emotion.DownstreamExpert.forward(expert, "dev", features, labels, names, defaultdict(list))
     assert torch.equal(loss, plain)
+
+
+def test_heads_on_disguised_samples_hear_all_speech_disguised(corpus, tmp_path, fbank_generator):
+    """Their checkpoints say the same as -d emotion, which knows no generator, and as this expert without its file."""
+    generator = Generator.load(fbank_generator)
+    generator.disguise = tiny_disguise(240)
+    generator.save(tmp_path / "disguised.safetensors")
+    expert = distilled(corpus, tmp_path, tmp_path / "disguised.safetensors")
+    batch = [torch.randn(9, 240), torch.randn(5, 240)], (0, 2), ("a", "b")
+    loss = expert("dev", *batch, records=defaultdict(list), batch_id=0)
+    hidden = [generator.disguise.of(frames) for frames in batch[0]]
+    assert torch.isclose(loss, expert("dev", hidden, *batch[1:], records=defaultdict(list), batch_id=0), rtol=1e-4)
+    for other in (emotion(corpus, tmp_path), distilled(corpus, tmp_path, "gone.safetensors", mode="evaluate")):
+        before = other("dev", *batch, records=defaultdict(list), batch_id=0)
+        other.load_state_dict(expert.state_dict())
+        assert torch.isclose(other("dev", *batch, records=defaultdict(list), batch_id=0), loss, rtol=1e-4)
+        assert not torch.isclose(before, loss, rtol=1e-4)
 
 
 def test_featurizer_gets_no_gradient(corpus, tmp_path, fbank_generator):
