@@ -108,6 +108,13 @@ if [ "$command" = "-h" ] || [ "$command" = "--help" ]; then
   sed -n '2,/^set -/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 0
 fi
+case "$command" in
+  ""|-*|setup|test|check|docs|faults) ;;
+  *)
+    echo "run.sh: $command: no such command. Expected setup, test, check, docs or faults, or flags of s3prl-dd run." >&2
+    exit 2
+    ;;
+esac
 setup
 case "$command" in
   setup)

@@ -95,11 +95,15 @@ class RunVerb:
 
     def __call__(self) -> None:
         """Run the stages; the settings are kept once the corpus could be read."""
+        from .plugin.upstreams import check_upstream
         from .recipe.folder import Run
         from .recipe.stages import STAGES
 
         run = Run.start(self.out, self.settings)
         wanted = list(STAGES)[self.stage - 1:self.stop_stage]
+        upstream = run.settings.upstream
+        if {"prepare", "real"} <= set(wanted) and not (run.metadata / "corpus.json").is_file():
+            check_upstream(upstream.upstream, upstream.upstream_ckpt, upstream.upstream_model_config)
         with run.held():
             for name in wanted:
                 number = list(STAGES).index(name) + 1

@@ -153,8 +153,10 @@ def config_path(name: str | Path) -> Path:
     for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
         if path.is_file():
             return path
-    shipped = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise UserError(f"{name}: no such configuration. Give a YAML file or one of: {shipped}.")
+    shipped = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    close = difflib.get_close_matches(str(name), shipped, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Give a YAML file or one of: {', '.join(shipped)}."
+    raise UserError(f"{name}: no such configuration. {hint}")
 
 
 def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -193,5 +193,7 @@ def test_build_names_its_source():
 
 def test_shipped_names():
     assert config_path("gan_1d").name == config_path("gan_1d.yaml").name == "gan_1d.yaml"
-    with pytest.raises(UserError, match="gan_9d: no such configuration.*gan_1d"):
+    with pytest.raises(UserError, match="gan_9d: no such configuration. Did you mean gan_1d"):
         config_path("gan_9d")
+    with pytest.raises(UserError, match="nothing_like_it: no such configuration. Give a YAML file or one of: .*gan_1d"):
+        config_path("nothing_like_it")

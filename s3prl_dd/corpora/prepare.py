@@ -37,10 +37,12 @@ class Parts(NamedTuple):
     test: Metadata
 
 
-def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any) -> CorpusSummary:
+def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | None = None,
+            **options: Any) -> CorpusSummary:
     """Write the metadata folder `out` of the corpus `name` found under `root`; returns what corpus.json says.
 
     name: a key of CORPORA; root: its folder (None for demo: the audio is made in <out>/audio)
+    fold: which it must have, because somebody goes on with it
     options: those of CorpusOptions that the corpus has; None is as if not given
     Prints a summary with the classes per fold. Bad input is a UserError, and then nothing is written.
     """
@@ -64,7 +66,9 @@ def prepare(name: str, root: str | Path | None, out: str | Path, **options: Any)
 
     listing = corpus.find(root, **listed)
     root = listing.root or root
-    _folds(root, listing, asked.allow_shared_speakers)  # refuses before the audio is read
+    there = _folds(root, listing, asked.allow_shared_speakers)  # refuses before the audio is read
+    if fold is not None and fold not in there:
+        raise UserError(f"{root}: has no {fold}. Found {', '.join(there)}; check --fold.")
     checked = check_audio(corpus, root, listing)
     check_missing(corpus, root, checked, asked.allow_missing)
     listing = limit(listing, checked, asked)

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..arms import HEADS, REAL, TEACHER, Arm
+from ..corpora.inventory import read_inventory
 from ..errors import UserError
 from ..files import file_digest, read_json, write_json, write_text
 from ..plugin.runs import evaluate_s3prl
@@ -91,8 +92,8 @@ def across(folders: Sequence[str | Path], others: Sequence[str | Path], to: str 
 
     others: their folders; the lists of stage 1 are enough
     to: a folder for across.json and .txt, where each head's UAR is kept at once; a call that was killed goes on.
-    Raises UserError, before any work, for two runs of one corpus, whose folds share speakers, for other classes, and
-    for two sets of heads of one row.
+    Raises UserError, before any work, for two runs of one corpus, whose folds share speakers, or with files of one in
+    the other, for other classes, and for two sets of heads of one row.
     """
     runs = [(Run.open(folder), read(folder)) for folder in folders]
     pairs = [Pair(run, results, Run.open(other)) for run, results in runs for other in others]
@@ -135,6 +136,12 @@ def _check(pair: Pair) -> None:
     if mine != theirs:
         raise UserError(f"{other.out}: classes {', '.join(theirs)}, those of {run.out} are {', '.join(mine)}. Give "
                         "runs of the same classes to --across.")
+    files, others = read_inventory(run.metadata), read_inventory(other.metadata)
+    heard = {files.get(utterance.path) for utterance in (*run.fold.train.utterances, *run.fold.dev.utterances)} - {None}
+    again = [utterance.path for utterance in other.fold.test.utterances if others.get(utterance.path) in heard]
+    if again:
+        raise UserError(f"{other.out}: {len(again)} of its test utterances, {again[0]} the first, are files that heads "
+                        f"of {run.out} were trained on under other names. Give runs of another corpus to --across.")
 
 
 def _check_shared(pairs: Sequence[Pair], arms: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ..arms import HEADS, REAL, Arm, Source
 from ..files import atomic_path
-from ..generator.dataset import FEW
 from ..generator.sampling import movements_of, sets_in_words, sets_of
 from ..recipe.results import ArmResult, Results, Sizes
 from .text import aligned, percent
@@ -44,11 +43,9 @@ def _heading(results: Results) -> str:
 def _points(results: Results) -> str:
     """What small sets are, where they are the file's learnt points, and how they move for heads that hear it."""
     hears_frames, last = bool(HEADS[results.head]), results.learnt_points
-    first = FEW if hears_frames and results.center == "auto" else 1
     text = ""
-    if results.center in ("auto", "learnt") and last >= first:
-        sizes = f"Up to {last}" if first == 1 else f"From {first} to {last}"
-        text = f" {sizes} a class they are the file's learnt points (docs/method.md)."
+    if last and (results.center == "learnt" or results.center == "auto" and not hears_frames):
+        text = f" Up to {last} a class they are the file's learnt points (docs/method.md)."
     if hears_frames and (ways := movements_of(results.resample, 1)) > 1:
         text += f" Budgets in numbers are one set each that moves in {ways} ways in turn."
     return text

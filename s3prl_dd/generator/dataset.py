@@ -39,11 +39,6 @@ SMALL = 50
 """Samples of a class up to which a set for heads on utterance means does better at teaching points than at class means;
 of 100 it does not. Chosen with speakers held out within the training part of RAVDESS fold1."""
 
-FEW = 12
-"""Samples of a class from which on learnt points serve heads that hear frames, too; heads on means they serve at any
-number. Chosen on dev of RAVDESS fold4 and fold6, at 6, 12 and 50; between class means and teaching points there was no
-choice."""
-
 
 def best_center(generator: Generator, counts: Sequence[int], means: bool, fixed: bool = True) -> Center:
     """What `center: auto` is for a set of so many samples of each class [C].
@@ -51,10 +46,11 @@ def best_center(generator: Generator, counts: Sequence[int], means: bool, fixed:
     means: for heads that read utterance means; fixed: one set, not several in turn, which would have the same points
     """
     most = max(counts)
-    listed = fixed and generator.points is not None and most <= generator.points.shape[1]
-    if listed and (means or most >= FEW):
+    if not means:
+        return True
+    if fixed and generator.points is not None and most <= generator.points.shape[1]:
         return "learnt"
-    return "teaching" if means and most <= SMALL and generator.teacher is not None else True
+    return "teaching" if most <= SMALL and generator.teacher is not None else True
 
 
 class GeneratedDataset(Dataset[Item]):

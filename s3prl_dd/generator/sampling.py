@@ -37,9 +37,9 @@ class Sampling:
     center: Center = "auto"
     """Where each class of a set is shifted, which makes small sets good. true: to the class's mean. teaching: to the
     point that teaches a head the class (generator/centers.py). learnt: each sample to a point of its own, those that
-    the file carries (distill/points.py). auto: learnt where it is one set, the file has points enough, and the head
-    reads utterance means or hears frames of 12 a class or more; else, for heads on means, teaching for sets of up to
-    50 a class; else true. false: not at all."""
+    the file carries (distill/points.py). auto: for heads that read utterance means learnt where it is one set and the
+    file has points enough, else teaching for sets of up to 50 a class; else, and for heads that hear frames, true.
+    false: not at all."""
 
     resample: Resample = "auto"
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch. auto: 8

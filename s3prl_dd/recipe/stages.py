@@ -65,7 +65,7 @@ def prepare(run: Run) -> None:
         log.info("metadata is there: %s", run.metadata)
         return
     settings = run.settings.corpus
-    prepare_corpus(settings.corpus, settings.root, run.metadata, **settings.options())
+    prepare_corpus(settings.corpus, settings.root, run.metadata, settings.fold, **settings.options())
 
 
 def real(run: Run) -> None:
@@ -94,8 +94,8 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     store = StateStore(run.means, machine.feature_cache * 1e9)
     keep = None if waiting is None else waiting.keeper(extracted)
     count = fill(upstream, recordings, store, run.settings.device_name(), keep)
-    log.info("%d of %d recordings passed the upstream now, the others before, or do not fit: %s", count,
-             len(recordings), store.path)
+    others = "" if count == len(recordings) else f" ({len(recordings) - count} had before, or do not fit)"
+    log.info("%d recordings passed the upstream%s: %s", count, others, store.path)
 
 
 def extract(run: Run) -> None:
@@ -202,8 +202,9 @@ def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
     with atomic_path(run.generator) as temporary:
         shutil.copyfile(run.gan / "generator.safetensors", temporary)
     size = run.generator.stat().st_size / 1e6
-    log.info("step %d is kept, best UAR on dev %.3f: %s (%.2f MB)", trainer.best.step, trainer.best.dev_uar,
-             run.generator, size)
+    kept = next(entry.dev_uar for entry in trainer.history if entry.step == trainer.best.step)
+    log.info("step %d is kept, the last that dev does not tell from the best (UAR %.3f, best %.3f): %s (%.2f MB)",
+             trainer.best.step, kept, trainer.best.dev_uar, run.generator, size)
 
 
 def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts, Pool | None]:

@@ -25,6 +25,9 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
         raise UserError(f"--base {asked.run.base}: a grid makes its own bases. Leave it away.")
     trees = tuple(str(Path(tree).resolve()) for tree in asked.sid_root)
     asked = replace(asked, run=asked.run.resolved(), sid_root=trees)
+    root = asked.run.corpus.root
+    if root is not None and not Path(root).exists():
+        raise UserError(f"{root}: no such file or folder. Check --root.")
     cells = cells_of(table, asked)
     if not cells:
         raise UserError("table4: needs speakers to be asked for. Give --sid-root TREE, made by `s3prl-dd prepare sid`.")

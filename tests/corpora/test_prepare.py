@@ -34,6 +34,13 @@ def test_flawed_files_are_named_and_left_out_or_kept(ravdess, tmp_path):
     assert "Actor_01/03-01-01-01-02-02-01.wav" not in paths and "Actor_01/03-01-01-01-02-01-01.wav" in paths
 
 
+def test_a_fold_that_is_not_there_is_told_before_any_audio_is_read(ravdess, tmp_path, monkeypatch):
+    monkeypatch.setitem(prepare.__globals__, "check_audio", None)
+    with pytest.raises(UserError, match=r"has no fold9. Found fold1, .*; check --fold"):
+        prepare("ravdess", ravdess, tmp_path / "out", fold="fold9")
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_files_unusable_is_an_error(ravdess, tmp_path):
     for path in ravdess.rglob("*.wav"):
         path.write_bytes(b"")

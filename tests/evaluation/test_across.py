@@ -8,6 +8,7 @@ from support.published import contents, reported_run
 from support.recipe import start
 
 from s3prl_dd import cli
+from s3prl_dd.corpora.inventory import Known, write_inventory
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation import across as module
 from s3prl_dd.evaluation.across import across, table
@@ -80,6 +81,23 @@ def test_refused_before_anything_is_heard(runs, heard, tmp_path):
     with pytest.raises(UserError, match="classes calm.*those of .* are neu"):
         across([mine.out], [classes.out], tmp_path)
     assert not heard
+
+
+def test_files_under_other_names_are_refused(runs, heard, tmp_path):
+    """A part of a corpus is another one by its root; whom its heads know tells the files' content."""
+    mine, other = runs
+    trained, tested = mine.fold.train.utterances[0].path, other.fold.test.utterances[0].path
+    for run, path in ((mine, trained), (other, tested)):
+        write_inventory(run.metadata, {path: Known(3, "abc")})
+    try:
+        with pytest.raises(UserError, match=rf"1 of its test utterances, {tested} the first, are files that heads of"):
+            across([mine.out], [other.out], tmp_path)
+        write_inventory(other.metadata, {tested: Known(3, "abd")})
+        across([mine.out], [other.out], tmp_path, ["real"])
+        assert heard
+    finally:
+        for run in runs:
+            (run.metadata / "files.json").unlink()
 
 
 def test_a_head_that_variants_share_counts_once(runs, heard, tmp_path):

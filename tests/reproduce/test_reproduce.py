@@ -327,6 +327,15 @@ def test_the_plan_shows_what_is_done_and_runs_nothing(tmp_path, stages, capsys):
     assert state_of(cells[0], tmp_path).done
 
 
+def test_a_corpus_that_is_not_there_is_not_planned_for(tmp_path):
+    settings = asked(dry_run=True)
+    corpus = dataclasses.replace(settings.run.corpus, corpus="ravdess", root=str(tmp_path / "RAVDESS"))
+    gone = dataclasses.replace(settings, run=dataclasses.replace(settings.run, corpus=corpus))
+    with pytest.raises(UserError, match="RAVDESS: no such file or folder. Check --root"):
+        reproduce("table2", gone, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_each_kind_of_network_is_projected_by_steps_of_its_own(tmp_path, monkeypatch):
     timed = []
     monkeypatch.setattr(plans, "rate_of", lambda name: timed.append(name) or {"gan_1d": 1e12, "gan_att": 1e9}[name])
