@@ -237,8 +237,8 @@ class Evaluation:
             rows.append([name, *map(str, counts), "-" if recall is None else f"{100 * recall:.1f}"])
         matrix = tabulate(rows, ["truth \\ predicted", *self.labels, "recall"], tablefmt="plain", disable_numparse=True,
                           colalign=["left"] + ["right"] * (len(self.labels) + 1))
-        return "\n".join([f"{self.what}, {len(self.paths)} utterances", scores, "", matrix,
-                          *(f"note: {note}" for note in self.notes)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([f"{self.what}, {len(self.paths)} utterances", *notes, scores, "", matrix])
 
 
 class Task(NamedTuple):
