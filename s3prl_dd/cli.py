@@ -102,9 +102,9 @@ class RunVerb:
         run = Run.start(self.out, self.settings)
         wanted = list(STAGES)[self.stage - 1:self.stop_stage]
         upstream = run.settings.upstream
-        if {"prepare", "real"} <= set(wanted) and not (run.metadata / "corpus.json").is_file():
-            check_upstream(upstream.upstream, upstream.upstream_ckpt, upstream.upstream_model_config)
         with run.held():
+            if {"prepare", "real"} <= set(wanted) and not (run.metadata / "corpus.json").is_file():
+                check_upstream(upstream.upstream, upstream.upstream_ckpt, upstream.upstream_model_config)
             for name in wanted:
                 number = list(STAGES).index(name) + 1
                 log.info("\n[stage %d] %s: %s", number, name, STAGES[name].__doc__)
