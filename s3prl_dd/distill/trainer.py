@@ -182,7 +182,7 @@ class Trainer:
         assert data.dev is not None
         if config.teacher_folds:
             assert data.speakers is not None
-            train, dev = ((means if disguised is None else disguised.of(means), labels)
+            train, dev = ((self._as_heard(means), labels)
                           for means, labels in ((data.means, data.labels), data.dev))
             heads = train_crossed(train, dev, data.speakers, config.teacher_folds, steps=self.teacher_steps,
                                   classes=self.network.classes).linear()
@@ -488,14 +488,12 @@ class Trainer:
 
     def _learnt_points(self, generator: Generator, progress: bool) -> torch.Tensor:
         """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
-        means, labels = self.data.means.cpu(), self.data.labels.cpu()
-        hidden = None if self.disguise is None else self.disguise.to("cpu")
-        means = means if hidden is None else hidden.of(means)
+        means, labels = self._as_heard(self.data.means.cpu()), self.data.labels.cpu()
         speakers, chosen = self.data.speakers, chosen_of_each(labels)
         heard = None if speakers is None else speakers.cpu()[chosen]
         points = learn_points(generator, self.config.points, (means[chosen], labels[chosen]), heard,
                               self.config.seed + POINTS_SEED, progress)
-        return points if hidden is None else hidden.of(points)
+        return self._as_heard(points)
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
         """What the first rank does for all: tell, measure, save."""
@@ -573,10 +571,8 @@ class Trainer:
         heads, classes, soft = self.config.eval_heads, self.network.classes, self.config.eval_labels == "soft"
         if kind != "superb":
             heard, targets = self._heard_samples(kind, generator)
-            whole = zip(*self.data.dev_frames, strict=True)
-            dev = Utterances.of(self._as_heard(frames[:length]) for frames, length in whole).to(self.device)
-            labels = self.data.dev[1].to(self.device)
-            return quick_frame_uar(kind, (heard, targets), (dev, labels), heads, self.frame_head_steps, classes)
+            dev = self._heard_dev.to(self.device), self.data.dev[1].to(self.device)
+            return quick_frame_uar(kind, (heard, targets), dev, heads, self.frame_head_steps, classes)
         if soft:
             counts = torch.bincount(samples[1]).tolist()
             samples = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step, soft=True)
@@ -584,6 +580,14 @@ class Trainer:
         scale = self.data.means.std(dim=0).mean()
         means, labels = self.data.dev
         return quick_uar(samples, (self._as_heard(means), labels), scale, heads, self.head_steps, classes)
+
+    @cached_property
+    def _heard_dev(self) -> Utterances:
+        """Frames of dev as heads on samples hear them."""
+        whole = self.data.dev_frames
+        if self.disguise is None:
+            return whole
+        return Utterances.of(self._as_heard(frames[:length]) for frames, length in zip(*whole, strict=True))
 
     def _as_heard(self, speech: torch.Tensor) -> torch.Tensor:
         """Real speech [..., D] as heads on samples hear it."""

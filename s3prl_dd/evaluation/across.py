@@ -44,6 +44,10 @@ class Pair:
         return called(self.run, self.results.corpus), called(self.other, self.other.corpus.name)
 
 
+Named = dict[tuple[Pair, Arm], list[str]]
+"""The heads of a pair's arm, by the name under which their UAR is kept (key_of), one a seed."""
+
+
 class RowKey(NamedTuple):
     """What the pairs of a row have in common; `head` is the place in arms.HEADS."""
 
@@ -99,29 +103,32 @@ def across(folders: Sequence[str | Path], others: Sequence[str | Path], to: str 
     pairs = [Pair(run, results, Run.open(other)) for run, results in runs for other in others]
     for pair in pairs:
         _check(pair)
-    _check_shared(pairs, arms)
+    named = {(pair, arm): [key_of(pair, arm, seed) for seed in range(seeds)]
+             for pair in pairs for arm, seeds in _arms(pair, arms)}
+    _check_shared(named)
     folder = Path(to)
     path = folder / FILE
     kept: dict[str, float] = read_json(path)["heads"] if path.is_file() else {}
-    heads = [(pair, arm, seed) for pair in pairs for arm, seed in _heads(pair, arms)]
-    for pair, arm, seed in tqdm(heads, desc="across", unit="head", disable=None):
-        name = key_of(pair, arm, seed)
+    heads = [(name, pair, arm, seed) for (pair, arm), names in named.items() for seed, name in enumerate(names)]
+    for name, pair, arm, seed in tqdm(heads, desc="across", unit="head", disable=None):
         if name not in kept:
-            kept[name] = hear(pair, arm, seed, folder)
+            kept[name] = hear(pair, arm, seed, folder, folder / "heads" / name.replace(" ", "_"))
             write_json(path, {"heads": kept})
-    crossed = list(_rows(pairs, kept, arms))
+    crossed = list(_rows(named, kept))
     write_json(path, {**as_table(crossed), "values": [asdict(row) for row in crossed], "heads": kept,
                       "runs": list(map(str, folders))})
     write_text(path.with_suffix(".txt"), table(crossed) + "\n")
     return crossed
 
 
-def hear(pair: Pair, arm: Arm, seed: int, folder: Path) -> float:
-    """UAR of a head on the other's test fold. The upstream's states are kept in `folder`, for all heads."""
+def hear(pair: Pair, arm: Arm, seed: int, folder: Path, expdir: Path) -> float:
+    """UAR of a head on the other's test fold. The upstream's states are kept in `folder`, for all heads.
+
+    expdir: what S3PRL's evaluation writes of this one
+    """
     other, device = pair.other, pair.run.settings.device_name()
     data = {"root": str(other.corpus.root), "meta_data": str(other.metadata.resolve()),
             "test_fold": other.settings.corpus.fold}
-    expdir = folder / "heads" / key_of(pair, arm, seed).replace(" ", "_")
     flags = ["--device", device, "--feature_folder", str(folder / "means")]
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
     return evaluate_s3prl(pair.run.best(arm, seed), expdir.resolve(), flags, overrides)
@@ -144,27 +151,23 @@ def _check(pair: Pair) -> None:
                         f"of {run.out} were trained on under other names. Give runs of another corpus to --across.")
 
 
-def _check_shared(pairs: Sequence[Pair], arms: Sequence[str]) -> None:
+def _check_shared(named: Named) -> None:
     """Variants on one base share its heads; two sets of heads of one row and pair of folds are no table's."""
     before: dict[tuple[RowKey, tuple[str, str]], tuple[Pair, list[str]]] = {}
-    for pair in pairs:
-        files: dict[Arm, list[str]] = {}
-        for arm, seed in _heads(pair, arms):
-            files.setdefault(arm, []).append(key_of(pair, arm, seed))
-        for arm, mine in files.items():
-            first, theirs = before.setdefault((RowKey.of(pair, arm), pair.folds), (pair, mine))
-            if mine != theirs:
-                raise UserError(f"{pair.run.out} and {first.run.out}: {arm.name} of {' and '.join(pair.folds)} twice, "
-                                "by different heads. Give one of them.")
+    for (pair, arm), names in named.items():
+        first, theirs = before.setdefault((RowKey.of(pair, arm), pair.folds), (pair, names))
+        if names != theirs:
+            raise UserError(f"{pair.run.out} and {first.run.out}: {arm.name} of {' and '.join(pair.folds)} twice, "
+                            "by different heads. Give one of them.")
 
 
-def _heads(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
-    """Arm and seed of the heads of a run; the teacher is none."""
+def _arms(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
+    """Arms of a run whose heads are heard, and the number of their seeds; the teacher has none."""
     wanted = [Arm.parse(name) for name in arms]
     for name, result in pair.results.arms.items():
         arm = Arm.parse(name)
         if arm != TEACHER and (not wanted or arm in wanted):
-            yield from ((arm, seed) for seed in range(result.seeds))
+            yield arm, result.seeds
 
 
 def key_of(pair: Pair, arm: Arm, seed: int) -> str:
@@ -172,16 +175,12 @@ def key_of(pair: Pair, arm: Arm, seed: int) -> str:
     return f"{file_digest(pair.run.best(arm, seed)):.16} on {pair.other.fold.test.digest():.16}"
 
 
-def _rows(pairs: Sequence[Pair], kept: dict[str, float], arms: Sequence[str]) -> Iterator[Crossed]:
+def _rows(named: Named, kept: dict[str, float]) -> Iterator[Crossed]:
     """By source and target, then by head, as tables show arms, and by variant."""
     found: dict[RowKey, Listeners] = {}
-    for pair in pairs:
-        uars: dict[Arm, list[float]] = {}
-        for arm, seed in _heads(pair, arms):
-            uars.setdefault(arm, []).append(kept[key_of(pair, arm, seed)])
-        for arm, heard in uars.items():
-            of_row = found.setdefault(RowKey.of(pair, arm), {})
-            of_row.setdefault(pair.folds, Listened(pair, heard))  # variants on one base share its heads
+    for (pair, arm), names in named.items():
+        heard, of_row = [kept[name] for name in names], found.setdefault(RowKey.of(pair, arm), {})
+        of_row.setdefault(pair.folds, Listened(pair, heard))  # variants on one base share its heads
     for key in sorted(found):
         yield _row(key, found[key], found.get(key._replace(arm=REAL, variant=""), {}))
 
