@@ -9,7 +9,7 @@ from ..arms import HEADS, REAL, Arm, Source
 from ..files import atomic_path
 from ..generator.sampling import movements_of, sets_in_words, sets_of
 from ..recipe.results import ArmResult, Results, Sizes
-from .text import aligned, percent
+from .text import aligned, percent, seeds_in_words
 
 COLORS = {Source.REAL: "#4878a8", Source.GENERATED: "#d1762f"}
 """Of the bars of these sources; rivals are grey."""
@@ -35,9 +35,9 @@ def table(results: Results) -> str:
 def _heading(results: Results) -> str:
     head = "SER head" if results.head == "superb" else f"{results.head} SER head"
     speech = "test utterances (synthetic speech)" if results.synthetic else "real test utterances"
-    seeds = max(arm.seeds for arm in results.arms.values())
+    seeds = seeds_in_words(arm.seeds for arm in results.arms.values())
     return (f"{results.corpus}, {results.upstream}, {results.fold}: {head} by S3PRL's runner, "
-            f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds} seed{'s' * (seeds > 1)}")
+            f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds}")
 
 
 def _points(results: Results) -> str:

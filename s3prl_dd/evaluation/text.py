@@ -1,6 +1,6 @@
 """Tables of text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -24,3 +24,13 @@ def piped(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] in per cent, without the sign; a dash for None."""
     return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def seeds_in_words(counts: Iterable[int]) -> str:
+    """How many heads the rows of a table have: 5 seeds, or 3 to 5 seeds.
+
+    A row of one beside others of more is not counted: it is the teacher's, which has no seeds.
+    """
+    several = sorted({count for count in counts if count > 1}) or [1]
+    numbers = dict.fromkeys((several[0], several[-1]))
+    return f"{' to '.join(map(str, numbers))} seed{'s' * (several[-1] > 1)}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..evaluation.significance import Interval
-from ..evaluation.text import percent, piped
+from ..evaluation.text import percent, piped, seeds_in_words
 from ..files import write_text
 from ..privacy.table import sections
 from .kept import Kept, KeptCorpus, KeptRow, keep
@@ -72,8 +72,7 @@ def markdown(kept: Kept, name: str, short: bool = False) -> str:
 
 
 def _heading(corpus: KeptCorpus) -> str:
-    counts = sorted({row.seeds for row in corpus.rows if row.seeds > 1}) or [1]  # the teacher alone has no seeds
-    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + " seed" + "s" * (counts[-1] > 1)
+    seeds = seeds_in_words(row.seeds for row in corpus.rows)
     of = f" of {corpus.speakers} held-out speakers" if corpus.speakers else ""
     head = "" if corpus.head == "superb" else f", {corpus.head} head"
     return (f"**{corpus.corpus}, {corpus.upstream}{head}**: {' '.join(corpus.folds)}, {seeds}, "

@@ -121,9 +121,9 @@ class Study:
         return shared[-1] if shared else None
 
     @property
-    def seeds(self) -> int:
-        """Heads an arm and fold, the most of any row."""
-        return max(len(values) for line in self.lines for values in line.row.uar.values())
+    def seeds(self) -> list[int]:
+        """Heads of each row on each fold."""
+        return [len(values) for line in self.lines for values in line.row.uar.values()]
 
 
 def studies(folders: Sequence[str | Path]) -> list[Study]:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from ..evaluation.text import percent
+from ..evaluation.text import percent, seeds_in_words
 from ..privacy.attacks import Attacked, View, blind
 from ..privacy.results import PrivacyResults
 from ..privacy.teacher import TeacherAttacked
@@ -52,11 +52,11 @@ def budget(study: Study) -> str:
 def source(study: Study) -> str:
     """What was distilled from what."""
     comparison = study.comparison
-    folds, seeds = len(comparison.folds), study.seeds
+    folds, seeds = len(comparison.folds), seeds_in_words(study.seeds)
     speech = "synthetic utterances" if study.members[0].results.synthetic else "utterances"
     tested = sum({member.results.fold: member.results.test_utterances for member in study.members}.values())
     text = (f"{comparison.corpus}, features of {comparison.upstream}; {folds} fold{'s' * (folds > 1)} "
-            f"({', '.join(comparison.folds)}), {seeds} seed{'s' * (seeds > 1)}, tested on {tested} {speech} of "
+            f"({', '.join(comparison.folds)}), {seeds}, tested on {tested} {speech} of "
             "speakers whom no head and no generator heard.")
     if study.real:
         text += f" All real data are {study.real.points:.0f} training utterances a fold."
@@ -192,7 +192,7 @@ def limits(study: Study, privacy: bool) -> list[str]:
     tests = len([line for line in study.lines if line.row.mcnemar is not None])
     if tests > 1:
         said.append(f"McNemar's p are {tests} tests on one test list; they are not corrected for that.")
-    if study.seeds == 1:
+    if max(study.seeds) == 1:
         said.append("One seed: there is no spread, and a difference between rows may be the seed's.")
     known = _folds_known(study.members)
     if known > len(study.comparison.folds):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Source
+from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Arm, Source
 from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
 from ..devices import device_name
@@ -108,6 +108,9 @@ class RivalSettings:
     rival_frames: Annotated[int, Field(ge=2, le=4096), Number] = RIVAL_FRAMES
     """Frames of a rival's points. Set it to the generator's where heads hear frames (32 for gan_1d_frames)."""
 
+    rival_seeds: Count | None = None
+    """Heads trained of each rival; without it as many as --seeds."""
+
     def sources(self) -> list[Source]:
         """The rivals that are asked for, in the order of tables."""
         return [source for source in RIVALS if "all" in self.rivals or source in self.rivals]
@@ -197,6 +200,15 @@ class Settings:
         self.device_name()
         return self
 
+    def sources(self) -> list[Source]:
+        """What heads are trained on beside all real data: samples, and the rivals that are asked for."""
+        return [Source.GENERATED, *self.rivals.sources()]
+
+    def seeds_of(self, arm: Arm) -> int:
+        """How many heads are trained on an arm at each learning rate."""
+        of_rivals = self.rivals.rival_seeds
+        return self.heads.seeds if of_rivals is None or arm.source not in RIVALS else of_rivals
+
     def _check_teachers(self, config: DistillConfig) -> None:
         """UserError where rivals would have labels of another teacher than samples: no like against like."""
         others = [key for key in ("privacy", "teacher_folds") if getattr(config, key)]
@@ -232,7 +244,7 @@ PATHS = ("root", "table", "upstream_ckpt", "upstream_model_config", "base")
 OF_A_VARIANT = ("config", "overrides", "labels", "center", "resample", "lengths", "head", "rival_frames")
 """Settings in which a run may differ from its base, beside those that may always change."""
 
-MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "rivals", "feature_cache", "kept_states")
+MAY_CHANGE = ("device", "jobs", "budgets", "seeds", "rivals", "rival_seeds", "feature_cache", "kept_states")
 """Settings of a run that do not touch what is there."""
 
 PRESETS: dict[str, dict[str, Any]] = {

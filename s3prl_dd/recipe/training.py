@@ -55,8 +55,9 @@ def train_arms(run: Run, arms: list[Arm]) -> None:
 
 def lacking(run: Run, arms: list[Arm]) -> list[Job]:
     """The heads of these arms that are not trained yet."""
-    heads = run.settings.heads
-    jobs = [Job(arm, seed, lr) for arm in arms for seed in range(heads.seeds) for lr in heads.head_lrs]
+    settings = run.settings
+    jobs = [Job(arm, seed, lr) for arm in arms for seed in range(settings.seeds_of(arm))
+            for lr in settings.heads.head_lrs]
     return [job for job in jobs if not (run.expdir(*job) / "run.json").is_file()]
 
 

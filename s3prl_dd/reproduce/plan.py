@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..arms import TEACHER, Source, arms_of
 from ..config import load_config
 from ..distill.bench import make_trainer, time_steps
 from ..distill.config import DistillConfig
@@ -65,9 +66,10 @@ def _size(cell: Cell) -> list[str]:
 
 def _heads(cell: Cell) -> int:
     """How many heads S3PRL trains for it: each arm, seed and learning rate."""
-    heads, rivals = cell.settings.heads, len(cell.settings.rivals.sources())
-    arms = 1 if cell.last == "pool" else (1 + len(heads.budgets)) * (1 + rivals)
-    return arms * heads.seeds * len(heads.head_lrs)
+    settings = cell.settings
+    sources = [Source.REAL] if cell.last == "pool" else settings.sources()
+    arms = [arm for source in sources for arm in arms_of(source, settings.heads.budgets) if arm != TEACHER]
+    return sum(settings.seeds_of(arm) for arm in arms) * len(settings.heads.head_lrs)
 
 
 def _word(state: State) -> str:

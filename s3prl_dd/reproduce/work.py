@@ -49,9 +49,11 @@ def state_of(cell: Cell, out: Path) -> State:
 
 
 def _asked(cell: Cell) -> list[Any]:
-    """What may grow without making another cell: budgets, seeds, and rivals, where there are any."""
-    heads, rivals = cell.settings.heads, cell.settings.rivals.sources()
-    return [list(heads.budgets), heads.seeds, *([list(rivals)] if rivals else [])]
+    """What may grow without making another cell: budgets, seeds, and rivals with theirs, where there are any."""
+    heads, rivals = cell.settings.heads, cell.settings.rivals
+    asked = [list(heads.budgets), heads.seeds]
+    asked += [list(rivals.sources())] if rivals.sources() else []
+    return [*asked, rivals.rival_seeds] if rivals.sources() and rivals.rival_seeds else asked
 
 
 def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[State]:

@@ -64,6 +64,13 @@ def test_what_the_heading_says(results):
     assert [line.split()[-4] for line in text.splitlines()[5:7]] == ["-", "-"]  # no spread of one seed
 
 
+def test_rows_of_several_numbers_of_seeds(results):
+    some = replace(results.arms["distilled_12ppc"], uar_per_seed=[0.6] * 5)
+    assert "speakers, 3 to 5 seeds\n" in table(replace(results, arms={**results.arms, "distilled_12ppc": some}))
+    teacher = replace(some, uar_per_seed=[0.6])
+    assert "speakers, 3 seeds\n" in table(replace(results, arms={**results.arms, "teacher": teacher}))
+
+
 def test_plot(results, tmp_path):
     plot(results, tmp_path / "deep/results.png")
     assert (tmp_path / "deep/results.png").read_bytes()[:4] == b"\x89PNG"

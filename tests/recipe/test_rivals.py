@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.recipe import keep_score, variant
 
-from s3prl_dd.arms import KINDS, RIVALS, TEACHER, Arm, Source
+from s3prl_dd.arms import KINDS, REAL, RIVALS, TEACHER, Arm, Source
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.files import file_digest
@@ -55,6 +55,14 @@ def test_every_rival_is_trained_where_it_is_asked_for(run, trained):
     assert trained[0] == "teacher" and arms == set(MADE)  # random real subsets and GAN samples are there already
     stages.train(asked(run, rivals=("herding",), budgets=(7,), seeds=1))
     assert {job.arm.name for job in trained[-2:]} == {"distilled_7ppc", "herding_7ppc"}
+
+
+def test_rivals_may_have_fewer_seeds(run, trained):
+    fewer = asked(run, rivals=("herding",), rival_seeds=1, budgets=(7,), seeds=3)
+    stages.train(fewer)
+    seeds = {name: {job.seed for job in trained if job.arm.name == name} for name in ("distilled_7ppc", "herding_7ppc")}
+    assert seeds == {"distilled_7ppc": {0, 1, 2}, "herding_7ppc": {0}}
+    assert fewer.settings.seeds_of(REAL) == 3 and asked(run, seeds=3).settings.seeds_of(Arm.parse("herding_7ppc")) == 3
 
 
 def test_files_are_made_once_for_what_is_lacking(run, trained):

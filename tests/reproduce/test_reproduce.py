@@ -137,6 +137,15 @@ def test_more_rivals_go_on_in_the_same_folders(tmp_path, stages):
     assert not any(state_of(cell, tmp_path).done for cell in more)
 
 
+def test_more_seeds_of_rivals_go_on_in_the_same_folders(tmp_path, stages):
+    fewer, as_many = (cells_of("beyond", asked(run=wanted(rivals=["random_real"], seeds=5, rival_seeds=seeds)))
+                      for seeds in (3, None))
+    execute(fewer, tmp_path, ClusterSettings())
+    assert [cell.folder(tmp_path) for cell in as_many] == [cell.folder(tmp_path) for cell in fewer]
+    assert all(state_of(cell, tmp_path).done for cell in fewer)
+    assert not any(state_of(cell, tmp_path).done for cell in as_many)
+
+
 def test_an_edited_configuration_is_another_cell(tmp_path):
     file, digests = tmp_path / "mine.yaml", []
     for steps in (10, 20):
@@ -325,6 +334,14 @@ def test_the_plan_shows_what_is_done_and_runs_nothing(tmp_path, stages, capsys):
     assert [line.split()[-2] for line in lines if line.startswith("fold1")] == ["done", "done", "do", "do", "do"]
     assert "2 of 5 cells are done" in plan(cells, tmp_path)
     assert state_of(cells[0], tmp_path).done
+
+
+def test_the_plan_counts_the_heads_of_each_arm(tmp_path):
+    run = wanted(rivals=["teacher", "random_real"], seeds=5, rival_seeds=3, budgets=(6, 100), head_lrs=(1e-3, 1e-4))
+    lines = plan(cells_of("beyond", asked(other_heads=(), run=run)), tmp_path).splitlines()
+    heads = {line.split()[0]: int(line.split()[3]) for line in lines if line.startswith("fold1")}
+    samples, subsets = 3 * 5, 2 * 3  # full size, 6 and 100 a class; subsets of real data have no full size
+    assert heads == {"fold1-base": 5 * 2, "fold1-superb": (samples + subsets) * 2}  # the teacher is no head to train
 
 
 def test_a_corpus_that_is_not_there_is_not_planned_for(tmp_path):
