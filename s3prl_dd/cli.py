@@ -6,7 +6,6 @@ already is, and takes `--head-lrs` and `--head_lrs` alike. The dataclasses check
 
 import argparse
 import contextlib
-import difflib
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from . import __version__
 from .benchmarks import Bench, as_json
 from .config import Number, Positive, Seed, load_config, settings
 from .corpora.options import CorpusOptions
-from .errors import UserError
+from .errors import UserError, did_you_mean
 from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
@@ -700,9 +699,8 @@ def parse(words: Sequence[str]) -> Verb:
     """The verb of a command line, with its flags checked. Raises UserError, or SystemExit as argparse does."""
     name, *flags = words
     if name not in VERBS:
-        close = difflib.get_close_matches(name, VERBS, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Expected one of {', '.join(VERBS)}."
-        raise UserError(f"{name}: no such verb. {hint}")
+        hint = did_you_mean(name, VERBS, f"Expected one of {', '.join(VERBS)}.")
+        raise UserError(f"{name}: no such verb.{hint}")
     defaults: dict[str, Callable[[Sequence[str]], Any]] = {"run": run_defaults, "reproduce": reproduce_defaults}
     default = defaults[name](flags) if name in defaults else tyro.MISSING_NONPROP
     verb: Verb = tyro.cli(VERBS[name], args=flags, prog=f"s3prl-dd {name}", default=default)

@@ -14,7 +14,6 @@ into help. A key that nothing reads, a wrong type and a number out of its range 
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args
@@ -25,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from .errors import UserError, one_line
+from .errors import UserError, did_you_mean, one_line
 
 CONFIGS = Path(__file__).parent / "downstream_configs"  # in a checkout this is a link to ../downstream_configs
 
@@ -105,9 +104,8 @@ def explain(error: ValidationError, cls: type) -> str:
     if first["type"] in UNKNOWN:
         name = str(first["loc"][-1])
         known = _known_keys(cls, first["loc"][:-1])
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
-        text = f"unknown key {where!r}. {hint}"
+        hint = did_you_mean(name, known, f"Known keys: {', '.join(known)}.")
+        text = f"unknown key {where!r}.{hint}"
     else:
         said = _complaint(first)
         text = f"{where}: {said}" if where else said
@@ -154,9 +152,8 @@ def config_path(name: str | Path) -> Path:
         if path.is_file():
             return path
     shipped = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    close = difflib.get_close_matches(str(name), shipped, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"Give a YAML file or one of: {', '.join(shipped)}."
-    raise UserError(f"{name}: no such configuration. {hint}")
+    hint = did_you_mean(str(name), shipped, f"Give a YAML file or one of: {', '.join(shipped)}.")
+    raise UserError(f"{name}: no such configuration.{hint}")
 
 
 def read_yaml(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

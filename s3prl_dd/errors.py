@@ -1,6 +1,8 @@
 """The one exception that is the user's to fix, and what others say, in one line."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -34,3 +36,13 @@ def load_failure(error: BaseException) -> str:
     if first.startswith("Weights only load failed"):
         return "not a checkpoint of torch"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The known names that come close to an unknown one, as a question; `otherwise` where none does.
+
+    A space goes before it, so that it follows a sentence; nothing is empty.
+    """
+    close = difflib.get_close_matches(name, list(known), n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else otherwise
+    return f" {hint}" if hint else ""

@@ -1,6 +1,7 @@
 """A frozen upstream that remembers: recordings by their tickets, and generated features for free."""
 
 import hashlib
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -45,6 +46,7 @@ class FrozenUpstream(nn.Module):
         self.cut = featurizer.tolist
         self.listener, self.recordings, self.memory = listener, recordings, Memory(limit_bytes)
         self.frames = {GENERATED: 1}  # recording -> its frames, as Featurizer counts them
+        self.room = torch.empty(0)
 
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples a frame, as S3PRL asks an upstream for it."""
@@ -92,9 +94,21 @@ class FrozenUpstream(nn.Module):
         """The states of a batch, B of [L, T, D], as the upstream would give them: padded with zeros to [B, T, D]."""
         layers, _, dim = utterances[0].shape
         longest = max(states.shape[1] for states in utterances)
-        batch = torch.empty(layers, len(utterances), longest, dim)
+        shape = (layers, len(utterances), longest, dim)
+        batch = torch.empty(shape) if layers == 1 else self._reused(shape)
         for place, states in enumerate(utterances):
             batch[:, place, :states.shape[1]] = states
             batch[:, place, states.shape[1]:] = 0
         batch = batch.to(device)
         return {self.selection: batch[0] if layers == 1 else Layers(batch)}  # Featurizer weighs a list alone
+
+    def _reused(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """A tensor [...] in the memory of the batch before, whose step is over.
+
+        A batch of several layers is tens of MB, which the system hands over page by page, and that takes longer than to
+        copy the states there. Featurizer weighs it, so nobody holds on to it beyond the step.
+        """
+        size = math.prod(shape)
+        if self.room.numel() < size:
+            self.room = torch.empty(size)
+        return self.room[:size].view(shape)

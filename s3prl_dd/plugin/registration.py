@@ -1,13 +1,12 @@
 """Make S3PRL see what we add, in this process: our downstreams (-d) and our upstreams (-u)."""
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from .compat import INSTALL, mend
 
 DOWNSTREAM = Path(__file__).parent / "downstream"
@@ -46,19 +45,13 @@ def check_downstream(name: str) -> None:
 
     options = {path.parent.name for folder in s3prl.downstream.__path__ for path in Path(folder).glob("*/expert.py")}
     if name not in options:
-        raise UserError(f"downstream {name!r}: neither in S3PRL nor in s3prl_dd." + close_to(name, options) +
+        raise UserError(f"downstream {name!r}: neither in S3PRL nor in s3prl_dd." + did_you_mean(name, options) +
                         f" Downstreams of s3prl_dd: {', '.join(downstreams())}; it also runs S3PRL's own.")
 
 
 def downstreams() -> list[str]:
     """Names of our downstreams."""
     return sorted(path.parent.name for path in DOWNSTREAM.glob("*/expert.py"))
-
-
-def close_to(name: str, options: Iterable[str]) -> str:
-    """A sentence with the names that come close, a space before it; empty where none does."""
-    close = difflib.get_close_matches(name, list(options), n=3)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _entry(path: str) -> Callable[..., Any]:

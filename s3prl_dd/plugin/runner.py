@@ -1,7 +1,6 @@
 """What we add to S3PRL's Runner: a frozen upstream that caches, layer weights of the generator, refusals."""
 
 import contextlib
-import difflib
 import glob
 import itertools
 import os
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..generator import read_header
 from .cache import FrozenUpstream
 from .checkpoints import whole_checkpoints
@@ -152,7 +151,7 @@ class Bridge(Runner):
         if kind is None:
             return FrozenUpstream(upstream, featurizer)
         store, made_by = None, ""
-        if self.cache.folder and kind != "states":  # all of them are more than disks are for
+        if self.cache.folder:
             store = StateStore(self.cache.folder, limit)
             made_by = describe(spec_of(vars(self.args)), kind, self.args.hub, getattr(featurizer, "weights", None))
         listener = Listener(upstream, featurizer, kind, self.args.device, store, made_by)
@@ -253,6 +252,5 @@ def check_blocks(config: Mapping[str, Any]) -> None:
 def _check_keys(where: str, block: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in block:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
-            raise UserError(f"{where}: unknown key {key!r}. {hint}")
+            hint = did_you_mean(key, known, f"Known: {', '.join(known)}.")
+            raise UserError(f"{where}: unknown key {key!r}.{hint}")

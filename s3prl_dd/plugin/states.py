@@ -52,9 +52,13 @@ class Listener:
         states = self.store.read(key) if self.store else None
         if states is None:
             states = self.hear(torch.from_numpy(recording.load()).to(self.device))
-            if self.store:
-                self.store.write(key, states)
+            self._keep(key, states)
         return states
+
+    def _keep(self, key: str, states: torch.Tensor) -> None:
+        """Means and weighted sums drive older ones out of a full store; all states are many and drive nothing out."""
+        if self.store and (self.kind != "states" or self.store.has_room(states.nbytes)):
+            self.store.write(key, states)
 
     @torch.no_grad()
     def hear(self, wav: torch.Tensor) -> torch.Tensor:

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from ..corpora.audio import RATE
-from ..errors import UserError, load_failure
+from ..errors import UserError, did_you_mean, load_failure
 from ..features.spec import OWN_FORMS, Own, own_upstream
 from ..files import text_digest
-from .registration import UPSTREAMS, close_to, register
+from .registration import UPSTREAMS, register
 
 
 def code_of(name: str) -> Path | None:
@@ -40,7 +40,7 @@ def find_upstream(name: str) -> Callable[..., Any]:
         setattr(hub, name, _checked(_function(own, name), name))
     options = hub.options()
     if name not in options:
-        raise UserError(f"upstream {name!r}: not on S3PRL's hub." + close_to(name, options) +
+        raise UserError(f"upstream {name!r}: not on S3PRL's hub." + did_you_mean(name, options) +
                         f" Upstreams of s3prl_dd: {', '.join(UPSTREAMS)}; of your own: {OWN_FORMS}.")
     return getattr(hub, name)
 
@@ -92,8 +92,9 @@ def _function(own: Own, name: str) -> Callable[..., Any]:
     if callable(function):
         return function
     names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    raise UserError(f"upstream {name}: {own.place} has no function {own.function!r}." + close_to(own.function, names) +
-                    f" Found: {', '.join(names) or 'none'}.")
+    hint = did_you_mean(own.function, names)
+    raise UserError(f"upstream {name}: {own.place} has no function {own.function!r}.{hint} Found: "
+                    f"{', '.join(names) or 'none'}.")
 
 
 def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -157,7 +158,7 @@ def check_interface(upstream: Any, name: str) -> None:
     if not isinstance(upstream, nn.Module):
         raise UserError(f"upstream {name}: made {type(upstream).__name__}, not a torch.nn.Module.")
     if not hasattr(upstream, "get_downsample_rates"):
-        near = close_to("get_downsample_rates", [key for key in dir(upstream) if not key.startswith("_")])
+        near = did_you_mean("get_downsample_rates", [key for key in dir(upstream) if not key.startswith("_")])
         raise UserError(f"upstream {name}: has no method get_downsample_rates(key), samples a frame, which S3PRL asks "
                         f"for.{near}")
 

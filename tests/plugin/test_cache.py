@@ -107,6 +107,20 @@ def test_states_are_weighed_by_one_product_as_featurizer_does(files, normalize):
     assert torch.equal(*plain)
 
 
+def test_batches_share_their_memory(files):
+    """What a batch before has left there, longer or of more recordings, is not to be seen."""
+    setup, alone = Setup(files), Setup(files)
+    first = setup.model(setup.tickets)["hidden_states"]
+    assert first[0].shape == (3, 30, 10)
+    for batch in ([0, 1], [0], [2, 1, 0]):
+        tickets = [setup.tickets[place] for place in batch]
+        states = setup.model(tickets)
+        assert states["hidden_states"][0].data_ptr() == first[0].data_ptr()
+        assert not states["hidden_states"][0][0, len(stock(files[batch[0]])):].any()  # padding is zeros
+        for place, frames in zip(batch, setup.featurizer(tickets, states), strict=True):
+            assert torch.equal(frames, alone.frames([alone.tickets[place]])[0])
+
+
 def test_a_full_memory_computes_the_same_again(files):
     setup = Setup(files, "states", limit=3 * 4 * stock(files[0]).numel())
     one, other = setup.frames(setup.tickets), setup.frames(setup.tickets)

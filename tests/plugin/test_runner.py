@@ -1,9 +1,11 @@
 """What we add to S3PRL's Runner: its parts alone, and whole runs: train, evaluate, resume, with the plugin absent."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import shutil
+import sqlite3
 import sys
 from argparse import Namespace
 
@@ -155,8 +157,8 @@ def test_only_the_header_is_read_for_the_layer_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"optimiser": {}}, "config: unknown key 'optimiser'. Did you mean 'optimizer'"),
-    ({"runner": {"eval_steps": 1}}, "config.runner: unknown key 'eval_steps'. Did you mean 'eval_step'"),
+    ({"optimiser": {}}, "config: unknown key 'optimiser'. Did you mean optimizer"),
+    ({"runner": {"eval_steps": 1}}, "config.runner: unknown key 'eval_steps'. Did you mean eval_step"),
     ({"runner": {}}, "config.runner: missing"),
     ({"downstream_expert": {"datarc": {}}}, "config.downstream_expert.modelrc: missing"),
 ])
@@ -407,6 +409,20 @@ def test_kept_states_train_as_audio_does(head, corpus, tmp_path, hubert_file):
     options = data_options(corpus, budget=1, train_batch_size=1, eval_batch_size=1)
     same_run(tmp_path, *TRAIN, "-d", "emotion", "-u", "hubert_local", "-k", hubert_file, "-o",
              override(options, FEW, head))
+
+
+@pytest.mark.slow
+def test_all_states_are_kept_for_a_second_head(corpus, tmp_path, hubert_file):
+    """It hears frames, and its layer weights learn; from the folder come the same bits."""
+    options = data_options(corpus, budget=1, train_batch_size=2, eval_batch_size=2)
+    run = (*TRAIN, "-d", "emotion", "-u", "hubert_local", "-k", hubert_file, "--feature_folder", tmp_path / "kept",
+           "-o", override(options, FEW, ATTENTIVE_HEAD))
+    for name in ("one", "two"):
+        run_launcher(*run, "-p", tmp_path / name)
+    with contextlib.closing(sqlite3.connect(tmp_path / "kept" / "states.sqlite")) as database:
+        shapes = database.execute("SELECT layers, frames FROM states").fetchall()
+    assert len(shapes) > 4 and all(layers == 3 and frames > 1 for layers, frames in shapes)
+    assert (tmp_path / "one" / "log.log").read_text() == (tmp_path / "two" / "log.log").read_text()
 
 
 @pytest.mark.slow

@@ -77,6 +77,16 @@ def test_a_second_run_neither_decodes_nor_hears(path, tmp_path, monkeypatch):
     assert torch.equal(first, second) and first.shape == (3, 1, 10)
 
 
+def test_all_states_drive_nothing_out_of_a_full_store(path, tmp_path, monkeypatch):
+    """They are many; means are few, and the newest stay."""
+    monkeypatch.setattr(StateStore, "has_room", lambda self, nbytes: False)
+    upstream, featurizer = counting()
+    store = StateStore(tmp_path, 1e6)
+    for kind, kept in (("states", False), ("means", True), ("frames", True)):
+        Listener(upstream, featurizer, kind, store=store, made_by=kind).listen(Recording(path))
+        assert store.holds(state_key(kind, Recording(path))) == kept, kind
+
+
 def test_a_file_that_was_touched_is_heard_again(path, tmp_path):
     upstream, featurizer = counting()
     listener = Listener(upstream, featurizer, "means", store=StateStore(tmp_path, 1e6), made_by="x")
