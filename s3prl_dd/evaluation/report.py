@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from ..arms import HEADS, REAL, Arm, Source
+from ..arms import HEADS, REAL, TEACHER, Arm, Source
 from ..files import atomic_path
 from ..generator.sampling import movements_of, sets_in_words, sets_of
 from ..recipe.results import ArmResult, Results, Sizes
@@ -35,7 +35,7 @@ def table(results: Results) -> str:
 def _heading(results: Results) -> str:
     head = "SER head" if results.head == "superb" else f"{results.head} SER head"
     speech = "test utterances (synthetic speech)" if results.synthetic else "real test utterances"
-    seeds = seeds_in_words(arm.seeds for arm in results.arms.values())
+    seeds = seeds_in_words(arm.seeds for name, arm in results.arms.items() if name != TEACHER.name)
     return (f"{results.corpus}, {results.upstream}, {results.fold}: {head} by S3PRL's runner, "
             f"UAR on {results.test_utterances} {speech} of held-out speakers, {seeds}")
 

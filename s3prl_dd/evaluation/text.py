@@ -27,10 +27,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:
-    """How many heads the rows of a table have: 5 seeds, or 3 to 5 seeds.
-
-    A row of one beside others of more is not counted: it is the teacher's, which has no seeds.
-    """
-    several = sorted({count for count in counts if count > 1}) or [1]
-    numbers = dict.fromkeys((several[0], several[-1]))
-    return f"{' to '.join(map(str, numbers))} seed{'s' * (several[-1] > 1)}"
+    """How many heads the rows of a table have, each of its own: 5 seeds, or 3 to 5 seeds. (The teacher has none.)"""
+    rising = sorted(counts) or [1]
+    ends = dict.fromkeys((rising[0], rising[-1]))
+    return f"{' to '.join(map(str, ends))} seed{'s' * (rising[-1] > 1)}"

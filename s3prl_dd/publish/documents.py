@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..arms import TEACHER
 from ..errors import UserError
 from ..evaluation.significance import Interval
 from ..evaluation.text import percent, piped, seeds_in_words
@@ -72,7 +73,7 @@ def markdown(kept: Kept, name: str, short: bool = False) -> str:
 
 
 def _heading(corpus: KeptCorpus) -> str:
-    seeds = seeds_in_words(row.seeds for row in corpus.rows)
+    seeds = seeds_in_words(row.seeds for row in corpus.rows if row.trained_on != TEACHER.title())
     of = f" of {corpus.speakers} held-out speakers" if corpus.speakers else ""
     head = "" if corpus.head == "superb" else f", {corpus.head} head"
     return (f"**{corpus.corpus}, {corpus.upstream}{head}**: {' '.join(corpus.folds)}, {seeds}, "

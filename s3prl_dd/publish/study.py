@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arms import REAL, Source
+from ..arms import REAL, TEACHER, Source
 from ..errors import UserError
 from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
 from ..evaluation.significance import Heard, Interval, enough_speakers, uar_interval
@@ -122,8 +122,9 @@ class Study:
 
     @property
     def seeds(self) -> list[int]:
-        """Heads of each row on each fold."""
-        return [len(values) for line in self.lines for values in line.row.uar.values()]
+        """Heads of each row on each fold; the teacher is none."""
+        rows = [line.row for line in self.lines if line.row.arm != TEACHER]
+        return [len(values) for row in rows for values in row.uar.values()]
 
 
 def studies(folders: Sequence[str | Path]) -> list[Study]:

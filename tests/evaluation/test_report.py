@@ -67,7 +67,9 @@ def test_what_the_heading_says(results):
 def test_rows_of_several_numbers_of_seeds(results):
     some = replace(results.arms["distilled_12ppc"], uar_per_seed=[0.6] * 5)
     assert "speakers, 3 to 5 seeds\n" in table(replace(results, arms={**results.arms, "distilled_12ppc": some}))
-    teacher = replace(some, uar_per_seed=[0.6])
+    one = replace(some, uar_per_seed=[0.6])
+    assert "speakers, 1 to 3 seeds\n" in table(replace(results, arms={**results.arms, "distilled_12ppc": one}))
+    teacher = one  # has no seeds
     assert "speakers, 3 seeds\n" in table(replace(results, arms={**results.arms, "teacher": teacher}))
 
 
