@@ -9,7 +9,7 @@ All of S3PRL's flags mean what they mean there. Added:
                         max_timestep, passes each time), off with -f; given by hand it serves other downstreams too
     --feature_folder D  keep these in a file in folder D too, as many bytes, for other runs, also for those beside this
                         one; a recording that has changed is computed anew. All states of a recording (heads that hear
-                        frames, with layer weights they learn) are kept there while there is room for more
+                        frames, with layer weights they learn) are kept there too, in half of it at most
     --no_feature_cache  decode and compute everything at every step, as S3PRL does
     -m, -n              may be left away: train, and <downstream>_<upstream>
     -u                  also names a function of yours, FILE.py:FUNCTION or MODULE:FUNCTION, see plugin/upstreams.py

@@ -56,8 +56,11 @@ class Listener:
         return states
 
     def _keep(self, key: str, states: torch.Tensor) -> None:
-        """Means and weighted sums drive older ones out of a full store; all states are many and drive nothing out."""
-        if self.store and (self.kind != "states" or self.store.has_room(states.nbytes)):
+        """Means and weighted sums drive older ones out of a full store; all states, which are many, take half at most."""
+        if self.store is None:
+            return
+        of_others = int(self.store.limit / 2)
+        if self.kind != "states" or self.store.has_room(states.nbytes + of_others):
             self.store.write(key, states)
 
     @torch.no_grad()

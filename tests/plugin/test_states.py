@@ -77,14 +77,15 @@ def test_a_second_run_neither_decodes_nor_hears(path, tmp_path, monkeypatch):
     assert torch.equal(first, second) and first.shape == (3, 1, 10)
 
 
-def test_all_states_drive_nothing_out_of_a_full_store(path, tmp_path, monkeypatch):
-    """They are many; means are few, and the newest stay."""
-    monkeypatch.setattr(StateStore, "has_room", lambda self, nbytes: False)
+@pytest.mark.parametrize("limit, kept", [(1e6, {"states", "means", "frames"}), (30_000, {"means", "frames"})])
+def test_all_states_leave_half_of_a_store_to_others(limit, kept, path, tmp_path):
+    """They are many, and would drive means and weighted sums out."""
     upstream, featurizer = counting()
-    store = StateStore(tmp_path, 1e6)
-    for kind, kept in (("states", False), ("means", True), ("frames", True)):
-        Listener(upstream, featurizer, kind, store=store, made_by=kind).listen(Recording(path))
-        assert store.holds(state_key(kind, Recording(path))) == kept, kind
+    store = StateStore(tmp_path, limit)
+    assert store.has_room(8_000)  # more than the states take
+    for kind in ("states", "means", "frames"):
+        states = Listener(upstream, featurizer, kind, store=store, made_by=kind).listen(Recording(path))
+        assert states.nbytes < 8_000 and store.holds(state_key(kind, Recording(path))) == (kind in kept), kind
 
 
 def test_a_file_that_was_touched_is_heard_again(path, tmp_path):
