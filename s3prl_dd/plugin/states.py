@@ -56,7 +56,7 @@ class Listener:
         return states
 
     def _keep(self, key: str, states: torch.Tensor) -> None:
-        """Means and weighted sums drive older ones out of a full store; all states, which are many, take half at most."""
+        """Means and weighted sums drive older ones out of a full store; all states are many, and take half at most."""
         if self.store is None:
             return
         of_others = int(self.store.limit / 2)
