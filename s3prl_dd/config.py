@@ -104,7 +104,7 @@ def explain(error: ValidationError, cls: type) -> str:
     if first["type"] in UNKNOWN:
         name = str(first["loc"][-1])
         known = _known_keys(cls, first["loc"][:-1])
-        hint = did_you_mean(name, known, f"Known keys: {', '.join(known)}.")
+        hint = did_you_mean(name, known, f"Known keys: {', '.join(known)}.", repr)
         text = f"unknown key {where!r}.{hint}"
     else:
         said = _complaint(first)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -38,11 +38,12 @@ def load_failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", written: Callable[[str], str] = str) -> str:
     """The known names that come close to an unknown one, as a question; `otherwise` where none does.
 
-    A space goes before it, so that it follows a sentence; nothing is empty.
+    A space goes before it, so that it follows a sentence; nothing is empty. written: how each stands there, repr for
+    keys
     """
-    close = difflib.get_close_matches(name, list(known), n=3)
+    close = [written(found) for found in difflib.get_close_matches(name, list(known), n=3)]
     hint = f"Did you mean {' or '.join(close)}?" if close else otherwise
     return f" {hint}" if hint else ""

@@ -84,7 +84,7 @@ def test_flags_come_in_groups(capsys):
         (("run", "--head-steps", "0"), "head_steps: expected greater"),
         (("run", "--jobs", "-1"), "jobs: expected greater than or equal to 0"),
         (("run", "--config", "gan_9d"), "gan_9d: no such configuration"),
-        (("run", "--overrides", "stepz=3"), "unknown key 'stepz'. Did you mean steps?"),
+        (("run", "--overrides", "stepz=3"), "unknown key 'stepz'. Did you mean 'steps'?"),
         (("run", "--overrides", "ema=1.5"), "ema: expected less than"),
         (("run", "--overrides", "lambdas.mmd=nan"), "lambdas.mmd: expected a finite number"),
         (("run", "--overrides", "network.dim=5"), "unknown key 'network.dim'"),

@@ -78,7 +78,7 @@ def test_types(tmp_path):
 @pytest.mark.parametrize(
     "text, messages",
     [
-        ("inner: {siz: 3}", ("made.yaml: unknown key 'inner.siz'", "Did you mean size?")),
+        ("inner: {siz: 3}", ("made.yaml: unknown key 'inner.siz'", "Did you mean 'size'?")),
         ("{inner: {siz: 3}, betas: [0.1]}", ("unknown key 'inner.siz'",)),
         ("zebra: 3", ("unknown key 'zebra'", "Known keys: inner, weights")),
         ("3: 3", ("unknown key '3'",)),
@@ -141,7 +141,7 @@ def test_ranges(kind, good, bad):
 def test_a_settings_object_does_not_change():
     with pytest.raises(AttributeError):
         Outer().name = "z"
-    with pytest.raises(UserError, match="unknown key 'nam'. Did you mean name"):
+    with pytest.raises(UserError, match="unknown key 'nam'. Did you mean 'name'"):
         Outer(nam="z")
 
 
@@ -159,7 +159,7 @@ def test_overrides(tmp_path):
     assert load_config(Outer, None, ["inner.size=4"]).inner.size == 4
     refused(tmp_path, "", "override 'size'", "KEY=VALUE", overrides=["size"])
     refused(tmp_path, "", "override '=3'", "KEY=VALUE", overrides=["=3"])
-    refused(tmp_path, "", "unknown key 'inner.sizes'", "Did you mean size", overrides=["inner.sizes=3"])
+    refused(tmp_path, "", "unknown key 'inner.sizes'", "'size'", overrides=["inner.sizes=3"])
     refused(tmp_path, "", "not valid YAML", overrides=["betas=[1"])
     refused(tmp_path, "inner: {size: 2}", "inner: expected", overrides=["inner=5"])
 

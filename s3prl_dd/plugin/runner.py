@@ -252,5 +252,5 @@ def check_blocks(config: Mapping[str, Any]) -> None:
 def _check_keys(where: str, block: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in block:
         if key not in known:
-            hint = did_you_mean(key, known, f"Known: {', '.join(known)}.")
+            hint = did_you_mean(key, known, f"Known: {', '.join(known)}.", repr)
             raise UserError(f"{where}: unknown key {key!r}.{hint}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Arm, Source
+from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Arm, Source, arms_of
 from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
 from ..corpora.options import CorpusOptions
 from ..devices import device_name
@@ -200,9 +200,10 @@ class Settings:
         self.device_name()
         return self
 
-    def sources(self) -> list[Source]:
-        """What heads are trained on beside all real data: samples, and the rivals that are asked for."""
-        return [Source.GENERATED, *self.rivals.sources()]
+    def arms(self) -> list[Arm]:
+        """What stands beside all real data: samples and the rivals that are asked for, in all their budgets."""
+        sources = [Source.GENERATED, *self.rivals.sources()]
+        return [arm for source in sources for arm in arms_of(source, self.heads.budgets)]
 
     def seeds_of(self, arm: Arm) -> int:
         """How many heads are trained on an arm at each learning rate."""

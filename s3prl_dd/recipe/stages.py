@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..arms import HEADS, REAL, TEACHER, Arm, arms_of
+from ..arms import HEADS, REAL, TEACHER, Arm
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig, with_new_keys
@@ -221,7 +221,7 @@ def train(run: Run) -> None:
     """generator file -> SER heads on its samples and on rivals, by S3PRL's runner"""
     need(run.generator, "distill")
     check_trained_on(run)
-    arms = [arm for source in run.settings.sources() for arm in arms_of(source, run.settings.heads.budgets)]
+    arms = run.settings.arms()
     trained = [arm for arm in arms if arm != TEACHER]
     if lacking(run, trained):
         _fill_means(run)

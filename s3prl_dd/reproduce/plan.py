@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..arms import TEACHER, Source, arms_of
+from ..arms import REAL, TEACHER
 from ..config import load_config
 from ..distill.bench import make_trainer, time_steps
 from ..distill.config import DistillConfig
@@ -67,9 +67,9 @@ def _size(cell: Cell) -> list[str]:
 def _heads(cell: Cell) -> int:
     """How many heads S3PRL trains for it: each arm, seed and learning rate."""
     settings = cell.settings
-    sources = [Source.REAL] if cell.last == "pool" else settings.sources()
-    arms = [arm for source in sources for arm in arms_of(source, settings.heads.budgets) if arm != TEACHER]
-    return sum(settings.seeds_of(arm) for arm in arms) * len(settings.heads.head_lrs)
+    arms = [REAL] if cell.last == "pool" else settings.arms()
+    seeds = sum(settings.seeds_of(arm) for arm in arms if arm != TEACHER)
+    return seeds * len(settings.heads.head_lrs)
 
 
 def _word(state: State) -> str:

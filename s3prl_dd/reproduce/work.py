@@ -51,9 +51,11 @@ def state_of(cell: Cell, out: Path) -> State:
 def _asked(cell: Cell) -> list[Any]:
     """What may grow without making another cell: budgets, seeds, and rivals with theirs, where there are any."""
     heads, rivals = cell.settings.heads, cell.settings.rivals
-    asked = [list(heads.budgets), heads.seeds]
-    asked += [list(rivals.sources())] if rivals.sources() else []
-    return [*asked, rivals.rival_seeds] if rivals.sources() and rivals.rival_seeds else asked
+    asked, sources = [list(heads.budgets), heads.seeds], rivals.sources()
+    if sources:
+        asked.append(list(sources))
+        asked += [] if rivals.rival_seeds is None else [rivals.rival_seeds]
+    return asked
 
 
 def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[State]:

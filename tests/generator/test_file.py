@@ -236,7 +236,7 @@ DAMAGED = {
     "no speakers": (drop("corpus.train_speakers"), "lacks corpus.train_speakers"),
     "a strange key": (put("strange", 1), "unknown key 'strange'"),
     "a strange size": (put("network.strange", 1), "unknown key 'network.strange'"),
-    "a misspelt size": (put("network.channel", 8), "Did you mean channels"),
+    "a misspelt size": (put("network.channel", 8), "Did you mean 'channels'"),
     # labels and class counts
     "labels a list": (put("labels", ["neu", "ang", "sad"]), "labels"),
     "labels null": (put("labels", None), "labels"),

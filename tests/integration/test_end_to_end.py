@@ -113,4 +113,4 @@ def test_soft_labels_without_a_teacher_are_refused_before_any_work(table, tmp_pa
     assert cli.main([*words, "--config", "gan_cnn_small"]) == 2
     assert "--labels hard" in capsys.readouterr().err and not (tmp_path / "run").exists()
     assert cli.main([*words, "--overrides", "sepst=3"]) == 2
-    assert "Did you mean steps?" in capsys.readouterr().err
+    assert "Did you mean 'steps'?" in capsys.readouterr().err

@@ -37,8 +37,8 @@ def test_the_test_fold():
 
 
 @pytest.mark.parametrize("cls, datarc, message", [
-    (EmotionData, {"selectby": "uar"}, "unknown key 'selectby'.*Did you mean select_by"),
-    (DistilledData, {"resampel": True}, "unknown key 'resampel'.*Did you mean resample"),
+    (EmotionData, {"selectby": "uar"}, "unknown key 'selectby'.*Did you mean 'select_by'"),
+    (DistilledData, {"resampel": True}, "unknown key 'resampel'.*Did you mean 'resample'"),
     (EmotionData, {"resample": True}, "unknown key 'resample'"),
     (EmotionData, {"select_by": "loss"}, "select_by: expected 'acc' or 'uar', found 'loss'"),
     (DistilledData, {"labels": "smooth"}, "labels: expected 'soft' or 'hard', found 'smooth'"),

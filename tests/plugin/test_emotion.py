@@ -185,7 +185,7 @@ def test_bad_audio_and_paths(corpus, tmp_path):
 
 
 def test_refused_configurations(corpus, tmp_path):
-    with pytest.raises(UserError, match="unknown key 'selectby'.*Did you mean select_by"):
+    with pytest.raises(UserError, match="unknown key 'selectby'.*Did you mean 'select_by'"):
         emotion(corpus, tmp_path, {"selectby": "uar"})
     for modelrc, message in (
         ({"projector": 3}, "modelrc: unknown key 'projector'"),

@@ -157,8 +157,8 @@ def test_only_the_header_is_read_for_the_layer_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"optimiser": {}}, "config: unknown key 'optimiser'. Did you mean optimizer"),
-    ({"runner": {"eval_steps": 1}}, "config.runner: unknown key 'eval_steps'. Did you mean eval_step"),
+    ({"optimiser": {}}, "config: unknown key 'optimiser'. Did you mean 'optimizer'"),
+    ({"runner": {"eval_steps": 1}}, "config.runner: unknown key 'eval_steps'. Did you mean 'eval_step'"),
     ({"runner": {}}, "config.runner: missing"),
     ({"downstream_expert": {"datarc": {}}}, "config.downstream_expert.modelrc: missing"),
 ])

@@ -51,7 +51,7 @@ def test_another_place_of_the_upstream_by_a_yaml(tmp_path, hubert_file, wavs):
     features = read_head(path, tmp_path / "g2.yaml").features
     assert features.layer_weights == [0.2, 0.3, 0.5] and features.upstream == "hubert_local"
     (tmp_path / "bad.yaml").write_text("upstream_chkpt: x\n")
-    with pytest.raises(UserError, match="bad.yaml: unknown key 'upstream_chkpt'.*Did you mean upstream_ckpt"):
+    with pytest.raises(UserError, match="bad.yaml: unknown key 'upstream_chkpt'.*Did you mean 'upstream_ckpt'"):
         read_head(str(path), str(tmp_path / "bad.yaml"))
     with pytest.raises(UserError, match="no.yaml: no such file"):
         read_head(str(path), str(tmp_path / "no.yaml"))

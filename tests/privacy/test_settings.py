@@ -18,7 +18,7 @@ def test_defaults():
     ({"seeds": 0}, "seeds: "), ({"steps": -1}, "steps: "), ({"batch": 0}, "batch: "), ({"samples": 0}, "samples: "),
     ({"jobs": -1}, "jobs: "), ({"feature_cache": -1}, "feature_cache: "),
     ({"arm": "real"}, "arm 'real': expected heads on samples"), ({"arm": "distiled_full"}, "arm 'distiled_full'"),
-    ({"sedes": 1}, "unknown key 'sedes'. Did you mean seeds")])
+    ({"sedes": 1}, "unknown key 'sedes'. Did you mean 'seeds'")])
 def test_refused_in_one_line(change, told):
     with pytest.raises(UserError) as raised:
         Settings(**change)
