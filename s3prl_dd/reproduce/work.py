@@ -37,7 +37,7 @@ class State:
     """Why its last try failed."""
 
     seconds: float | None = None
-    """What its last try took."""
+    """What all its tries took that came to an end, those for fewer seeds or budgets too."""
 
 
 def state_of(cell: Cell, out: Path) -> State:
@@ -46,6 +46,11 @@ def state_of(cell: Cell, out: Path) -> State:
     kept = read_json(path) if path.is_file() else {}
     done = kept.get("error", "") is None and kept.get("asked") == _asked(cell)
     return State(cell, done, kept.get("error"), kept.get("seconds"))
+
+
+def spent(cell: Cell, out: Path) -> float:
+    """Seconds that its tries have taken so far."""
+    return state_of(cell, out).seconds or 0.0
 
 
 def _asked(cell: Cell) -> list[Any]:
@@ -67,7 +72,7 @@ def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[
             ready = [cell for cell in level if _is_ready(cell, out)]
             if cluster.cluster == "here":
                 for cell in ready:
-                    run_cell(cell, out)
+                    run_cell(cell, out, spent(cell, out))
             elif ready:
                 _submit(ready, out, cluster)
             failed = [state for cell in level if not (state := state_of(cell, out)).done]
@@ -99,8 +104,11 @@ def _is_ready(cell: Cell, out: Path) -> bool:
     return all(other is None or state_of(other, out).done for other in (cell.above, cell.against))
 
 
-def run_cell(cell: Cell, out: Path) -> None:
-    """Do a cell; what came of it stands in its folder's cell.json, and a failure's whole story in failure.txt."""
+def run_cell(cell: Cell, out: Path, spent: float) -> None:
+    """Do a cell; what came of it stands in its folder's cell.json, and a failure's whole story in failure.txt.
+
+    spent: seconds of its tries before
+    """
     folder = cell.folder(out)
     log.info("\n[%s] %s", cell.name, folder)
     started, error = time.time(), None
@@ -112,7 +120,8 @@ def run_cell(cell: Cell, out: Path) -> None:
         error = one_line(failure)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
-    write_json(folder / "cell.json", {"asked": _asked(cell), "error": error, "seconds": time.time() - started})
+    seconds = spent + time.time() - started
+    write_json(folder / "cell.json", {"asked": _asked(cell), "error": error, "seconds": seconds})
 
 
 def _work(cell: Cell, out: Path) -> None:
@@ -135,18 +144,19 @@ def _work(cell: Cell, out: Path) -> None:
 def _submit(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> None:
     """Each cell as a job; returns when all have ended."""
     executor = _executor(out, cluster)
+    before = [spent(cell, out) for cell in cells]
     for cell in cells:
         (cell.folder(out) / "cell.json").unlink(missing_ok=True)  # of a try before
     with executor.batch():
-        jobs = [executor.submit(run_cell, cell, out) for cell in cells]
+        jobs = [executor.submit(run_cell, cell, out, seconds) for cell, seconds in zip(cells, before, strict=True)]
     with tqdm(total=len(jobs), desc="jobs", unit="job", leave=False) as bar:
         while (ended := sum(job.done() for job in jobs)) < len(jobs):
             bar.update(ended - bar.n)
             time.sleep(POLL)
-    for cell, job in zip(cells, jobs, strict=True):
+    for cell, job, seconds in zip(cells, jobs, before, strict=True):
         if not (cell.folder(out) / "cell.json").is_file():
             told = f"job {job.job_id} ended as {job.state}; its log is {job.paths.stderr}"
-            write_json(cell.folder(out) / "cell.json", {"asked": _asked(cell), "error": told, "seconds": None})
+            write_json(cell.folder(out) / "cell.json", {"asked": _asked(cell), "error": told, "seconds": seconds})
 
 
 def _executor(out: Path, cluster: ClusterSettings) -> Any:

@@ -1,8 +1,10 @@
 """Grids: which cells a table has, that they are done once and go on after failures, and the tables made of them."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import types
 
 import pytest
 from support.recipe import wanted
@@ -125,6 +127,29 @@ def test_a_grid_is_done_once_and_more_seeds_go_on_in_the_same_folders(tmp_path, 
     assert stages == []
     execute(cells_of("table3", asked(run=wanted(budgets=(100,), labels="soft", seeds=5))), tmp_path, ClusterSettings())
     assert ("fold1-gan_att_small-both", "report") in stages
+
+
+@pytest.mark.parametrize("cluster", ["here", "local"])
+def test_a_cell_that_grows_counts_the_time_of_its_tries_before(tmp_path, stages, monkeypatch, cluster):
+    small, grown = (cells_of("table3", asked(run=wanted(seeds=seeds))) for seeds in (1, 2))
+    execute(small, tmp_path, ClusterSettings())
+    path = small[0].folder(tmp_path) / "cell.json"
+    write_json(path, {**json.loads(path.read_text()), "seconds": 1000.0})
+    if cluster == "local":
+        monkeypatch.setattr(work, "_executor", lambda out, cluster: Executor())
+    execute(grown, tmp_path, ClusterSettings(cluster=cluster))
+    assert 1000 <= state_of(grown[0], tmp_path).seconds < 1100
+
+
+class Executor:
+    """Stands for submitit's: runs a job at once, in this process."""
+
+    def batch(self):
+        return contextlib.nullcontext()
+
+    def submit(self, function, *arguments):
+        function(*arguments)
+        return types.SimpleNamespace(done=lambda: True)
 
 
 def test_more_rivals_go_on_in_the_same_folders(tmp_path, stages):
