@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ..arms import HEADS, REAL, TEACHER, Arm
 from ..corpora.inventory import read_inventory
 from ..errors import UserError
-from ..files import file_digest, read_json, write_json, write_text
+from ..files import file_digest, read_json, text_digest, write_json, write_text
 from ..plugin.runs import evaluate_s3prl
 from ..recipe.folder import Run
 from ..recipe.results import Results
@@ -42,6 +43,16 @@ class Pair:
     def way(self) -> tuple[str, str]:
         """From which corpus to which."""
         return called(self.run, self.results.corpus), called(self.other, self.other.corpus.name)
+
+    @cached_property
+    def heard_digest(self) -> str:
+        """Identity of what the heads hear: the other's test list and its files, which other audio may share names with.
+
+        Of a corpus without an inventory the root stands for the files.
+        """
+        inventory, root, test = read_inventory(self.other.metadata), self.other.corpus.root, self.other.fold.test
+        files = sorted(f"{utterance.path}\t{inventory.get(utterance.path, root)}" for utterance in test.utterances)
+        return text_digest([test.digest(), *files])
 
 
 Named = dict[tuple[Pair, Arm], list[str]]
@@ -158,7 +169,7 @@ def _check_shared(named: Named) -> None:
         first, theirs = before.setdefault((RowKey.of(pair, arm), pair.folds), (pair, names))
         if names != theirs:
             raise UserError(f"{pair.run.out} and {first.run.out}: {arm.name} of {' and '.join(pair.folds)} twice, "
-                            "by different heads. Give one of them.")
+                            "by different heads or on other speech of the same name. Give one of them.")
 
 
 def _arms(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
@@ -171,8 +182,8 @@ def _arms(pair: Pair, arms: Sequence[str]) -> Iterator[tuple[Arm, int]]:
 
 
 def key_of(pair: Pair, arm: Arm, seed: int) -> str:
-    """What a kept UAR is of: the head by its file's digest, the list by its utterances'."""
-    return f"{file_digest(pair.run.best(arm, seed)):.16} on {pair.other.fold.test.digest():.16}"
+    """What a kept UAR is of: the head by its file's digest, the test list by its utterances' and their audio's."""
+    return f"{file_digest(pair.run.best(arm, seed)):.16} on {pair.heard_digest:.16}"
 
 
 def _rows(named: Named, kept: dict[str, float]) -> Iterator[Crossed]:

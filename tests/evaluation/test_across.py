@@ -68,6 +68,19 @@ def test_it_goes_on_with_what_was_not_heard_yet(runs, heard, tmp_path):
     assert len(kept["heads"]) == 4 and kept["values"] == [dataclasses.asdict(row) for row in found]
 
 
+def test_other_audio_under_the_same_names_is_heard_anew(runs, heard, tmp_path):
+    mine, other = runs
+    twin = tmp_path / "twin"
+    shutil.copytree(other.out, twin)
+    paths = [utterance.path for utterance in other.fold.test.utterances]
+    for digest in ("a", "b"):
+        write_inventory(twin / "metadata", {path: Known(1, digest) for path in paths})
+        across([mine.out], [twin], tmp_path / "to", ["real"])
+    assert [call[0] for call in heard] == 2 * ["real_seed0", "real_seed1"]
+    across([mine.out], [twin], tmp_path / "to", ["real"])
+    assert len(heard) == 4
+
+
 def test_refused_before_anything_is_heard(runs, heard, tmp_path):
     mine, other = runs
     with pytest.raises(UserError, match="of the same corpus"):
