@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -16,6 +17,8 @@ import torch
 from safetensors import SafetensorError
 
 from .errors import DiskError, UserError, one_line
+
+log = logging.getLogger("s3prl_dd")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The system's codes for no more room: on the disk, for this user, for this file."""
@@ -140,15 +143,36 @@ def text_digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def lock_alone(file: int | IO[Any]) -> bool:
+def lock_alone(file: int | IO[Any], wait: bool = False) -> bool:
     """Hold an open file or folder for this process until it is closed; False where another process does.
 
-    A file system without locks keeps nobody out.
+    wait: until that one has let it go. A file system without locks keeps nobody out.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
         pass
     return True
+
+
+@contextlib.contextmanager
+def folder_held(folder: Path, refusal: str | None) -> Iterator[None]:
+    """Hold a folder for this process; it is made where it is lacking, and goes again where nothing came of it.
+
+    Where another process holds it: a UserError, refusal, or without one this waits for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        if not lock_alone(opened):
+            if refusal is not None:
+                raise UserError(refusal)
+            log.info("%s: another process works there; waiting for it", folder)
+            lock_alone(opened, wait=True)
+        yield
+    finally:
+        os.close(opened)
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -23,6 +23,7 @@ from ..devices import device_name
 from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError
 from ..features.store import FeatureStore
+from ..files import folder_held
 from ..generator import Generator, LinearHeads
 from ..recipe.folder import Run, need
 from . import attacks, intervals
@@ -56,11 +57,12 @@ def measure(out: str | Path, sid_roots: Sequence[str | Path] = (), list_file: st
     _check(runs)
     folder = runs.proposed.out / "privacy"
     path = folder / "results.json"
-    sid = dict(PrivacyResults.read(path).sid)
-    for tree in trees:
-        sid[tree.name] = measure_tree(runs, tree, folder / tree.name, settings)
-    results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs))
-    results.write(path)
+    with folder_held(folder, f"{folder}: another process is measuring there. Wait until it has ended, or end it."):
+        sid = dict(PrivacyResults.read(path).sid)
+        for tree in trees:
+            sid[tree.name] = measure_tree(runs, tree, folder / tree.name, settings)
+        results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs))
+        results.write(path)
     print(table(results))
     if results.sid:
         plot(results, folder / "privacy.png")

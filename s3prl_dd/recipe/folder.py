@@ -15,9 +15,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import field, replace
 from pathlib import Path
+
+import torch
 
 from ..arms import Arm, Source
 from ..config import Positive, Weight, Whole, build, settings
@@ -25,7 +26,7 @@ from ..corpora.inventory import check_same
 from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
 from ..corpora.table import folder_of
 from ..errors import UserError
-from ..files import lock_alone, read_json, write_json
+from ..files import folder_held, read_json, write_json
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
 
 
@@ -132,20 +133,21 @@ class Run:
         if not path.is_file() or Settings.from_flat(read_json(path), path) != self.settings:
             write_json(path, self.settings.flat())
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run's folder for this process; UserError where another one works there, which would mix them up."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.out, os.O_RDONLY)
-        try:
-            if not lock_alone(folder):
-                raise UserError(f"{self.out}: another process is working on this run. Wait until it has ended, or end "
-                                "it; or give another --out.")
-            yield
-        finally:
-            os.close(folder)
-            with contextlib.suppress(OSError):
-                self.out.rmdir()  # where nothing came of it
+        return folder_held(self.out, f"{self.out}: another process is working on this run. Wait until it has ended, or "
+                                     "end it; or give another --out.")
+
+    def generator_held(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder that the generator is written to, where it is a base's: variants on one base that start
+        together make it once, and those that come later wait for it.
+
+        Ranks of one training go together, and nobody waits.
+        """
+        folder = self.generator.parent
+        if folder == self.out or self.generator.is_file() or torch.distributed.is_initialized():
+            return contextlib.nullcontext()
+        return folder_held(folder, None)
 
     # what lies where
 

@@ -161,6 +161,11 @@ def _add_kinds(run: Run, heads: Pool, kinds: list[Kind]) -> None:
 
 def distill(run: Run, progress: bool = True) -> None:
     """features + pool -> generator file"""
+    with run.generator_held():
+        _distill(run, progress)
+
+
+def _distill(run: Run, progress: bool) -> None:
     config = run.settings.distiller.distill_config()
     if run.generator.is_file():
         _check_made_with(run, config)

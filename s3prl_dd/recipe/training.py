@@ -83,13 +83,14 @@ def train_head(run: Run, job: Job, threads: int = 1) -> Score:
     """One run of S3PRL; its score is kept, with the command, in <expdir>/run.json."""
     expdir = run.expdir(*job)
     downstream = as_downstream(run, job)
+    generator = file_digest(run.generator) if job.arm.generated else None
     started = time.time()
     command = start_s3prl(expdir, downstream.name, runner_flags(run), downstream.overrides, job.seed, threads)
     seconds = time.time() - started
     best = best_on_dev(expdir, SCORES)
     score = Score(arm=job.arm.name, seed=job.seed, lr=job.lr, expdir=expdir.name, seconds=seconds, **best,
                   command=command, predicted=_predictions(expdir, best["step"]),
-                  generator=file_digest(run.generator) if job.arm.generated else None, drawn=FORMAT)
+                  generator=generator, drawn=FORMAT)
     write_json(expdir / "run.json", asdict(score))
     return score
 

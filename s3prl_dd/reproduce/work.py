@@ -132,10 +132,11 @@ def _work(cell: Cell, out: Path) -> None:
     base = None if cell.above is None else str(cell.above.folder(out).resolve())
     run = Run.start(cell.folder(out), cell.settings.changed(base=base))
     names = list(STAGES)
-    for name in names[:names.index(cell.last) + 1]:
-        log.info("[%s] %s", cell.name, name)
-        STAGES[name](run)
-        run.keep()
+    with run.held():
+        for name in names[:names.index(cell.last) + 1]:
+            log.info("[%s] %s", cell.name, name)
+            STAGES[name](run)
+            run.keep()
 
 
 # submitit

@@ -2,11 +2,13 @@
 
 import dataclasses
 import logging
+import threading
+import time
 
 import pytest
 import torch
 from support.gauss import LABELS
-from support.recipe import start
+from support.recipe import start, variant
 from support.tiny_generator import tiny_generator
 
 from s3prl_dd.arms import REAL
@@ -42,6 +44,33 @@ def test_finished_files_are_left_alone(run, caplog):
     for told in ("metadata is there", "features are there", "pool is there", "generator is there"):
         assert told in caplog.text
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_variants_that_start_together_make_their_base_a_generator_once(run, tmp_path, monkeypatch):
+    """And those that come second take what the first has made."""
+    run.generator.unlink(missing_ok=True)
+    variants = [variant(tmp_path / "a", run, labels="hard"), variant(tmp_path / "b", run, head="cnn")]
+    made = []
+
+    def distilled(asked, progress):
+        if not asked.generator.is_file():
+            time.sleep(0.3)
+            made.append(asked.out.name)
+            tiny_generator().save(asked.generator)
+
+    monkeypatch.setattr(stages, "_distill", distilled)
+    threads = [threading.Thread(target=stages.distill, args=[asked]) for asked in variants]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {asked.generator for asked in variants} == {run.generator} and len(made) == 1
+
+
+def test_a_generator_that_is_there_is_not_waited_for(run, tmp_path):
+    tiny_generator().save(run.generator)
+    with run.held():
+        stages.distill(variant(tmp_path / "a", run, labels="hard"))
 
 
 def test_a_configuration_that_was_edited_is_told(tmp_path):

@@ -141,6 +141,13 @@ def test_a_cell_that_grows_counts_the_time_of_its_tries_before(tmp_path, stages,
     assert 1000 <= state_of(grown[0], tmp_path).seconds < 1100
 
 
+def test_a_cell_that_another_process_works_on_is_left_to_it(tmp_path, stages):
+    cell = cells_of("table3", asked())[0]
+    with Run.start(cell.folder(tmp_path), cell.settings).held():
+        work.run_cell(cell, tmp_path, 0.0)
+    assert stages == [] and "another process is working on this run" in state_of(cell, tmp_path).error
+
+
 class Executor:
     """Stands for submitit's: runs a job at once, in this process."""
 
