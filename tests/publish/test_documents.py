@@ -171,7 +171,8 @@ def test_only_some_tables_of_a_grid(tmp_path):
 
 def test_the_legend_is_linked_from_where_the_document_lies(kept):
     assert "[How to read](results.md#how-to-read)" in markdown(kept, "main.json")
-    assert "[How to read](docs/results.md#how-to-read)" in markdown(kept, "main.json", True, pages_from(ROOT / "README.md"))
+    from_readme = markdown(kept, "main.json", True, pages_from(ROOT / "README.md"))
+    assert "[How to read](docs/results.md#how-to-read)" in from_readme
     assert "## How to read\n" in (ROOT / "docs/results.md").read_text(encoding="utf-8")
 
 
@@ -179,8 +180,9 @@ def test_folds_are_one_loop():
     commands = ["s3prl-dd run --corpus c --root r --seeds 3 --out f1", "s3prl-dd run --base f1 --out result/a1",
                 "s3prl-dd run --corpus c --root r --fold fold2 --seeds 3 --out f2",
                 "s3prl-dd run --base f2 --out result/a2", "s3prl-dd run --base f2 --out result/b7"]
-    assert looped(commands) == ["for k in 1 2; do", "  s3prl-dd run --corpus c --root r --fold fold$k --seeds 3 --out f$k",
-                                "  s3prl-dd run --base f$k --out result/a$k", "done", commands[-1]]
+    assert looped(commands) == [
+        "for k in 1 2; do", "  s3prl-dd run --corpus c --root r --fold fold$k --seeds 3 --out f$k",
+        "  s3prl-dd run --base f$k --out result/a$k", "done", commands[-1]]
     assert looped(commands[2:4]) == commands[2:4]
     assert looped([f"{commands[0]}0"]) == [f"{commands[0]}0"]  # f10 without a fold is not fold 10
 
