@@ -58,17 +58,20 @@ def with_results(text: str, figures: Path, pages: str = "") -> str:
     if text.count("<!-- results:") != len(PLACE.findall(text)):
         raise UserError("a place for results: expected <!-- results: NAME --> and <!-- /results --> in lines of their "
                         "own.")
-    return PLACE.sub(lambda place: place[1] + _table(figures, *place.group(2, 3, 4), pages) + place[6], text)
+    def filled(place: re.Match[str]) -> str:
+        return f"{place[1]}{_table(figures, place[2], bool(place[3]), place[4], pages)}{place[6]}"
+
+    return PLACE.sub(filled, text)
 
 
-def _table(figures: Path, name: str, short: str | None, only: str | None, pages: str) -> str:
+def _table(figures: Path, name: str, short: bool, only: str | None, pages: str) -> str:
     kept = Kept.read(figures / f"{name}.json")
     if only is not None:
         tables = [table for table in kept.tables if table.title.startswith(only)]
         if not tables:
             raise UserError(f"{figures / name}.json: no table is called {only}.")
         kept = replace(kept, tables=tables)
-    return markdown(kept, f"{name}.json", bool(short), pages) + "\n"
+    return markdown(kept, f"{name}.json", short, pages) + "\n"
 
 
 def markdown(kept: Kept, name: str, short: bool = False, pages: str = "") -> str:
