@@ -3,7 +3,9 @@
     python -m s3prl_dd.publish.documents docs/figures/NAME.json RUN ... --revision REVISION    # kept, then all tables
     python -m s3prl_dd.publish.documents                                                       # all tables anew
 
-A table stands between the lines `<!-- results: NAME -->` and `<!-- /results -->`; `NAME short` is its short form.
+A table stands between the lines `<!-- results: NAME -->` and `<!-- /results -->`; `NAME short` is its short form, and
+`NAME short, Table 2` (with or without `short`) only the tables of a grid whose titles begin so. What all tables have in
+common is explained once, under "How to read" in docs/results.md, which each of them links.
 Instead of runs there may be one run's `privacy` folder, or that of a `reproduce` or a `compare --across` (--command).
 """
 
@@ -11,6 +13,8 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from ..arms import TEACHER
@@ -23,18 +27,17 @@ from .kept import Kept, KeptCorpus, KeptRow, keep
 from .tables import NONE
 
 FIGURES = Path("docs/figures")
-PLACE = re.compile(r"(<!-- results: (\w+)( short)? -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
-"""Where a table stands: begin, name, whether it is the short form, the table, end."""
+PLACE = re.compile(r"(<!-- results: (\w+)( short)?(?:, ([^\n]+?))? -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
+"""Where a table stands: begin, name, whether it is the short form, which tables of a grid, the table, end."""
 
 WHOLE = "full size"
 """The column of all real data, and of what has no budget."""
 
-LONG = ("UAR % ± standard deviation over the seeds of a fold, mean over folds; below it per cent of the UAR of all "
-        "real data on the same folds, and its 95 % interval (test speakers drawn anew within folds, paired). p: "
-        "McNemar's test against all real data. GAN: how many points heads on the generator's samples of the same size "
-        "are above the row's, and the 95 % interval.")
-SHORT = ("All real data: UAR % ± standard deviation over seeds. All else: per cent of that, with its 95 % interval "
-         "over test speakers.")
+HOW_TO_READ = "[How to read](results.md#how-to-read)"
+"""To the one legend of all tables; without it no table of arms can be read."""
+
+NUMBERED = re.compile(r"(--(?:out|base) \S*[a-z_]|--fold fold)(\d+)(?= |$)")
+"""What carries the number of a fold in a command line: its runs, and the fold itself."""
 
 
 def documents(root: Path) -> list[Path]:
@@ -42,34 +45,93 @@ def documents(root: Path) -> list[Path]:
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
-def with_results(text: str, figures: Path) -> str:
-    """A document with its tables as the files of `figures` have them; UserError for a place without end or file."""
+def pages_from(document: Path) -> str:
+    """Where the pages of docs/ lie, seen from a document."""
+    return "docs/" if document.name == "README.md" else ""
+
+
+def with_results(text: str, figures: Path, pages: str = "") -> str:
+    """A document with its tables as the files of `figures` have them; UserError for a place without end or file.
+
+    pages: where the pages of docs/ lie, seen from the document
+    """
     if text.count("<!-- results:") != len(PLACE.findall(text)):
         raise UserError("a place for results: expected <!-- results: NAME --> and <!-- /results --> in lines of their "
                         "own.")
-    return PLACE.sub(lambda place: place[1] + _table(figures / f"{place[2]}.json", bool(place[3])) + place[5], text)
+    def filled(place: re.Match[str]) -> str:
+        return f"{place[1]}{_table(figures, place[2], bool(place[3]), place[4], pages)}{place[6]}"
+
+    return PLACE.sub(filled, text)
 
 
-def _table(path: Path, short: bool) -> str:
-    return markdown(Kept.read(path), path.name, short) + "\n"
+def _table(figures: Path, name: str, short: bool, only: str | None, pages: str) -> str:
+    kept = Kept.read(figures / f"{name}.json")
+    if only is not None:
+        tables = [table for table in kept.tables if table.title.startswith(only)]
+        if not tables:
+            raise UserError(f"{figures / name}.json: no table is called {only}.")
+        kept = replace(kept, tables=tables)
+    return markdown(kept, f"{name}.json", short, pages) + "\n"
 
 
-def markdown(kept: Kept, name: str, short: bool = False) -> str:
-    """What a file of figures holds, as Markdown. name: of the file; short: for the README"""
+def markdown(kept: Kept, name: str, short: bool = False, pages: str = "") -> str:
+    """What a file of figures holds, as Markdown.
+
+    name: of the file; short: without p values, folds and commands; pages: where docs/ lies, seen from the document
+    """
     blocks: list[str] = []
     for corpus in kept.corpora:
-        blocks += [_heading(corpus), over_budgets(corpus, short), *([] if short else by_fold(corpus))]
-    if kept.corpora and not short:
-        blocks.append(LONG)
+        blocks += [_heading(corpus), over_budgets(corpus, short)]
+        if not short and len(corpus.folds) > 1:
+            blocks.append(folded("By fold", by_fold(corpus)))
     if kept.privacy is not None:
         for section in sections(kept.privacy):
             blocks += [f"{section.title}:", pipes(section.headers, section.rows, section.left), *section.notes]
     for table in kept.tables:
-        blocks += [f"{table.title}:", pipes(table.headers, table.rows, table.left), *table.notes]
+        notes = [] if short else table.notes
+        blocks += [f"{table.title}:", pipes(table.headers, table.rows, table.left), *notes]
     if not short:
-        blocks.append("\n".join(["```text", *kept.about.commands, "```"]))
-    blocks.append(f"{SHORT} {_made(kept, name)}" if kept.corpora and short else _made(kept, name))
+        blocks.append(folded("Commands", "\n".join(["```text", *looped(kept.about.commands), "```"])))
+    legend = "" if kept.privacy is not None else HOW_TO_READ.replace("(", f"({pages}") + ". "
+    blocks.append(legend + (_made_short(kept, name) if short else _made(kept, name)))
     return "\n\n".join(blocks)
+
+
+def folded(summary: str, content: str) -> str:
+    """Content that a reader opens when it is wanted; GitHub and MkDocs (md_in_html) both know it."""
+    return f'<details markdown="1">\n<summary>{summary}</summary>\n\n{content}\n\n</details>'
+
+
+def looped(commands: Sequence[str]) -> list[str]:
+    """Command lines, those that differ by the number of a fold alone as one loop over these numbers."""
+    folds: list[tuple[str, list[str], list[str]]] = []  # number, command lines, the same with $k for it
+    for command in commands:
+        number, general = _of_fold(command)
+        if not (folds and number and folds[-1][0] == number):
+            folds.append((number, [], []))
+        folds[-1][1].append(command)
+        folds[-1][2].append(general)
+    lines: list[str] = []
+    for general, group in groupby(folds, key=lambda fold: fold[2]):
+        alike = list(group)
+        if len(alike) == 1:
+            lines += alike[0][1]
+        else:
+            lines += [f"for k in {' '.join(fold[0] for fold in alike)}; do", *(f"  {line}" for line in general), "done"]
+    return lines
+
+
+def _of_fold(command: str) -> tuple[str, str]:
+    """The number that its runs and its fold carry, and the command with $k for it; no number where they differ."""
+    numbers = {found[2] for found in NUMBERED.finditer(command)}
+    if len(numbers) != 1:
+        return "", command
+    number, general = numbers.pop(), NUMBERED.sub(r"\1$k", command)
+    if "--corpus" in command and "--fold" not in command:
+        if number != "1":
+            return "", command
+        general = re.sub(r"(--root \S+)", r"\1 --fold fold$k", general)  # fold1 is the default
+    return number, general
 
 
 def _heading(corpus: KeptCorpus) -> str:
@@ -78,6 +140,11 @@ def _heading(corpus: KeptCorpus) -> str:
     head = "" if corpus.head == "superb" else f", {corpus.head} head"
     return (f"**{corpus.corpus}, {corpus.upstream}{head}**: {' '.join(corpus.folds)}, {seeds}, "
             f"{corpus.utterances} test utterances{of}")
+
+
+def _made_short(kept: Kept, name: str) -> str:
+    """At which revision, and where the rest is."""
+    return f"Revision {kept.about.revision}; commands, versions, p values: docs/figures/{name}."
 
 
 def _made(kept: Kept, name: str) -> str:
@@ -104,15 +171,13 @@ def over_budgets(corpus: KeptCorpus, short: bool = False) -> str:
     return pipes(["trained on", *sizes], rows)
 
 
-def by_fold(corpus: KeptCorpus) -> list[str]:
-    """UAR of each fold, a row an arm and budget; nothing where there is one fold."""
-    if len(corpus.folds) < 2:
-        return []
+def by_fold(corpus: KeptCorpus) -> str:
+    """UAR of each fold, a row an arm and budget."""
     rows = []
     for row in corpus.rows:
         name = f"{row.trained_on}, {row.size}" if row.size else row.trained_on
         rows.append([name, *(percent(row.by_fold.get(fold)) for fold in corpus.folds)])
-    return [pipes(["UAR %", *corpus.folds], rows)]
+    return pipes(["UAR %", *corpus.folds], rows)
 
 
 def _long(row: KeptRow) -> str:
@@ -173,7 +238,7 @@ def write_documents(root: Path) -> None:
     """The tables of all documents anew; those of this folder."""
     for path in documents(root):
         before = path.read_text(encoding="utf-8")
-        after = with_results(before, root / FIGURES)
+        after = with_results(before, root / FIGURES, pages_from(path))
         if after != before:
             write_text(path, after)
             print(f"wrote {path}")

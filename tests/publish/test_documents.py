@@ -15,7 +15,15 @@ from s3prl_dd.evaluation.compare import compare
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
 from s3prl_dd.publish import documents as shown
-from s3prl_dd.publish.documents import documents, main, markdown, over_budgets, with_results
+from s3prl_dd.publish.documents import (
+    documents,
+    looped,
+    main,
+    markdown,
+    over_budgets,
+    pages_from,
+    with_results,
+)
 from s3prl_dd.publish.kept import Kept, keep, portable
 from s3prl_dd.recipe.collect import collect
 
@@ -149,6 +157,37 @@ def test_heads_across_corpora(runs, tmp_path):
     assert "| GAN samples | one > other | 1 | 40.0 | - | 80.0% | 70.0 |" in text and "torch" in text
 
 
+def test_only_some_tables_of_a_grid(tmp_path):
+    about = {"commands": ["s3prl-dd reproduce all"], "made_with": {}, "revision": "1a2b3c4"}
+    tables = [{"title": f"Table {number}: x", "headers": ["a"], "rows": [["b"]], "left": 1, "notes": []}
+              for number in (1, 2)]
+    write_json(tmp_path / "grid.json", {"about": about, "tables": tables})
+    text = with_results("<!-- results: grid short, Table 2 -->\n<!-- /results -->", tmp_path)
+    assert "Table 2: x:" in text and "Table 1" not in text and "reproduce all" not in text
+    assert "reproduce all" in with_results("<!-- results: grid, Table 2 -->\n<!-- /results -->", tmp_path)
+    with pytest.raises(UserError, match="no table is called Table 4"):
+        with_results("<!-- results: grid, Table 4 -->\n<!-- /results -->", tmp_path)
+
+
+def test_the_legend_is_linked_from_where_the_document_lies(kept):
+    assert "[How to read](results.md#how-to-read)" in markdown(kept, "main.json")
+    from_readme = markdown(kept, "main.json", True, pages_from(ROOT / "README.md"))
+    assert "[How to read](docs/results.md#how-to-read)" in from_readme
+    assert "## How to read\n" in (ROOT / "docs/results.md").read_text(encoding="utf-8")
+
+
+def test_folds_are_one_loop():
+    commands = ["s3prl-dd run --corpus c --root r --seeds 3 --out f1", "s3prl-dd run --base f1 --out result/a1",
+                "s3prl-dd run --corpus c --root r --fold fold2 --seeds 3 --out f2",
+                "s3prl-dd run --base f2 --out result/a2", "s3prl-dd run --base f2 --out result/b7"]
+    assert looped(commands) == [
+        "for k in 1 2; do", "  s3prl-dd run --corpus c --root r --fold fold$k --seeds 3 --out f$k",
+        "  s3prl-dd run --base f$k --out result/a$k", "done", commands[-1]]
+    assert looped(commands[2:4]) == commands[2:4]
+    other = [f"{commands[0]}0", f"{commands[0]}1"]
+    assert looped(other) == other  # f10 and f11 without --fold are of fold1, both
+
+
 # in documents
 
 
@@ -178,7 +217,8 @@ def test_one_command_keeps_and_writes(runs, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("document", documents(ROOT), ids=lambda path: path.name)
 def test_documents_show_what_was_measured(document):
     text = document.read_text(encoding="utf-8")
-    assert with_results(text, FIGURES) == text, "run: python -m s3prl_dd.publish.documents"
+    shown_now = with_results(text, FIGURES, pages_from(document))
+    assert shown_now == text, "run: python -m s3prl_dd.publish.documents"
 
 
 def test_every_file_of_figures_is_shown():
