@@ -145,6 +145,21 @@ class Arm:
         """What is particular to its source."""
         return KINDS[self.source]
 
+    def labels_in(self, asked: Labels) -> Labels:
+        """Labels of its points in a run whose samples have these; real utterances as they are have hard ones."""
+        return self.kind.labels or (asked if self.from_file else "hard")
+
+    def random_alike(self, labels: Labels, center: Center) -> "Arm | None":
+        """Random real utterances of the same number, labels and centring; None where there are none.
+
+        labels, center: of the run's samples
+        """
+        centred = self.from_file and bool(self.kind.center_in(center))
+        source = RANDOM_ALIKE.get((self.labels_in(labels), centred))
+        if source is None or self.source in RANDOM_ALIKE.values() or not isinstance(self.budget, int):
+            return None
+        return Arm(source, self.budget)
+
     @property
     def generated(self) -> bool:
         """Whether its points are samples of the run's generator file."""
@@ -190,6 +205,13 @@ class Arm:
             return 2, -self.budget, source
         return (1, list(WORDS).index(self.budget), source) if self.budget else (0, 0, source)
 
+
+RANDOM_ALIKE: dict[tuple[Labels, bool], Source] = {
+    ("hard", False): Source.RANDOM_REAL,
+    ("soft", False): Source.RANDOM_REAL_SOFT,
+    ("soft", True): Source.RANDOM_REAL_CENTRED,
+}
+"""Labels, and whether classes are shifted -> random real utterances treated alike."""
 
 WITHOUT_BUDGET = (Source.REAL, Source.TEACHER)
 REAL, TEACHER = Arm(Source.REAL), Arm(Source.TEACHER)

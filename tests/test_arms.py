@@ -87,3 +87,21 @@ def test_real_data_has_no_budget():
     with pytest.raises(ValueError, match="no budget"):
         Arm(Source.GENERATED)
     assert REAL.budget is None
+
+
+@pytest.mark.parametrize(("name", "labels", "center", "alike"), [
+    ("distilled_6ppc", "soft", "auto", "random_real_centred_6ppc"),
+    ("distilled_6ppc", "soft", False, "random_real_soft_6ppc"),
+    ("distilled_6ppc", "hard", False, "random_real_6ppc"),
+    ("distilled_6ppc", "hard", True, None),
+    ("gaussian_6ppc", "soft", "auto", "random_real_centred_6ppc"),
+    ("closed_form_6ppc", "soft", "auto", "random_real_soft_6ppc"),
+    ("herding_centred_6ppc", "soft", False, "random_real_centred_6ppc"),
+    ("random_real_6ppc", "soft", "auto", None),
+    ("random_real_soft_6ppc", "soft", "auto", None),
+    ("distilled_full", "soft", "auto", None),
+    ("real", "soft", "auto", None),
+])
+def test_random_utterances_treated_alike(name, labels, center, alike):
+    found = Arm.parse(name).random_alike(labels, center)
+    assert (found and found.name) == alike

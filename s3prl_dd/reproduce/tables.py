@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arms import Arm, Source
+from ..arms import REAL, Arm, Source
 from ..evaluation.compare import Cell as Heads
 from ..evaluation.compare import Cells as OnFolds
 from ..evaluation.compare import Comparison, Row, compare, difference, pairs_of, test_lists
@@ -19,6 +19,7 @@ from ..evaluation.ranking import (
 )
 from ..evaluation.significance import Interval, enough_speakers, uar_difference
 from ..evaluation.text import aligned, percent, piped
+from ..generator.sampling import Sampling
 from ..privacy.results import PrivacyResults
 from ..privacy.rows import TITLES
 from ..recipe.collect import sizes
@@ -227,32 +228,37 @@ def beyond(cells: Sequence[Cell], out: Path) -> list[Printed]:
     for cell, _ in _finished(cells, out):
         if cell.network is None and cell.last == "report" and cell.against is None:
             folders.setdefault(cell.settings.upstream.upstream, []).append(cell.folder(out))
-    return [_arms_table(compare(runs)) for runs in folders.values()]
+    return [_arms_table(compare(runs), cells[0].settings.sampling) for runs in folders.values()]
 
 
-def _arms_table(comparison: Comparison) -> Printed:
+def _arms_table(comparison: Comparison, sampling: Sampling) -> Printed:
     adjusted = benjamini_hochberg([row.mcnemar for row in comparison.rows])
     rows = [[row.trained_on, row.head, *(percent(row.at(fold)) for fold in comparison.folds), percent(row.mean),
              percent(row.spread), "-" if row.of_real is None else f"{percent(row.of_real)}%", *difference(row),
-             "" if p is None else f"{p:.2g}", *_ranking(row, comparison)]
+             "" if p is None else f"{p:.2g}", *_ranking(row, comparison, sampling)]
             for row, p in zip(comparison.rows, adjusted, strict=True)]
     headers = ["trained on", "head", *comparison.folds, "mean", "+-", "of real", "- real", "95 %", "p (BH)",
                "HLR", "IOR", "LRS"]
     notes = ["95 %: paired bootstrap over test speakers; p: McNemar's, adjusted over the table (Benjamini-Hochberg)",
-             "HLR, IOR, LRS: DD-Ranking's, on UAR; the random subset is of the same size and head, with hard labels"]
+             "HLR, IOR, LRS: DD-Ranking's, on UAR. IOR: gain over random real utterances of the same size, head, "
+             "labels and centring; HLR, and LRS with it, are of sets with hard labels alone (--labels hard)"]
     title = f"Beyond the paper: UAR % on held-out speakers, {comparison.corpus}, {comparison.upstream}"
     return Printed("beyond", title, headers, rows, notes, comparison.as_json(), left=2)
 
 
-def _ranking(row: Row, comparison: Comparison) -> list[str]:
-    """HLR, IOR and LRS of a row in points of UAR and in per cent; nothing where there is no like to compare with."""
-    if not isinstance(row.arm.budget, int) or row.arm.source is Source.RANDOM_REAL:
-        return ["", "", ""]
+def _ranking(row: Row, comparison: Comparison, sampling: Sampling) -> list[str]:
+    """HLR, IOR and LRS of a row in points of UAR and in per cent; nothing where there is no like to compare with.
+
+    sampling: of the runs. Soft labels are the teacher's, who knows all real data: what they recover is not the set's.
+    """
+    alike = row.arm.random_alike(sampling.labels, sampling.center)
     of_head = {other.arm: other.mean for other in comparison.rows if other.head == row.head and not other.arm.generated}
-    real, random = of_head.get(Arm(Source.REAL)), of_head.get(Arm(Source.RANDOM_REAL, row.arm.budget))
-    if real is None or random is None:
+    if alike is None or alike not in of_head:
         return ["", "", ""]
-    hlr, ior = hard_label_recovery(real, row.mean), improvement_over_random(row.mean, random)
+    ior = improvement_over_random(row.mean, of_head[alike])
+    if row.arm.labels_in(sampling.labels) != "hard" or REAL not in of_head:
+        return ["", percent(ior), ""]
+    hlr = hard_label_recovery(of_head[REAL], row.mean)
     return [percent(hlr), percent(ior), percent(label_robust_score(hlr, ior))]
 
 

@@ -31,7 +31,8 @@ def asked(**changes):
     return ReproduceSettings(**{**values, **changes})
 
 
-UAR = {"real": 0.8, "distilled_full": 0.75, "distilled_100ppc": 0.7, "random_real_100ppc": 0.6}
+UAR = {"real": 0.8, "distilled_full": 0.75, "distilled_100ppc": 0.7, "random_real_100ppc": 0.6,
+       "random_real_centred_100ppc": 0.65}
 
 
 def results_of(run, arms):
@@ -275,11 +276,19 @@ def test_tables_of_the_paper_put_its_numbers_beside_ours(tmp_path, stages, capsy
         ["real", "80.0 +- 1.4 [64.20]", "-"], ["gan_att_small", "-", "75.0 +- 1.4 [64.50]"]]
     beyond = printed["beyond"]
     row = next(row for row in beyond.rows if row[0] == "GAN samples, 100 a class" and row[1] == "cnn")
-    assert row[-3:-1] == ["10.0", "10.0"]  # HLR, IOR
+    assert row[-3:] == ["", "5.0", ""]  # HLR, IOR, LRS
     kept = json.loads((tmp_path / "tables.json").read_text())
     assert {table["name"] for table in kept.values()} == set(printed)
     assert "| gan_att_small" in (tmp_path / "tables.md").read_text()
     assert "Table 2" in (tmp_path / "tables.txt").read_text() and "Table 2" in capsys.readouterr().out
+
+
+def test_hard_labels_have_all_of_dd_rankings_scores_and_hard_rivals(tmp_path, stages):
+    run = wanted(budgets=(100,), labels="hard", center=False)
+    [beyond] = reproduce("beyond", asked(run=run), tmp_path)
+    row = next(row for row in beyond.rows if row[0] == "GAN samples, 100 a class")
+    assert row[-3:-1] == ["10.0", "10.0"] and row[-1] != ""
+    assert all(row[-3:] == ["", "", ""] for row in beyond.rows if row[0].startswith("random real"))
 
 
 def test_one_table_after_the_other_stand_together(tmp_path, stages):
