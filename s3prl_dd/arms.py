@@ -1,4 +1,4 @@
-"""Arms: what SER heads are trained on, so that like can be compared with like; and S3PRL's heads by name."""
+"""Arms: what SER heads are trained on, so that like can be compared with like."""
 
 import re
 from collections.abc import Sequence
@@ -204,11 +204,3 @@ def arms_of(source: Source, budgets: Sequence[int | Literal["original"]]) -> lis
     whole = KINDS[source].whole
     sizes: list[SetSize] = [*whole[:1], *(size for size in budgets if isinstance(size, int) or size in whole)]
     return [Arm(source, size) for size in dict.fromkeys(sizes)]
-
-
-HEADS: dict[str, dict[str, str]] = {
-    "superb": {},  # SUPERB's: mean over time
-    "attentive": {"UtteranceLevel.pooling": "AttentivePooling"},
-    "cnn": {"select": "DeepModel"},  # CNNSelfAttention: three convolutions over time, then attention
-}
-"""S3PRL's emotion heads by name: what each changes in the modelrc of SUPERB's."""

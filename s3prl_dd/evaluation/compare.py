@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..arms import HEADS, REAL, Arm
+from ..arms import REAL, Arm
 from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
+from ..pool.kinds import HEADS, head_label
 from ..recipe.results import ArmResult, Results, TestList
 from .report import color_of
 from .significance import Heard, Interval, Paired, enough_speakers, mcnemar_of_heads, uar_difference, uar_share
@@ -29,7 +30,7 @@ class Row:
     arm: Arm
     """What the heads were trained on."""
     head: str
-    """S3PRL's head, a key of arms.HEADS."""
+    """S3PRL's head, a key of kinds.HEADS."""
     variant: str
     """How the samples were made and drawn (Results.variant_of); empty for arms of real data."""
     uar: dict[str, list[float]]
@@ -226,7 +227,7 @@ def heard(cells: Cells, tests: Mapping[str, TestList]) -> list[Heard]:
 def describe(row: Row, comparison: Comparison) -> str:
     """A row's configuration, with the head where there are several."""
     heads = {other.head for other in comparison.rows}
-    return row.variant if heads == {"superb"} else f"{row.variant} {row.head} head".strip()
+    return f"{row.variant} {head_label(row.head, heads)}".strip()
 
 
 def table(comparison: Comparison) -> str:

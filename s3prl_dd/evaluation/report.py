@@ -5,9 +5,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from ..arms import HEADS, REAL, TEACHER, Arm, Source
+from ..arms import REAL, TEACHER, Arm, Source
 from ..files import atomic_path
 from ..generator.sampling import movements_of, sets_in_words, sets_of
+from ..pool.kinds import HEADS
 from ..recipe.results import ArmResult, Results, Sizes
 from .text import aligned, percent, seeds_in_words
 
@@ -42,7 +43,7 @@ def _heading(results: Results) -> str:
 
 def _points(results: Results) -> str:
     """What small sets are, where they are the file's learnt points, and how they move for heads that hear it."""
-    hears_frames, last = bool(HEADS[results.head]), results.learnt_points
+    hears_frames, last = HEADS[results.head].hears_frames, results.learnt_points
     text = ""
     if last and (results.center == "learnt" or results.center == "auto" and not hears_frames):
         text = f" Up to {last} a class they are the file's learnt points (docs/method.md)."

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
 from ..evaluation.significance import Heard, Interval, enough_speakers, uar_interval
 from ..generator import read_header
+from ..pool.kinds import head_label
 from ..recipe.folder import Run
 from ..recipe.results import Results, TestList
 
@@ -83,8 +84,7 @@ class Line:
     @property
     def series(self) -> str:
         """What the points of one curve share: the kind, and the configuration where it has one."""
-        head = "" if self.row.head == "superb" else f"{self.row.head} head"
-        return " · ".join(filter(None, (self.kind, self.row.variant, head)))
+        return " · ".join(filter(None, (self.kind, self.row.variant, head_label(self.row.head))))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec, absolute_name
 from ..generator.sampling import Sampling
+from ..pool.kinds import HeadName
 
 CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
                      "nemo", "emobox", "table"]
-HeadName = Literal["superb", "attentive", "cnn"]
 RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
                     "closed_form", "herding", "herding_centred", "random_real_centred", "random_real_soft",
                     "random_real"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..arms import HEADS, REAL, TEACHER, Arm
+from ..arms import REAL, TEACHER, Arm
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig, with_new_keys
@@ -35,7 +35,7 @@ from ..plugin.placeholder import recordings_of
 from ..plugin.states import fill
 from ..plugin.store import StateStore
 from ..plugin.waiting import WaitingStates
-from ..pool.frame_heads import Kind
+from ..pool.kinds import HEADS, HeadName
 from ..pool.pool import Pool, train_frame_pool, train_pool
 from ..pool.training import Utterances
 from ..rivals.gaussian import fit_gaussian
@@ -87,7 +87,7 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     waiting: where all states of train and dev are kept for the extraction
     """
     upstream, machine, fold = run.settings.upstream, run.settings.machine, run.fold
-    if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head]:
+    if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head].hears_frames:
         return
     extracted = recordings_of(run.corpus.root, fold.train.utterances + fold.dev.utterances)
     recordings = extracted + recordings_of(run.corpus.root, fold.test.utterances)
@@ -150,7 +150,7 @@ def _train_pool(run: Run) -> None:
     heads.save(run.pool)
 
 
-def _add_kinds(run: Run, heads: Pool, kinds: list[Kind]) -> None:
+def _add_kinds(run: Run, heads: Pool, kinds: list[HeadName]) -> None:
     """Heads that hear frames, for a configuration that wants them; the base's pool stays as it is."""
     store, fold = FeatureStore(run.features), run.fold
     train, dev = frames_of(store, fold.train), frames_of(store, fold.dev)

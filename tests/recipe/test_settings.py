@@ -7,11 +7,10 @@ from typing import get_args
 import pytest
 import torch
 
-from s3prl_dd.arms import HEADS
 from s3prl_dd.corpora import CORPORA
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator.sampling import DEFAULTS
-from s3prl_dd.recipe.settings import GROUPS, PRESETS, CorpusName, HeadName, Settings, differences, with_preset
+from s3prl_dd.recipe.settings import GROUPS, PRESETS, CorpusName, Settings, differences, with_preset
 
 OF_0_1 = {
     "corpus": "ravdess",
@@ -149,4 +148,3 @@ def test_resolved(tmp_path, monkeypatch):
 
 def test_names_that_flags_take_are_those_that_there_are():
     assert set(get_args(CorpusName)) == set(CORPORA)
-    assert set(get_args(HeadName)) == set(HEADS)
