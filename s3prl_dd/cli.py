@@ -565,7 +565,7 @@ class Evaluate(HeadVerb):
 
     def __call__(self) -> None:
         """Evaluate it."""
-        from .plugin.predict import evaluate
+        from .plugin.evaluate import evaluate
 
         scores = evaluate(self.load(), self.metadata, self.fold, self.split, self.root)
         print(json.dumps(scores.json(), indent=2) if self.json else scores.table())

@@ -211,7 +211,8 @@ def _row(key: RowKey, of_arm: Listeners, of_real: Listeners) -> Crossed:
     title = key.arm.title(key.arm.generated and first.gaussian)
     return Crossed(
         trained_on=", ".join(filter(None, (title, key.variant, head_label(first.head)))),
-        source=key.way[0], target=key.way[1], folds=len(of_arm), uar=mean, spread=float(np.mean(spreads)) if spreads else None,
+        source=key.way[0], target=key.way[1], folds=len(of_arm), uar=mean,
+        spread=float(np.mean(spreads)) if spreads else None,
         of_real=mean / float(np.mean(real)) if len(real) == len(of_arm) else None,
         at_home=float(np.mean([heads.pair.results.arms[key.arm.name].uar for heads in of_arm.values()])))
 

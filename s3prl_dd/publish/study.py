@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arms import REAL, TEACHER, Source
+from ..corpora.metadata import names_by_index
 from ..errors import UserError
 from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
 from ..evaluation.significance import Heard, Interval, enough_speakers, uar_interval
@@ -175,6 +176,5 @@ def _class_names(members: Sequence[Member]) -> list[str]:
     """As the metadata has them; class 0, 1, ... where no run has its metadata any more."""
     for member in members:
         if member.run and (member.run.metadata / "corpus.json").is_file() and member.run.corpus.labels:
-            labels = member.run.corpus.labels
-            return sorted(labels, key=labels.__getitem__)
+            return names_by_index(member.run.corpus.labels)
     return [f"class {index}" for index in range(members[0].results.classes)]
