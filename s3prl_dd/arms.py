@@ -100,6 +100,11 @@ RIVAL_FRAMES = 16
 RIVALS = tuple(source for source in Source if source not in (Source.REAL, Source.GENERATED))
 """What the samples of a distilled generator are measured against."""
 
+RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
+                    "closed_form", "herding", "herding_centred", "random_real_centred", "random_real_soft",
+                    "random_real"]
+"""What --rivals takes: all, or the names of RIVALS."""
+
 
 @total_ordering
 @dataclass(frozen=True)

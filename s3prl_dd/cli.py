@@ -23,12 +23,12 @@ from pydantic import Field
 from . import __version__
 from .benchmarks import Bench, as_json
 from .config import Number, Positive, Seed, load_config, settings
-from .corpora.options import CorpusOptions
+from .corpora import CorpusName, CorpusOptions
 from .errors import UserError, did_you_mean
 from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
-from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
+from .recipe.settings import PRESETS, Settings, with_preset
 from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
@@ -307,8 +307,8 @@ class Compare:
     """A folder for comparison.json, .txt and .png; without it nothing is written."""
 
     across: tuple[str, ...] = ()
-    """Instead: the heads of these runs on the test folds of runs of another corpus with the same classes, whose folders
-    are given here; into --to (across.json and .txt), which a call that was killed goes on with."""
+    """Evaluate the heads of RUN ... on the test folds of these runs of another corpus with the same classes. Results go
+    to --to; the same command resumes."""
 
     arms: tuple[str, ...] = ()
     """With --across: some of them, real distilled_full distilled_12ppc ...; without any, all."""
@@ -321,7 +321,7 @@ class Compare:
             raise UserError("compare: give the folders of one or more finished runs.")
         if self.across:
             if self.to is None:
-                raise UserError("compare --across: heads are evaluated anew. Give --to FOLDER for what is written.")
+                raise UserError("compare --across writes its results: give --to FOLDER.")
             print(across.table(across.across(self.runs, self.across, self.to, self.arms)))
             return
         comparison = compare.compare(self.runs)
@@ -332,7 +332,7 @@ class Compare:
 
 @settings
 class Privacy(PrivacySettings):
-    """What is left of the speaker, in the heads (the paper's Table 4) and in the generator file (attacks)."""
+    """How much heads (paper, Table 4) and the generator file reveal about speakers."""
 
     out: str = "result/demo"
     """A run's folder, that of the proposed GAN."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tabulate import tabulate
 
@@ -25,6 +25,10 @@ from .options import EVERY, CorpusOptions
 from .text import shown
 
 MODULES = (iemocap, ravdess, emodb, crema_d, msp_podcast, meld, esd, tess, savee, nemo, emobox, table, demo)
+CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
+                     "nemo", "emobox", "table"]
+"""What --corpus takes: the names of MODULES."""
+
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
 

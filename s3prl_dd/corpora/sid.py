@@ -142,7 +142,7 @@ def _check_place(out: Path) -> None:
     """Refuse to overwrite what this command did not write."""
     for mine in ("data", "list.txt"):
         if (out / mine).exists() and not (out / "sid.json").is_file():
-            raise UserError(f"{out / mine}: is there already and was not made by this command. Choose another --out.")
+            raise UserError(f"{out / mine}: is there already and was not made by this command. Choose another --to.")
 
 
 # which files, of which speaker
@@ -181,7 +181,7 @@ def _group(pattern: str, path: str, root: Path, option: str) -> str:
     except (re.error, IndexError) as error:
         raise UserError(f"{option} {pattern!r}: expected a regular expression with one group ({error}).") from None
     if value is None:
-        raise UserError(f"{root / path}: {option} {pattern!r} finds nothing in this path. Change the expression.")
+        raise UserError(f"{root / path}: {option} {pattern!r} does not match this path. Change the expression.")
     return value
 
 

@@ -40,6 +40,7 @@ from ..pool.pool import Pool, train_frame_pool, train_pool
 from ..pool.training import Utterances
 from ..rivals.gaussian import fit_gaussian
 from ..rivals.make import Material
+from ..rng import evenly
 from .collect import collect
 from .folder import Run, need
 from .results import Results
@@ -276,8 +277,7 @@ def means_of(store: FeatureStore, part: Metadata) -> tuple[torch.Tensor, torch.T
 def frames_of(store: FeatureStore, part: Metadata) -> tuple[Utterances, torch.Tensor]:
     """(frames, class indices [n]) of a metadata's utterances, of as many as FRAMES_BYTES hold, evenly spread."""
     longest = max(store.entries.frames[store.select(part)])
-    number = min(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest))))
-    kept = part.subset(index * len(part.utterances) // number for index in range(number))
+    kept = part.subset(evenly(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest)))))
     return Utterances.of(store[position] for position in store.select(kept)), torch.tensor(kept.class_indices)
 
 
