@@ -71,9 +71,9 @@ class Kind(NamedTuple):
     def center_in(self, asked: Center) -> Center:
         """Where its classes are shifted in a run that asks for this; rivals' files carry no learnt points."""
         asked = "auto" if asked == "learnt" and self.file else asked
-        if self.center is None:
+        if self.center is None or (self.center and asked):
             return asked
-        return self.center and (asked or True)
+        return self.center
 
 
 KINDS: dict[Source, Kind] = {

@@ -132,7 +132,7 @@ class StageVerb:
 
 
 @settings
-class Real(StageVerb):
+class RealVerb(StageVerb):
     """Stage 2: SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction."""
 
     stage = "real"
@@ -146,7 +146,7 @@ class Extract(StageVerb):
 
 
 @settings
-class Pool(StageVerb):
+class PoolVerb(StageVerb):
     """Stage 4: the pool, SER heads at many steps of their training on stored features."""
 
     stage = "pool"
@@ -331,7 +331,7 @@ class Compare:
 
 
 @settings
-class Privacy(PrivacySettings):
+class PrivacyVerb(PrivacySettings):
     """How much heads (paper, Table 4) and the generator file reveal about speakers."""
 
     out: str = "result/demo"
@@ -431,7 +431,7 @@ class Weights:
 
 
 @settings
-class Card:
+class CardVerb:
     """A generator file's card for the Hub: what it replaces, its licence, results, limits, how to load it."""
 
     generator: GeneratorFile
@@ -606,7 +606,7 @@ class Describe:
 
 
 @settings
-class Link:
+class LinkVerb:
     """Make our downstreams known to a clone of S3PRL, so that its own run_downstream.py finds them."""
 
     clone: Folder
@@ -632,16 +632,19 @@ class Unlink:
         from .plugin.link import unlink
 
         gone = unlink(self.clone)
-        print("unlinked:", *gone, sep="\n  ") if gone else print(f"{self.clone}: nothing was linked")
+        if gone:
+            print("unlinked:", *gone, sep="\n  ")
+        else:
+            print(f"{self.clone}: nothing was linked")
 
 
 VERBS: dict[str, type] = {
-    "run": RunVerb, "prepare": Prepare, "real": Real, "extract": Extract, "pool": Pool, "distill": Distill,
-    "train": Train, "report": Report, "compare": Compare, "reproduce": Reproduce, "privacy": Privacy,
+    "run": RunVerb, "prepare": Prepare, "real": RealVerb, "extract": Extract, "pool": PoolVerb, "distill": Distill,
+    "train": Train, "report": Report, "compare": Compare, "reproduce": Reproduce, "privacy": PrivacyVerb,
     "sample": Sample, "inspect": Inspect,
-    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "card": Card, "push": Push,
+    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "card": CardVerb, "push": Push,
     "describe": Describe, "bench": Bench,
-    "link": Link, "unlink": Unlink}
+    "link": LinkVerb, "unlink": Unlink}
 
 
 # main

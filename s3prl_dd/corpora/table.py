@@ -50,12 +50,14 @@ def find(
     """The utterances that a table lists; the options are those of CorpusOptions."""
     table = _check_table(root, table)
     notes: list[str] = []
+    order: dict[str, int] = {}
+    given: dict[int, dict[str, Part]] = {}
     if table.is_dir() and emobox.fold_folders(table):
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
         rows, order, given = _s3prl(root, table)
     else:
-        (rows, notes), order, given = find_files(root, _rows(table, columns, speaker)), {}, {}
+        rows, notes = find_files(root, _rows(table, columns, speaker))
     if not rows:
         raise UserError(f"{table}: lists no files; expected one a line.")
     classes = classes_of(table, Counter(row.emotion for row in rows), emotions, order)

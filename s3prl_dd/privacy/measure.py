@@ -18,7 +18,7 @@ import torch
 
 from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
-from ..corpora.sid import TEST
+from ..corpora.sid_check import TEST
 from ..devices import device_name
 from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from ..corpora.audio import load_audio
-from ..corpora.sid import TEST
+from ..corpora.sid_check import TEST
 from ..evaluation.significance import Interval, wilson
 from ..features.spec import FeatureSpec
 from ..files import atomic_path

@@ -14,7 +14,7 @@ import yaml
 from tqdm import tqdm
 
 from ..config import build, settings
-from ..corpora.sid import FIRST, check_voxceleb1
+from ..corpora.sid_check import FIRST, check_voxceleb1
 from ..errors import UserError
 from ..features.spec import FeatureSpec, own_upstream
 from ..files import atomic_path, read_json, text_digest, write_json
@@ -27,7 +27,7 @@ class Utterances(NamedTuple):
     """A tree's utterances in the list's order."""
 
     paths: list[Path]
-    parts: np.ndarray  # [N] TRAIN, DEV or TEST of corpora.sid
+    parts: np.ndarray  # [N] TRAIN, DEV or TEST of corpora.sid_check
     speakers: np.ndarray  # [N] from 0 up
 
 

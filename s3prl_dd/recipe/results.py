@@ -181,10 +181,12 @@ class Results:
         words += [f"{kind.labels or self.labels} labels", *CENTERS.get(center, ())]
         if kind.drawn:
             words += self._sets_of(arm)
-        words += ["corpus lengths"] * (self.lengths == "corpus")
-        hears_frames = HEADS[self.head].hears_frames
-        words += ["moving as any class"] * (arm.generated and hears_frames and self.movement == "any")
-        words += [f"{self.rival_frames} frames"] * (kind.file is not None and self.rival_frames != RIVAL_FRAMES)
+        if self.lengths == "corpus":
+            words.append("corpus lengths")
+        if arm.generated and self.movement == "any" and HEADS[self.head].hears_frames:
+            words.append("moving as any class")
+        if kind.file is not None and self.rival_frames != RIVAL_FRAMES:
+            words.append(f"{self.rival_frames} frames")
         return " ".join(words)
 
     def _sets_of(self, arm: Arm) -> list[str]:

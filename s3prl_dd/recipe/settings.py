@@ -208,7 +208,8 @@ class Settings:
     def _check_teachers(self, config: DistillConfig) -> None:
         """UserError where rivals would have labels of another teacher than samples: no like against like."""
         others = [key for key in ("privacy", "teacher_folds") if getattr(config, key)]
-        others += ["teacher_hears"] * (config.teacher_hears != "speech")
+        if config.teacher_hears != "speech":
+            others.append("teacher_hears")
         files = {source: KINDS[source] for source in self.rivals.sources() if KINDS[source].file}
         soft = [source for source, kind in files.items() if (kind.labels or self.sampling.labels) == "soft"]
         if config.teacher and others and soft:

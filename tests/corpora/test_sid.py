@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from support.iemocap_tree import tone
 
-from s3prl_dd.corpora.sid import check_voxceleb1, prepare_sid
+from s3prl_dd.corpora.sid import prepare_sid
+from s3prl_dd.corpora.sid_check import check_voxceleb1
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import read_json
 
