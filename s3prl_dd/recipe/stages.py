@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
 from ..files import atomic_path, is_writable, read_json, write_json
-from ..generator import CorpusInfo, NetworkConfig, read_header
+from ..generator import CorpusInfo, read_header
 from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
@@ -210,12 +210,18 @@ def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
 
 def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts, Pool | None]:
     """What the distiller takes: real features, what the file says of them, and the pool where it needs one."""
-    fold, corpus, store = run.fold, run.corpus, FeatureStore(run.features)
+    fold, store = run.fold, FeatureStore(run.features)
     data = TrainingData.from_store(store, fold, config.framing, config.network.frames, config.selection)
+    heads = Pool.load(need(run.pool, "pool")) if config.needs_pool else None
+    return data, parts_of(run, store), heads
+
+
+def parts_of(run: Run, store: FeatureStore) -> Parts:
+    """What a generator file of this run says of the real features."""
+    fold, corpus = run.fold, run.corpus
     info = CorpusInfo(name=corpus.name, synthetic=corpus.synthetic, fold=fold.name, test_speakers=fold.test.speakers,
                       train_speakers=sorted({*fold.train.speakers, *fold.dev.speakers}), test_digest=fold.test.digest())
-    heads = Pool.load(need(run.pool, "pool")) if config.needs_pool else None
-    return data, Parts(fold.train.labels, store.provenance, info), heads
+    return Parts(fold.train.labels, store.provenance, info)
 
 
 def train(run: Run) -> None:
@@ -236,11 +242,9 @@ def _make_rivals(run: Run, arms: list[Arm]) -> None:
     """The generator files of rivals that heads of these arms are still to be trained on."""
     todo = lacking_files(run, [(job.arm, job.seed) for job in lacking(run, arms)])
     if todo:
-        frames = run.settings.rivals.rival_frames
-        config = DistillConfig(network=NetworkConfig(architecture="gaussian_frames", frames=frames))
-        data, parts, heads = distill_inputs(run, config)
-        assert heads is not None
-        make_files(run, todo, Material(data, parts, heads))
+        store = FeatureStore(run.features)
+        data = TrainingData.from_store(store, run.fold, frames=run.settings.rivals.rival_frames)
+        make_files(run, todo, Material(data, parts_of(run, store), Pool.load(need(run.pool, "pool"))))
 
 
 def report(run: Run, to: Path | None = None) -> Results:
