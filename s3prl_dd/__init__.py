@@ -3,22 +3,31 @@
 import os
 import sys
 
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
+THREAD_WAIT_ENV = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
 """Threads that spin while they wait stall a shared machine; some microseconds of it pay on an idle one."""
 
-if not set(WAITING) & set(os.environ):  # before torch; what the user sets wins
-    os.environ.update(WAITING)
-
-SAME = {"MKL_CBWR": "AUTO,STRICT"}
+MKL_REPRODUCIBLE_ENV = {"MKL_CBWR": "AUTO,STRICT"}
 """Matrix products of MKL have the same bits on any number of threads; on processors that it has no such mode for, this
 changes nothing."""
 
-os.environ.update(SAME | os.environ)  # before the first product; what the user sets wins
-
-SELDOM = {"TQDM_MININTERVAL": "10", "TQDM_MAXINTERVAL": "10"}
+PROGRESS_ENV = {"TQDM_MININTERVAL": "10", "TQDM_MAXINTERVAL": "10"}
 """Seconds between the lines of a progress bar that goes to a file."""
 
-if sys.stderr is None or not sys.stderr.isatty():  # before tqdm; what the user sets wins
-    os.environ.update(SELDOM | os.environ)
+
+def _set_environment_defaults() -> None:
+    """Write these variables into os.environ, before torch and tqdm read them; what the user sets wins.
+
+    Of THREAD_WAIT_ENV all or nothing: one that the user sets leaves the other unset.
+    """
+    defaults = dict(MKL_REPRODUCIBLE_ENV)
+    if not set(THREAD_WAIT_ENV) & set(os.environ):
+        defaults |= THREAD_WAIT_ENV
+    if sys.stderr is None or not sys.stderr.isatty():
+        defaults |= PROGRESS_ENV
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+_set_environment_defaults()
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""Arms: what SER heads are trained on, so that like can be compared with like; and S3PRL's heads by name."""
+"""Arms: what SER heads are trained on, so that like can be compared with like."""
 
 import re
 from collections.abc import Sequence
@@ -71,9 +71,9 @@ class Kind(NamedTuple):
     def center_in(self, asked: Center) -> Center:
         """Where its classes are shifted in a run that asks for this; rivals' files carry no learnt points."""
         asked = "auto" if asked == "learnt" and self.file else asked
-        if self.center is None:
+        if self.center is None or (self.center and asked):
             return asked
-        return self.center and (asked or True)
+        return self.center
 
 
 KINDS: dict[Source, Kind] = {
@@ -99,6 +99,11 @@ RIVAL_FRAMES = 16
 
 RIVALS = tuple(source for source in Source if source not in (Source.REAL, Source.GENERATED))
 """What the samples of a distilled generator are measured against."""
+
+RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
+                    "closed_form", "herding", "herding_centred", "random_real_centred", "random_real_soft",
+                    "random_real"]
+"""What --rivals takes: all, or the names of RIVALS."""
 
 
 @total_ordering
@@ -226,11 +231,3 @@ def arms_of(source: Source, budgets: Sequence[int | Literal["original"]]) -> lis
     whole = KINDS[source].whole
     sizes: list[SetSize] = [*whole[:1], *(size for size in budgets if isinstance(size, int) or size in whole)]
     return [Arm(source, size) for size in dict.fromkeys(sizes)]
-
-
-HEADS: dict[str, dict[str, str]] = {
-    "superb": {},  # SUPERB's: mean over time
-    "attentive": {"UtteranceLevel.pooling": "AttentivePooling"},
-    "cnn": {"select": "DeepModel"},  # CNNSelfAttention: three convolutions over time, then attention
-}
-"""S3PRL's emotion heads by name: what each changes in the modelrc of SUPERB's."""

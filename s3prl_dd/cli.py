@@ -23,12 +23,12 @@ from pydantic import Field
 from . import __version__
 from .benchmarks import Bench, as_json
 from .config import Number, Positive, Seed, load_config, settings
-from .corpora.options import CorpusOptions
+from .corpora import CorpusName, CorpusOptions
 from .errors import UserError, did_you_mean
 from .files import disk_error, is_writable
 from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
-from .recipe.settings import PRESETS, CorpusName, Settings, with_preset
+from .recipe.settings import PRESETS, Settings, with_preset
 from .reproduce.settings import ReproduceSettings, Table
 
 Word = Annotated[str, tyro.conf.Positional]
@@ -132,7 +132,7 @@ class StageVerb:
 
 
 @settings
-class Real(StageVerb):
+class RealVerb(StageVerb):
     """Stage 2: SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction."""
 
     stage = "real"
@@ -146,7 +146,7 @@ class Extract(StageVerb):
 
 
 @settings
-class Pool(StageVerb):
+class PoolVerb(StageVerb):
     """Stage 4: the pool, SER heads at many steps of their training on stored features."""
 
     stage = "pool"
@@ -307,8 +307,8 @@ class Compare:
     """A folder for comparison.json, .txt and .png; without it nothing is written."""
 
     across: tuple[str, ...] = ()
-    """Instead: the heads of these runs on the test folds of runs of another corpus with the same classes, whose folders
-    are given here; into --to (across.json and .txt), which a call that was killed goes on with."""
+    """Evaluate the heads of RUN ... on the test folds of these runs of another corpus with the same classes. Results go
+    to --to; the same command resumes."""
 
     arms: tuple[str, ...] = ()
     """With --across: some of them, real distilled_full distilled_12ppc ...; without any, all."""
@@ -321,7 +321,7 @@ class Compare:
             raise UserError("compare: give the folders of one or more finished runs.")
         if self.across:
             if self.to is None:
-                raise UserError("compare --across: heads are evaluated anew. Give --to FOLDER for what is written.")
+                raise UserError("compare --across writes its results: give --to FOLDER.")
             print(across.table(across.across(self.runs, self.across, self.to, self.arms)))
             return
         comparison = compare.compare(self.runs)
@@ -331,8 +331,8 @@ class Compare:
 
 
 @settings
-class Privacy(PrivacySettings):
-    """What is left of the speaker, in the heads (the paper's Table 4) and in the generator file (attacks)."""
+class PrivacyVerb(PrivacySettings):
+    """How much heads (paper, Table 4) and the generator file reveal about speakers."""
 
     out: str = "result/demo"
     """A run's folder, that of the proposed GAN."""
@@ -431,7 +431,7 @@ class Weights:
 
 
 @settings
-class Card:
+class CardVerb:
     """A generator file's card for the Hub: what it replaces, its licence, results, limits, how to load it."""
 
     generator: GeneratorFile
@@ -565,7 +565,7 @@ class Evaluate(HeadVerb):
 
     def __call__(self) -> None:
         """Evaluate it."""
-        from .plugin.predict import evaluate
+        from .plugin.evaluate import evaluate
 
         scores = evaluate(self.load(), self.metadata, self.fold, self.split, self.root)
         print(json.dumps(scores.json(), indent=2) if self.json else scores.table())
@@ -606,7 +606,7 @@ class Describe:
 
 
 @settings
-class Link:
+class LinkVerb:
     """Make our downstreams known to a clone of S3PRL, so that its own run_downstream.py finds them."""
 
     clone: Folder
@@ -632,16 +632,19 @@ class Unlink:
         from .plugin.link import unlink
 
         gone = unlink(self.clone)
-        print("unlinked:", *gone, sep="\n  ") if gone else print(f"{self.clone}: nothing was linked")
+        if gone:
+            print("unlinked:", *gone, sep="\n  ")
+        else:
+            print(f"{self.clone}: nothing was linked")
 
 
 VERBS: dict[str, type] = {
-    "run": RunVerb, "prepare": Prepare, "real": Real, "extract": Extract, "pool": Pool, "distill": Distill,
-    "train": Train, "report": Report, "compare": Compare, "reproduce": Reproduce, "privacy": Privacy,
+    "run": RunVerb, "prepare": Prepare, "real": RealVerb, "extract": Extract, "pool": PoolVerb, "distill": Distill,
+    "train": Train, "report": Report, "compare": Compare, "reproduce": Reproduce, "privacy": PrivacyVerb,
     "sample": Sample, "inspect": Inspect,
-    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "card": Card, "push": Push,
+    "predict": Predict, "evaluate": Evaluate, "weights": Weights, "card": CardVerb, "push": Push,
     "describe": Describe, "bench": Bench,
-    "link": Link, "unlink": Unlink}
+    "link": LinkVerb, "unlink": Unlink}
 
 
 # main

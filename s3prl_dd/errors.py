@@ -39,10 +39,9 @@ def load_failure(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", written: Callable[[str], str] = str) -> str:
-    """The known names that come close to an unknown one, as a question; `otherwise` where none does.
+    """Returns " Did you mean a or b?" with a leading space, or "" if nothing is close.
 
-    A space goes before it, so that it follows a sentence; nothing is empty. written: how each stands there, repr for
-    keys
+    otherwise: the sentence for when nothing is close; written: how each name is shown, for example repr for keys
     """
     close = [written(found) for found in difflib.get_close_matches(name, list(known), n=3)]
     hint = f"Did you mean {' or '.join(close)}?" if close else otherwise

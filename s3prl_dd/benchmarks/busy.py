@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 from tqdm import tqdm
 
-from .. import WAITING
+from .. import THREAD_WAIT_ENV
 from ..errors import UserError
 from ..plugin.stepping import Answering
 from ..timing import Timed, median_ratio
@@ -90,8 +90,8 @@ def _measure(name: str, folder: Path, processes: int, rounds: int) -> BusyTime:
 
 def own_environment() -> dict[str, str]:
     """The user's variables: this process' without those that the package has set."""
-    ours = WAITING.items() <= os.environ.items()
-    return {key: value for key, value in os.environ.items() if not ours or key not in WAITING}
+    ours = THREAD_WAIT_ENV.items() <= os.environ.items()
+    return {key: value for key, value in os.environ.items() if not ours or key not in THREAD_WAIT_ENV}
 
 
 @contextlib.contextmanager

@@ -5,6 +5,6 @@ describes; CorpusOptions holds all that it can be told.
 """
 
 from .options import CorpusOptions
-from .prepare import CORPORA, prepare
+from .prepare import CORPORA, CorpusName, prepare
 
-__all__ = ["CORPORA", "CorpusOptions", "prepare"]
+__all__ = ["CORPORA", "CorpusName", "CorpusOptions", "prepare"]

@@ -72,8 +72,8 @@ def read_inventory(metadata: str | Path) -> Inventory:
         rows = {name: text.split() for name, text in read_json(path, "inventory of a corpus").items()}
         return {name: Known(int(size), digest) for name, (size, digest) in rows.items()}
     except (AttributeError, ValueError):
-        raise UserError(f"{path}: expected path to \"bytes sha256\". Delete it: the corpus can then not be known again "
-                        "by its content.") from None
+        raise UserError(f"{path}: expected path to \"bytes sha256\". Delete the file; a moved corpus can then "
+                        "be checked by names and total size only.") from None
 
 
 def check_same(metadata: str | Path, root: str | Path) -> None:

@@ -11,7 +11,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from ..files import read_json, text_digest, write_json
 
 CORPUS_FILE = "corpus.json"
 TRAIN_FILE, DEV_FILE, TEST_FILE = "train_meta_data.json", "dev_meta_data.json", "test_meta_data.json"
+
+VALID_RATIO = 0.2
+"""S3PRL's share of dev in the training list (datarc.valid_ratio)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Metadata:
     @property
     def class_names(self) -> list[str]:
         """The C class names by class index."""
-        return sorted(self.labels, key=self.labels.__getitem__)
+        return names_by_index(self.labels)
 
     @property
     def class_indices(self) -> list[int]:
@@ -221,6 +224,11 @@ class Fold:
     test: Metadata
 
 
+def names_by_index(labels: Mapping[str, int]) -> list[str]:
+    """The C class names of a label map (name -> index), by index."""
+    return sorted(labels, key=labels.__getitem__)
+
+
 def session(fold: str) -> str:
     """fold1 -> Session1, as S3PRL names them."""
     return fold.replace("fold", "Session")
@@ -231,7 +239,7 @@ def folds_in(metadata: str | Path) -> list[str]:
     return sorted(path.name.replace("Session", "fold") for path in Path(metadata).glob("Session*"))
 
 
-def split_train_dev(size: int, valid_ratio: float = 0.2) -> tuple[list[int], list[int]]:
+def split_train_dev(size: int, valid_ratio: float = VALID_RATIO) -> tuple[list[int], list[int]]:
     """Indices of train and dev exactly as S3PRL's emotion expert draws them (torch seed 0, random_split).
 
     size: utterances of both together; valid_ratio: the share of dev, S3PRL's datarc.valid_ratio.
@@ -241,7 +249,7 @@ def split_train_dev(size: int, valid_ratio: float = 0.2) -> tuple[list[int], lis
     return order[:cut], order[cut:]
 
 
-def read_fold(metadata: str | Path, name: str, valid_ratio: float = 0.2) -> Fold:
+def read_fold(metadata: str | Path, name: str, valid_ratio: float = VALID_RATIO) -> Fold:
     """The Fold `name` (fold1, ...) of a metadata folder; speakers in train and in test are a UserError."""
     folder = Path(metadata) / session(name)
     if not folder.is_dir():

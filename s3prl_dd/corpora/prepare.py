@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tabulate import tabulate
 
@@ -25,6 +25,10 @@ from .options import EVERY, CorpusOptions
 from .text import shown
 
 MODULES = (iemocap, ravdess, emodb, crema_d, msp_podcast, meld, esd, tess, savee, nemo, emobox, table, demo)
+CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
+                     "nemo", "emobox", "table"]
+"""What --corpus takes: the names of MODULES."""
+
 CORPORA = {module.__name__.rpartition(".")[2]: module.CORPUS for module in MODULES}
 """Name on the command line -> Corpus."""
 
@@ -50,25 +54,8 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
         raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(CORPORA)}.")
     corpus, out = CORPORA[name], Path(out).absolute()
     asked = _options(name, corpus, options)
-    if corpus.make:
-        root = Path(root or out / "audio").absolute()
-        corpus.make(root)
-    listed = {key: value for key, value in asked.options().items() if key in _own_options(corpus)}
-    if name == "table" and root is not None:
-        root = Path(root).expanduser().absolute()
-        if root.is_file():  # a table may itself stand for its folder
-            listed.setdefault("table", root)
-            root = root.parent
-        elif not root.exists():
-            raise UserError(f"{root}: no such file or folder. Expected a table (CSV, TSV, JSONL, JSON) or the folder "
-                            "that its paths start from; check --root.")
-    root = check_root(root, name)
-
-    listing = corpus.find(root, **listed)
-    root = listing.root or root
-    there = _folds(root, listing, asked.allow_shared_speakers)  # refuses before the audio is read
-    if fold is not None and fold not in there:
-        raise UserError(f"{root}: has no {fold}. Found {', '.join(there)}; check --fold.")
+    place = resolve_root(name, root, out)
+    root, listing = list_corpus(corpus, place, asked, fold)
     checked = check_audio(corpus, root, listing)
     check_missing(corpus, root, checked, asked.allow_missing)
     listing = limit(listing, checked, asked)
@@ -80,6 +67,46 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
     _write(out, folds, summary, checked.files)
     print(describe(summary, folds, out))
     return summary
+
+
+class Place(NamedTuple):
+    """Where a corpus is."""
+
+    root: Path
+    table: Path | None = None
+    """The table that lists it, where --root named that instead of a folder."""
+
+
+def resolve_root(name: str, root: str | Path | None, out: Path) -> Place:
+    """The folder of a corpus, made if it is one that we make (in <out>/audio); UserError where it is not there."""
+    make = CORPORA[name].make
+    if make:
+        root = Path(root or out / "audio").absolute()
+        make(root)
+    if name == "table" and root is not None:
+        root = Path(root).expanduser().absolute()
+        if root.is_file():  # a table may itself stand for its folder
+            return Place(check_root(root.parent, name), root)
+        if not root.exists():
+            raise UserError(f"{root}: no such file or folder. Expected a table (CSV, TSV, JSONL, JSON) or the folder "
+                            "that its paths start from; check --root.")
+    return Place(check_root(root, name))
+
+
+def list_corpus(corpus: Corpus, place: Place, asked: CorpusOptions, fold: str | None) -> tuple[Path, Listing]:
+    """The folder that paths start from, and the utterances; what makes no folds is a UserError, before audio is read.
+
+    fold: which there must be; None for any
+    """
+    own = {key: value for key, value in asked.options().items() if key in _own_options(corpus)}
+    if place.table is not None:
+        own.setdefault("table", place.table)
+    listing = corpus.find(place.root, **own)
+    root = listing.root or place.root
+    there = _folds(root, listing, asked.allow_shared_speakers)
+    if fold is not None and fold not in there:
+        raise UserError(f"{root}: has no {fold}. Found {', '.join(there)}; check --fold.")
+    return root, listing
 
 
 def describe(summary: CorpusSummary, folds: dict[str, Parts], out: Path) -> str:

@@ -4,9 +4,9 @@ The table is `--table FILE` with paths relative to `--root FOLDER`, or `--root F
 folder.
 
     CSV, TSV      a header with file, emotion, speaker and, optional, fold or split, start and end (seconds); the names
-                  that a column may have are in delimited.COLUMNS, others are told with columns=
+                  that a column may have are in delimited.COLUMNS, others are told with --columns
     EmoBox JSONL  one object a line with wav and emo, and speaker (or spk) where there is one; EmoBox' own lists have
-                  none: it is read from the file name for corpora we know, else with speaker=REGEX
+                  none: it is read from the file name for corpora we know, else with --speaker REGEX
     EmoBox folder fold_<k> with train, test and perhaps valid lists (emobox.py)
     JSON          a list of such objects, as pandas writes it
     S3PRL JSON    labels and meta_data, as metadata.py writes; or the folder of Session<k>/test_meta_data.json, whose
@@ -50,12 +50,14 @@ def find(
     """The utterances that a table lists; the options are those of CorpusOptions."""
     table = _check_table(root, table)
     notes: list[str] = []
+    order: dict[str, int] = {}
+    given: dict[int, dict[str, Part]] = {}
     if table.is_dir() and emobox.fold_folders(table):
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
         rows, order, given = _s3prl(root, table)
     else:
-        (rows, notes), order, given = find_files(root, _rows(table, columns, speaker)), {}, {}
+        rows, notes = find_files(root, _rows(table, columns, speaker))
     if not rows:
         raise UserError(f"{table}: lists no files; expected one a line.")
     classes = classes_of(table, Counter(row.emotion for row in rows), emotions, order)

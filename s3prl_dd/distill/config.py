@@ -13,6 +13,7 @@ from ..config import Count, Fraction, Number, Positive, Seed, Weight, settings
 from ..generator import NetworkConfig
 from ..generator.networks import GANS
 from ..pool.frame_heads import Kind
+from ..pool.kinds import HEADS
 
 Folds = Annotated[int, Field(ge=0, le=100), Number]
 """Parts of the speakers."""
@@ -203,7 +204,7 @@ class DistillConfig:
     def pool_kinds(self) -> tuple[Kind, ...]:
         """Kinds of heads that the pool must have beside SUPERB's."""
         wanted = self.softmax_kinds if self.lambdas.softmax_matching else ()
-        return tuple(kind for kind in dict.fromkeys(wanted) if kind != "superb")
+        return tuple(kind for kind in dict.fromkeys(wanted) if HEADS[kind].hears_frames)
 
     def __post_init__(self) -> None:
         if self.eval_labels == "soft" and not self.teacher:

@@ -15,11 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..features.store import FeatureStore
+from ..features.store import RELEASE_BYTES, FeatureStore
 from ..files import atomic_path
-
-RELEASE_BYTES = 1 << 26
-"""Bytes that are read of a store before its pages are let go."""
 
 
 class StoredUtterances:

@@ -25,8 +25,9 @@ from ..generator.calibrate import class_means, fit_calibration
 from ..generator.disguise import Disguise
 from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
-from ..pool.frame_heads import KINDS, Kind
+from ..pool.frame_heads import Kind
 from ..pool.heads import HeadStack
+from ..pool.kinds import HEADS
 from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
 from ..pool.training import Utterances
 from ..rng import keyed
@@ -329,7 +330,7 @@ class Trainer:
         pool = self.pool.of_kind(kind)
         numbers = pool.draw_numbers(self.config.softmax_heads, keyed(self.config.seed, *key, step))
         numbers = numbers.to(self.device, non_blocking=True)
-        if kind == "superb":
+        if not HEADS[kind].hears_frames:
             heads = self.heads.pick(numbers)
             return heads.of_means(self._means(real)), heads.of_means(whole.means)
         stack = pool.heads.pick(numbers).requires_grad_(False)
@@ -341,7 +342,7 @@ class Trainer:
         """Standardised frames [B, T, D] as a head hears utterances: in the upstream's units, and where the number of
         frames matters as long as real ones are on average."""
         frames = frames * self.std + self.mean
-        if not heads.counts_frames:
+        if not HEADS[heads.kind].counts_frames:
             return frames
         size = round(self.data.mean_length)
         return F.interpolate(frames.transpose(1, 2), size=size, mode="linear").transpose(1, 2)
@@ -569,7 +570,7 @@ class Trainer:
         """UAR on dev of quick heads of this kind. samples: utterance means [n, D] and class indices, not centred."""
         assert self.data.dev is not None
         heads, classes, soft = self.config.eval_heads, self.network.classes, self.config.eval_labels == "soft"
-        if kind != "superb":
+        if HEADS[kind].hears_frames:
             heard, targets = self._heard_samples(kind, generator)
             dev = self._heard_dev.to(self.device), self.data.dev[1].to(self.device)
             return quick_frame_uar(kind, (heard, targets), dev, heads, self.frame_head_steps, classes)
@@ -597,7 +598,7 @@ class Trainer:
         """Samples as heads of this kind hear them in training, and their labels."""
         soft = self.config.eval_labels == "soft"
         budget = [min(count, FRAMES_HEARD) for count in generator.counts("balanced")]
-        lengths: Lengths = "corpus" if KINDS[kind].counts_frames else "generator"
+        lengths: Lengths = "corpus" if HEADS[kind].counts_frames else "generator"
         parts = generator.draw_set(index_labels(budget), self.config.seed + EVALUATION_SEED, self.step, lengths,
                                    center=soft)
         drawn = Samples.join(list(parts))

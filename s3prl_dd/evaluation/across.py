@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..arms import HEADS, REAL, TEACHER, Arm
+from ..arms import REAL, TEACHER, Arm
 from ..corpora.inventory import read_inventory
 from ..errors import UserError
 from ..files import file_digest, read_json, text_digest, write_json, write_text
 from ..plugin.runs import evaluate_s3prl
+from ..pool.kinds import HEADS, head_label
 from ..recipe.folder import Run
 from ..recipe.results import Results
 from .compare import read
+from .folds import over_folds, share_of_real
 from .text import aligned, percent
 
 FILE = "across.json"
@@ -60,7 +62,7 @@ Named = dict[tuple[Pair, Arm], list[str]]
 
 
 class RowKey(NamedTuple):
-    """What the pairs of a row have in common; `head` is the place in arms.HEADS."""
+    """What the pairs of a row have in common; `head` is the place in kinds.HEADS."""
 
     way: tuple[str, str]
     head: int
@@ -203,27 +205,20 @@ class Listened(NamedTuple):
     uars: list[float]
     """One a seed."""
 
-    @property
-    def mean(self) -> float:
-        """Over seeds."""
-        return float(np.mean(self.uars))
-
 
 Listeners = dict[tuple[str, str], Listened]
 """Folds of a pair -> its heads, of one row."""
 
 
 def _row(key: RowKey, of_arm: Listeners, of_real: Listeners) -> Crossed:
-    mean = float(np.mean([heads.mean for heads in of_arm.values()]))
-    spreads = [np.std(heads.uars, ddof=1) for heads in of_arm.values() if len(heads.uars) > 1]
-    real = [of_real[folds].mean for folds in of_arm if folds in of_real]
+    uars, real = ({folds: heads.uars for folds, heads in row.items()} for row in (of_arm, of_real))
+    mean, spread = over_folds(uars.values())
     first = next(iter(of_arm.values())).pair.results
-    head = "" if first.head == "superb" else f"{first.head} head"
     title = key.arm.title(key.arm.generated and first.gaussian)
     return Crossed(
-        trained_on=", ".join(filter(None, (title, key.variant, head))), source=key.way[0], target=key.way[1],
-        folds=len(of_arm), uar=mean, spread=float(np.mean(spreads)) if spreads else None,
-        of_real=mean / float(np.mean(real)) if len(real) == len(of_arm) else None,
+        trained_on=", ".join(filter(None, (title, key.variant, head_label(first.head)))),
+        source=key.way[0], target=key.way[1], folds=len(of_arm), uar=mean,
+        spread=spread, of_real=share_of_real(uars, real) if uars.keys() <= real.keys() else None,
         at_home=float(np.mean([heads.pair.results.arms[key.arm.name].uar for heads in of_arm.values()])))
 
 

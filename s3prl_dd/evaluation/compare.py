@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..arms import HEADS, REAL, Arm
+from ..arms import REAL, Arm
 from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
+from ..pool.kinds import HEADS, head_label
 from ..recipe.results import ArmResult, Results, TestList
+from .folds import over_folds, share_of_real
 from .report import color_of
 from .significance import Heard, Interval, Paired, enough_speakers, mcnemar_of_heads, uar_difference, uar_share
 from .text import aligned, percent
@@ -29,7 +31,7 @@ class Row:
     arm: Arm
     """What the heads were trained on."""
     head: str
-    """S3PRL's head, a key of arms.HEADS."""
+    """S3PRL's head, a key of kinds.HEADS."""
     variant: str
     """How the samples were made and drawn (Results.variant_of); empty for arms of real data."""
     uar: dict[str, list[float]]
@@ -56,7 +58,7 @@ class Row:
 
     def mean_of(self, folds: Sequence[str]) -> float:
         """Mean over these folds, which it has, of the mean over seeds."""
-        return float(np.mean([np.mean(self.uar[fold]) for fold in folds]))
+        return over_folds(self.uar[fold] for fold in folds).mean
 
     def as_json(self) -> dict[str, Any]:
         """As comparison.json holds it."""
@@ -178,26 +180,18 @@ def _samples_beside(key: RowKey, rows: Mapping[RowKey, Cells]) -> Cells:
 
 def _row(key: RowKey, cells: Cells, real: Cells, samples: Cells, tests: Mapping[str, TestList]) -> Row:
     uar = {fold: cells[fold].result.uar_per_seed for fold in sorted(cells)}
-    spreads = [spread for fold in uar if (spread := cells[fold].result.spread) is not None]
-    shared = [fold for fold in uar if fold in real]
-    of_real = None
-    if shared:
-        real_uar = {fold: real[fold].result.uar_per_seed for fold in shared}
-        of_real = _mean_over_folds(uar, shared) / _mean_over_folds(real_uar, shared)
-    pairs = pairs_of(cells, real, tests) if key.arm != REAL and shared == list(uar) else []
+    real_uar = {fold: cell.result.uar_per_seed for fold, cell in real.items()}
+    mean, spread = over_folds(uar.values())
+    pairs = pairs_of(cells, real, tests) if key.arm != REAL and uar.keys() <= real.keys() else []
     rivals = pairs_of(samples, cells, tests) if samples.keys() == cells.keys() else []
     gaussian = key.arm.generated and next(iter(cells.values())).run.gaussian
     return Row(
         trained_on=key.arm.title(gaussian), arm=key.arm, head=key.head, variant=key.variant, uar=uar,
-        mean=_mean_over_folds(uar, list(uar)), spread=float(np.mean(spreads)) if spreads else None, of_real=of_real,
+        mean=mean, spread=spread, of_real=share_of_real(uar, real_uar),
         of_real_interval=uar_share(pairs) if enough_speakers(pairs) else None,
         minus_real=uar_difference(pairs) if enough_speakers(pairs) else None,
         mcnemar=mcnemar_of_heads(pairs) if pairs else None,
         below_samples=uar_difference(rivals) if enough_speakers(rivals) else None)
-
-
-def _mean_over_folds(uar: Mapping[str, Sequence[float]], folds: Sequence[str]) -> float:
-    return float(np.mean([np.mean(uar[fold]) for fold in folds]))
 
 
 def pairs_of(cells: Cells, others: Cells, tests: Mapping[str, TestList]) -> list[Paired]:
@@ -226,7 +220,7 @@ def heard(cells: Cells, tests: Mapping[str, TestList]) -> list[Heard]:
 def describe(row: Row, comparison: Comparison) -> str:
     """A row's configuration, with the head where there are several."""
     heads = {other.head for other in comparison.rows}
-    return row.variant if heads == {"superb"} else f"{row.variant} {row.head} head".strip()
+    return f"{row.variant} {head_label(row.head, heads)}".strip()
 
 
 def table(comparison: Comparison) -> str:

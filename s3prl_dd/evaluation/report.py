@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from statsmodels.stats.proportion import proportion_confint
 
-from ..arms import HEADS, REAL, TEACHER, Arm, Source
+from ..arms import REAL, TEACHER, Arm, Source
 from ..files import atomic_path
 from ..generator.sampling import movements_of, sets_in_words, sets_of
+from ..pool.kinds import HEADS
 from ..recipe.results import ArmResult, Results, Sizes
+from .significance import wilson
 from .text import aligned, percent, seeds_in_words
 
 COLORS = {Source.REAL: "#4878a8", Source.GENERATED: "#d1762f"}
@@ -42,7 +43,7 @@ def _heading(results: Results) -> str:
 
 def _points(results: Results) -> str:
     """What small sets are, where they are the file's learnt points, and how they move for heads that hear it."""
-    hears_frames, last = bool(HEADS[results.head]), results.learnt_points
+    hears_frames, last = HEADS[results.head].hears_frames, results.learnt_points
     text = ""
     if last and (results.center == "learnt" or results.center == "auto" and not hears_frames):
         text = f" Up to {last} a class they are the file's learnt points (docs/method.md)."
@@ -54,8 +55,9 @@ def _points(results: Results) -> str:
 def _chance(results: Results) -> str:
     """What so few test utterances can tell."""
     accuracy, number = next(iter(results.arms.values())).accuracy, results.test_utterances
-    low, high = proportion_confint(round(accuracy * number), number, method="wilson")
-    return (f"An accuracy of {percent(accuracy)} % on {number} utterances is known to ± {percent((high - low) / 2)} "
+    known = wilson(round(accuracy * number) / number, number)
+    half = percent((known.high - known.low) / 2)
+    return (f"An accuracy of {percent(accuracy)} % on {number} utterances is known to ± {half} "
             "points (95 %, Wilson).")
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from statsmodels.stats import contingency_tables
+from statsmodels.stats.proportion import proportion_confint
 
 EXACT_BELOW = 25
 """Discordant pairs from which McNemar's statistic is close enough to a chi-square."""
@@ -21,6 +22,12 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def wilson(share: float, number: int) -> Interval:
+    """A share of `number` trials, with Wilson's score interval."""
+    low, high = proportion_confint(share * number, number, method="wilson")
+    return Interval(float(share), max(0.0, float(low)), min(1.0, float(high)))
 
 
 class Heard(NamedTuple):

@@ -26,8 +26,14 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
+def plural(number: int, word: str) -> str:
+    """A number and what it counts: 1 seed, 5 seeds."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def seeds_in_words(counts: Iterable[int]) -> str:
     """How many heads the rows of a table have, each of its own: 5 seeds, or 3 to 5 seeds. (The teacher has none.)"""
     rising = sorted(counts) or [1]
-    ends = dict.fromkeys((rising[0], rising[-1]))
-    return f"{' to '.join(map(str, ends))} seed{'s' * (rising[-1] > 1)}"
+    low, most = rising[0], rising[-1]
+    of_most = plural(most, "seed")
+    return f"{low} to {of_most}" if low < most else of_most

@@ -36,7 +36,7 @@ Dtype = Literal["float16", "float32"]
 
 MEANS = "means.safetensors"
 
-STREAMED = 1 << 26
+RELEASE_BYTES = 1 << 26
 """Bytes that are read of features.bin before their pages are let go."""
 
 PROBES, PROBE_BYTES = 64, 4096
@@ -205,7 +205,7 @@ class FeatureStore:
             frames = self[chosen[row]]
             means[row] = frames.mean(dim=0)
             read += frames.nbytes
-            if read > STREAMED:
+            if read > RELEASE_BYTES:
                 self.release()
                 read = 0
         return means

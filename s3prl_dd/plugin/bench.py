@@ -16,7 +16,7 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from .. import WAITING
+from .. import THREAD_WAIT_ENV
 from ..config import CONFIGS, load_config
 from ..corpora.audio import RATE
 from ..corpora.base import EMOTIONS
@@ -153,7 +153,7 @@ class BareHead:
 
 def _start(name: str, words: Sequence[str]) -> Stepper:
     environment = dict(os.environ)
-    if name == STOCK and WAITING.items() <= environment.items():
+    if name == STOCK and THREAD_WAIT_ENV.items() <= environment.items():
         del environment["OMP_WAIT_POLICY"]
         environment["GOMP_SPINCOUNT"] = SPINS
     return Stepper("stock" if name == STOCK else "ours", words, environment)

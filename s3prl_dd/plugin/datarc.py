@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..config import Count, Seed, Share, Whole, build, settings
-from ..corpora.metadata import folds_in, session
+from ..corpora.metadata import VALID_RATIO, folds_in, session
 from ..errors import UserError
 from ..generator.sampling import Sampling
 
@@ -41,7 +41,7 @@ class EmotionData:
     num_workers: Whole = 4
     """Processes that load audio."""
 
-    valid_ratio: Share = 0.2
+    valid_ratio: Share = VALID_RATIO
     """Part of the training list that is dev."""
 
     select_by: SelectBy = "acc"

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch.distributed import is_initialized
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
@@ -24,6 +23,7 @@ from .datarc import DATARC, DistilledData, EmotionData, read_datarc
 from .emotion import EmotionExpert, slashed
 from .hearing import Hearing
 from .placeholder import Recordings, make_placeholder, make_silence
+from .ser_head import head_logits
 from .states import reads_means
 
 DEV_SEED = 1 << 40
@@ -132,9 +132,7 @@ class DistilledExpert(EmotionExpert):
     def loss_of(self, frames: list[torch.Tensor], labels: Sequence[int], names: Sequence[str],
                 soft: torch.Tensor | None, records: dict[str, list]) -> torch.Tensor:
         """S3PRL's emotion loss and records for generated frames, B of [T, D]; with soft [B, C] against these."""
-        device = frames[0].device
-        lengths = torch.IntTensor([len(item) for item in frames]).to(device)
-        logits, _ = self.model(self.projector(pad_sequence(frames, batch_first=True)), lengths)  # [B, C]
+        logits = head_logits(self.projector, self.model, frames)  # [B, C]
         truth = torch.LongTensor(labels).to(logits.device)
         loss = self.objective(logits, truth if soft is None else soft)
 

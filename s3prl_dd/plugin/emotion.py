@@ -31,9 +31,9 @@ from ..rivals.subsets import random_subset
 from ..rng import keyed
 from .compat import mend
 from .datarc import DATARC, EmotionData, check_folders, read_datarc
+from .inference import Inference
 from .memory import free_memory
 from .placeholder import Recording, Recordings, make_ticket
-from .predict import Inference
 
 mend()
 import s3prl.downstream.emotion.expert as s3prl_emotion  # noqa: E402

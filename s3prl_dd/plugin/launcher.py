@@ -2,11 +2,13 @@
 
 All of S3PRL's flags mean what they mean there. Added:
 
-    --feature_cache GB  memory for a frozen upstream's hidden states of real audio, default 4: each recording passes
-                        the upstream once, alone. Of heads that read utterance means (SUPERB's ER and SID) only these
-                        are kept (exact, and much faster), of layer weights that are frozen the weighted frames. On by
-                        itself for -d emotion, distilled_emotion and voxceleb1 (there the cropped training audio,
-                        max_timestep, passes each time), off with -f; given by hand it serves other downstreams too
+    --feature_cache GB  memory for a frozen upstream's hidden states of real audio, default 4
+                        - What is kept: each recording passes the upstream once, alone. Of heads that read utterance
+                          means (SUPERB's ER and SID) only these are kept, which is exact and much faster; of layer
+                          weights that are frozen the weighted frames; else all states.
+                        - When it is on: by itself for -d emotion, distilled_emotion and voxceleb1; off with -f.
+                        - For which heads: given by hand it serves other downstreams too. The cropped training audio
+                          of voxceleb1 (max_timestep) passes the upstream each time.
     --feature_folder D  keep these in a file in folder D too, as many bytes, for other runs, also for those beside this
                         one; a recording that has changed is computed anew. All states of a recording (heads that hear
                         frames, with layer weights they learn) are kept there too, in half of it at most

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import build
-from ..corpora.sid import check_voxceleb1
+from ..corpora.sid_check import check_voxceleb1
 from ..errors import UserError
 from ..files import text_digest
 from .datarc import DATARC, SpeakerData

@@ -6,15 +6,14 @@ passes the projector and is its bias then.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 
 from .heads import OUTPUT, PROJECTOR, PROJECTOR_DIM, Heads, HeadStack, linear
-
-Kind = Literal["superb", "attentive", "cnn"]
-"""Kinds of heads, as arms.HEADS names them."""
+from .kinds import HeadName
 
 ATTENTION = "model.pooling.sap_layer"
 
@@ -58,7 +57,6 @@ class CnnHeads(HeadStack):
     """Linear > mean of 5 frames at a time > three convolutions > self-attention pooling > Linear, ReLU, Linear."""
 
     kind = "cnn"
-    counts_frames = True
 
     @staticmethod
     def layers(dim: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -99,8 +97,18 @@ class CnnHeads(HeadStack):
         return linear(windows.flatten(3).flatten(1, 2), weight.flatten(2), bias).unflatten(1, maps.shape[1:3])
 
 
-KINDS: dict[str, type[HeadStack]] = {stack.kind: stack for stack in (Heads, AttentiveHeads, CnnHeads)}
+STACKS: dict[str, type[HeadStack]] = {stack.kind: stack for stack in (Heads, AttentiveHeads, CnnHeads)}
 """Kind -> its stack."""
+
+
+def _has_stack(kind: HeadName) -> HeadName:
+    if kind not in STACKS:
+        raise ValueError(f"the pool has no {kind} heads; expected {' or '.join(STACKS)}")
+    return kind
+
+
+Kind = Annotated[HeadName, AfterValidator(_has_stack)]
+"""A kind of heads that the pool has: the name of a stack."""
 
 
 def is_frame(lengths: torch.Tensor, frames: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch.nn as nn
 
 from ..generator.heads import LinearHeads
 from ..rng import keyed
+from .kinds import HeadName
 
 PROJECTOR_DIM = 256
 """S3PRL's projector_dim."""
@@ -26,11 +27,8 @@ SUPERB_KEYS = (f"{PROJECTOR}.weight", f"{PROJECTOR}.bias", f"{OUTPUT}.weight", f
 class HeadStack(nn.Module):
     """M heads of one kind, their parameters stacked under S3PRL's own state_dict keys."""
 
-    kind: ClassVar[str]
-    """As arms.HEADS names it."""
-
-    counts_frames: ClassVar[bool] = False
-    """Whether it matters how many frames an utterance has, as it does to convolutions over time."""
+    kind: ClassVar[HeadName]
+    """Which of kinds.HEADS."""
 
     def __init__(self, stack: Mapping[str, torch.Tensor]) -> None:
         """stack: each of keys() -> [M, ...]"""

@@ -14,7 +14,7 @@ from ..files import atomic_path
 from ..generator.file import part_of
 from ..metrics import uar
 from ..rng import keyed
-from .frame_heads import KINDS
+from .frame_heads import STACKS
 from .heads import SUPERB_KEYS, Heads, HeadStack
 from .training import Recipe, Snapshot, Utterances, score_frames, targets_of, train_frame_heads, train_stack
 
@@ -107,17 +107,17 @@ class Pool(Snapshots[Heads]):
             others = {name: _columns(entry) for name, entry in about.get("others", {}).items()}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not a pool of heads ({error}). `s3prl-dd pool` writes one.") from None
-        foreign = [name for name in (kind, *others) if name not in KINDS]
+        foreign = [name for name in (kind, *others) if name not in STACKS]
         if foreign or kind != KIND:
             found = foreign[0] if foreign else kind
             raise UserError(f"{path}: a pool of {found} heads, expected {KIND} ones and beside them those of "
-                            f"{', '.join(KINDS)}. `s3prl-dd pool` writes one.")
+                            f"{', '.join(STACKS)}. `s3prl-dd pool` writes one.")
         stacks = {name: part_of(tensors, f"{name}/") for name in others}
         stacks[KIND] = {key: value for key, value in tensors.items() if key.split("/")[0] not in others}
         for name, values in {**others, KIND: columns}.items():
-            if complaint := _complaint(KINDS[name], stacks[name], values):
+            if complaint := _complaint(STACKS[name], stacks[name], values):
                 raise UserError(f"{path}: {complaint}. Copy it again, or write it anew by `s3prl-dd pool`.")
-        heads = {name: Snapshots(KINDS[name](stacks[name]), *values) for name, values in others.items()}
+        heads = {name: Snapshots(STACKS[name](stacks[name]), *values) for name, values in others.items()}
         return cls(Heads(stacks[KIND]), *columns, heads)
 
     @classmethod
@@ -150,10 +150,10 @@ def _kind_of(path: str | Path, content: Mapping[str, Any], dim: int) -> str:
     try:
         state = content["Downstream"]
         int(content["Step"])
-        fitting = [kind for kind, stack in KINDS.items() if set(stack.keys()) <= set(state)]
+        fitting = [kind for kind, stack in STACKS.items() if set(stack.keys()) <= set(state)]
         if not fitting:
             raise KeyError(next(key for key in SUPERB_KEYS if key not in state))
-        kind = max(fitting, key=lambda kind: len(KINDS[kind].keys()))  # attentive heads have all that SUPERB's have
+        kind = max(fitting, key=lambda kind: len(STACKS[kind].keys()))  # attentive heads have all that SUPERB's have
         found = state[SUPERB_KEYS[0]].shape[1]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a checkpoint of S3PRL's emotion head (no {error}).") from None
@@ -166,7 +166,7 @@ def _kind_of(path: str | Path, content: Mapping[str, Any], dim: int) -> str:
 def _stack(kind: str, checkpoints: Sequence[Checkpoint]) -> HeadStack:
     """Checkpoints of one kind as a stack."""
     states = [content["Downstream"] for _, content in checkpoints]
-    return KINDS[kind]({key: torch.stack([state[key] for state in states]) for key in KINDS[kind].keys()})
+    return STACKS[kind]({key: torch.stack([state[key] for state in states]) for key in STACKS[kind].keys()})
 
 
 def _origins(checkpoints: Sequence[Checkpoint]) -> tuple[list[int], list[str]]:
@@ -269,7 +269,7 @@ def train_frame_pool(kind: str, train: LabelledFrames, dev: LabelledFrames, seed
     """The same of a kind that hears frames, on whole utterances: fewer heads and steps, for each costs more."""
     recipe = Recipe(steps, spread(steps, snapshots), lr=lr)
     kept = train_frame_heads(kind, *train, range(seeds), recipe, classes, progress)
-    heads = KINDS[kind].join([snapshot.heads for snapshot in kept])
+    heads = STACKS[kind].join([snapshot.heads for snapshot in kept])
     return Snapshots(heads, *_along(kept, seeds), score_frames(heads, *dev))
 
 

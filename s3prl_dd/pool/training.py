@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..devices import one_thread
 from ..metrics import uar
 from ..rng import keyed
-from .frame_heads import KINDS
+from .frame_heads import STACKS
 from .heads import HeadStack
 
 SCORED = 32
@@ -120,7 +120,7 @@ def train_frame_heads(kind: str, utterances: Utterances, labels: torch.Tensor, s
     labels: class indices [N], or soft labels [N, C]; on the device of the frames
     """
     device = utterances.frames.device
-    heads = KINDS[kind].create(seeds, utterances.frames.shape[-1], classes).to(device)
+    heads = STACKS[kind].create(seeds, utterances.frames.shape[-1], classes).to(device)
     noise = [_source(device, seed, "dropout") for seed in seeds]
 
     def logits_of(index: torch.Tensor) -> torch.Tensor:

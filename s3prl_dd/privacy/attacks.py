@@ -136,7 +136,7 @@ class SpeakersFromReal:
     more_than_unknown: Interval
     """AUC: how often a sample gets more confidence than a stranger."""
     floor: float
-    """The same of samples that know no speaker."""
+    """The same of samples that hold no utterance."""
     speakers_heard: float
     """Effective number of speakers among the samples: exp of the entropy of their mean probabilities."""
     caught: bool
@@ -150,7 +150,7 @@ class SpeakersFromSamples:
     accuracy: Interval
     """How often he names dev utterances rightly."""
     floor: float
-    """The same where the samples know no speaker."""
+    """The same where the samples hold no utterance."""
     accuracy_of_means: Interval
     """The same without any sample: by the nearest of the speakers' means."""
     chance: float
@@ -318,8 +318,8 @@ def speakers_from_real(listener: Listener, samples: np.ndarray, seed: int = 0, f
     """The attacker who learnt the training speakers from real speech hears the samples [N, K].
 
     His confidence (largest probability) is compared with that in dev utterances of speakers he knows, and in real
-    utterances of speakers he does not know. `floor`: how often samples that know no speaker (the Gaussian control) get
-    more confidence than a stranger.
+    utterances of speakers he does not know. `floor`: how often samples that hold no utterance (the Gaussian control;
+    `noise` where it cannot be fitted) get more confidence than a stranger.
     """
     knows, of_dev, dev_speakers, strangers = listener
     of_samples = knows.predict_proba(samples)  # [N, S]
@@ -356,7 +356,8 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
     """An attacker trains on samples [N, K], each named after the nearest training speaker, and hears real dev speech.
 
     The names come from real speech (he has the speakers' mean vectors), so much of his accuracy is theirs: `floor` is
-    what he reaches on samples that know no speaker (the Gaussian control); None takes chance.
+    what he reaches on samples that hold no utterance (the Gaussian control; `noise` where it cannot be fitted); None
+    takes chance.
     """
     names = np.unique(real.train_speakers)
     centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])  # [S, K]

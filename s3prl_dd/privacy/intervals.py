@@ -2,18 +2,11 @@
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
 
-from ..evaluation.significance import Interval
+from ..evaluation.significance import Interval, wilson
 
 ROUNDS = 500
 """Of every resampling."""
-
-
-def wilson(share: float, number: int) -> Interval:
-    """A share of `number` trials, with Wilson's score interval."""
-    low, high = proportion_confint(share * number, number, method="wilson")
-    return Interval(float(share), max(0.0, float(low)), min(1.0, float(high)))
 
 
 def wilson_of(right: np.ndarray) -> Interval:

@@ -18,19 +18,21 @@ import torch
 
 from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
-from ..corpora.sid import TEST
+from ..corpora.sid_check import TEST
 from ..devices import device_name
 from ..distill.data import hold_out_speakers, resample
 from ..errors import UserError
+from ..evaluation.significance import wilson
 from ..features.store import FeatureStore
 from ..files import folder_held
 from ..generator import Generator, LinearHeads
 from ..recipe.folder import Run, need
-from . import attacks, intervals
+from ..rng import evenly
+from . import attacks
 from .attacks import Attacked, Real, View
 from .probe import MOST_UTTERANCES, probe_rows
 from .results import PrivacyResults, ProbeResult, RowResult, TreeResult
-from .rows import GanRuns, Head, Row, rows_of
+from .rows import GanRuns, Head, Row, path_text, rows_of
 from .settings import Settings
 from .sid import SidScore, SidSetup, Tree, run_rows
 from .table import plot, table
@@ -135,9 +137,9 @@ def row_result(heads: Sequence[Head], scores: Sequence[SidScore], tested: int, p
     per_seed = [score.test for score in scores]
     uars = [head.uar for head in heads if head.uar is not None]
     return RowResult(
-        sid_accuracy=intervals.wilson(float(np.mean(per_seed)), tested), per_seed=per_seed, lr=scores[0].lr,
+        sid_accuracy=wilson(float(np.mean(per_seed)), tested), per_seed=per_seed, lr=scores[0].lr,
         train_accuracy=float(np.mean([score.train for score in scores])),
-        ser_uar=float(np.mean(uars)) if uars else None, heads=[str(head.checkpoint) for head in heads],
+        ser_uar=float(np.mean(uars)) if uars else None, heads=[path_text(head.checkpoint) for head in heads],
         command=scores[0].command, **vars(probe) if probe else {})
 
 
@@ -190,9 +192,8 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
     run = runs.proposed
     store, fold = FeatureStore(run.features), run.fold
     train, dev = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
-    means = (store.means(store.select(part)).numpy() for part in (train, dev))
-    labels = (np.array(part.class_indices) for part in (train, dev))
-    (of_train, of_dev), (train_labels, dev_labels) = means, labels
+    of_train, of_dev = (store.means(store.select(part)).numpy() for part in (train, dev))
+    train_labels, dev_labels = np.array(train.class_indices), np.array(dev.class_indices)
     return attack_teachers(Labelled(of_train, train_labels, of_dev, dev_labels), teachers)
 
 
@@ -218,9 +219,7 @@ def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:
 
 def _some(part: Metadata, most: int) -> Metadata:
     """So many of a part's utterances or fewer, evenly spread over all of it."""
-    count = len(part.utterances)
-    number = min(most, count)
-    return part.subset([place * count // number for place in range(number)])
+    return part.subset(evenly(len(part.utterances), most))
 
 
 def _vectors(store: FeatureStore, part: Metadata, frames: int, view: View) -> np.ndarray:

@@ -12,13 +12,13 @@ from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from ..corpora.audio import load_audio
-from ..corpora.sid import TEST
-from ..evaluation.significance import Interval
+from ..corpora.sid_check import TEST
+from ..evaluation.significance import Interval, wilson
 from ..features.spec import FeatureSpec
 from ..files import atomic_path
 from ..plugin.encoder import Encoder
 from ..plugin.upstream.ser_projector import read_head
-from . import attacks, intervals
+from . import attacks
 from .results import ProbeResult
 from .rows import Head, Row, Rows
 from .sid import Tree, Utterances
@@ -47,7 +47,7 @@ def probe_rows(rows: Rows, tree: Tree, spec: FeatureSpec, device: str, folder: P
     tested = np.sort(np.concatenate([split.test for split in splits]))
     right = {row: _right(heads, states, utterances.speakers, splits)[tested] for row, heads in rows.items()}
     chosen = np.random.default_rng(0).integers(len(tested), size=(DRAWS, len(tested)))  # the same draws for every row
-    return {row: ProbeResult(probe_accuracy=intervals.wilson(float(share.mean()), len(tested)),
+    return {row: ProbeResult(probe_accuracy=wilson(float(share.mean()), len(tested)),
                              probe_utterances=len(tested),
                              probe_minus_real=_paired_difference(share, right[Row.REAL], chosen))
             for row, share in right.items()}

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..evaluation.significance import Interval
 from ..files import read_json, write_json
 from .attacks import Attacked, View
-from .rows import Row
+from .rows import CheckpointPath, Row
 from .teacher import TeacherAttacked
 
 
@@ -42,7 +42,7 @@ class RowResult:
     """Of S3PRL's SID on the train part, mean over seeds."""
     ser_uar: float | None
     """UAR of the heads on their own SER test split, mean over seeds; None of a row without trained heads."""
-    heads: list[str]
+    heads: list[CheckpointPath]
     """The checkpoint of each seed; None where there is none."""
     command: str
     """The command line of seed 0."""

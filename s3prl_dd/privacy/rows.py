@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import BeforeValidator
 
 from ..arms import REAL, Arm
 from ..errors import UserError
@@ -41,6 +42,15 @@ class Head(NamedTuple):
     """Of a SER head; None is the plain upstream."""
     uar: float | None
     """Its UAR on the SER test split, [0, 1]; None of no trained head."""
+
+
+CheckpointPath = Annotated[str | None, BeforeValidator(lambda value: None if value == "None" else value)]
+"""The path of a Head's checkpoint in results; None is the plain upstream, in files until 0.2 the text "None"."""
+
+
+def path_text(path: Path | None) -> str | None:
+    """A checkpoint's path as results hold it (CheckpointPath)."""
+    return None if path is None else str(path)
 
 
 Rows = dict[Row, list[Head]]

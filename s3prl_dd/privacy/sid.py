@@ -14,12 +14,12 @@ import yaml
 from tqdm import tqdm
 
 from ..config import build, settings
-from ..corpora.sid import FIRST, check_voxceleb1
+from ..corpora.sid_check import FIRST, check_voxceleb1
 from ..errors import UserError
 from ..features.spec import FeatureSpec, own_upstream
 from ..files import atomic_path, read_json, text_digest, write_json
 from ..plugin import runs
-from .rows import Head, Row, Rows
+from .rows import CheckpointPath, Head, Row, Rows, path_text
 from .settings import Settings
 
 
@@ -27,7 +27,7 @@ class Utterances(NamedTuple):
     """A tree's utterances in the list's order."""
 
     paths: list[Path]
-    parts: np.ndarray  # [N] TRAIN, DEV or TEST of corpora.sid
+    parts: np.ndarray  # [N] TRAIN, DEV or TEST of corpora.sid_check
     speakers: np.ndarray  # [N] from 0 up
 
 
@@ -83,7 +83,7 @@ class SidScore:
     """Utterances a step."""
     lr: float
     """Adam's learning rate."""
-    checkpoint: str
+    checkpoint: CheckpointPath
     """The SER head that was listened through; None for the plain upstream."""
     seed: int
     """S3PRL's --seed."""
@@ -153,7 +153,8 @@ def run_sid(setup: SidSetup, job: Job, threads: int = 1) -> SidScore:
     """One run of S3PRL's SID expert; resumes. Raises UserError where the folder holds a run of other settings."""
     expdir = setup.folder / "exp" / f"{job.row}_seed{job.seed}_lr{job.lr:g}"
     checkpoint = job.head.checkpoint
-    wanted = {"steps": setup.settings.steps, "batch": setup.settings.batch, "lr": job.lr, "checkpoint": str(checkpoint)}
+    wanted = {"steps": setup.settings.steps, "batch": setup.settings.batch, "lr": job.lr,
+              "checkpoint": path_text(checkpoint)}
     kept = expdir / "run.json"
     if kept.is_file():
         score = build(SidScore, read_json(kept, "score of a SID run"), kept)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from ..evaluation.significance import Interval
-from ..evaluation.text import aligned, percent
+from ..evaluation.text import aligned, percent, plural
 from ..files import atomic_path
 from .attacks import FEWEST_SPEAKERS, Attacked, SpeakersFromReal, View, blind
 from .results import PrivacyResults, RowResult, TreeResult
@@ -65,7 +65,7 @@ def sections(results: PrivacyResults) -> list[Section]:
 def _tree(tree: TreeResult) -> Section:
     seeds = max(len(row.per_seed) for row in tree.rows.values())
     title = (f"{Path(tree.root).name}: speaker identification by S3PRL's -d voxceleb1, {tree.speakers} speakers, "
-             f"{tree.train} / {tree.dev} / {tree.test} utterances, {seeds} seed{'s' * (seeds > 1)}; "
+             f"{tree.train} / {tree.dev} / {tree.test} utterances, {plural(seeds, 'seed')}; "
              f"chance {percent(tree.chance)} %")
     measure = tree.measure + (" (synthetic speech)" if tree.synthetic else "")
     rows = [_row(row, result) for row, result in tree.rows.items()]

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..evaluation.significance import Interval
 from ..evaluation.text import percent, piped, seeds_in_words
 from ..files import write_text
+from ..pool.kinds import head_label
 from ..privacy.table import sections
 from .kept import Kept, KeptCorpus, KeptRow, keep
 from .tables import NONE
@@ -137,7 +138,7 @@ def _of_fold(command: str) -> tuple[str, str]:
 def _heading(corpus: KeptCorpus) -> str:
     seeds = seeds_in_words(row.seeds for row in corpus.rows if row.trained_on != TEACHER.title())
     of = f" of {corpus.speakers} held-out speakers" if corpus.speakers else ""
-    head = "" if corpus.head == "superb" else f", {corpus.head} head"
+    head = f", {head_label(corpus.head)}" if head_label(corpus.head) else ""
     return (f"**{corpus.corpus}, {corpus.upstream}{head}**: {' '.join(corpus.folds)}, {seeds}, "
             f"{corpus.utterances} test utterances{of}")
 

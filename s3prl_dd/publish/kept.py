@@ -88,7 +88,7 @@ class KeptCorpus:
     rows: list[KeptRow]
     """In the order of tables."""
     head: str = "superb"
-    """S3PRL's head, a key of arms.HEADS; several with commas."""
+    """S3PRL's head, a key of kinds.HEADS; several with commas."""
 
     @property
     def folds(self) -> list[str]:

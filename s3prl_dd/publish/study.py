@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..arms import REAL, TEACHER, Source
+from ..corpora.metadata import names_by_index
 from ..errors import UserError
 from ..evaluation.compare import Cell, Cells, Comparison, Row, RowKey, compare_results, gather, heard, read, test_lists
 from ..evaluation.significance import Heard, Interval, enough_speakers, uar_interval
 from ..generator import read_header
+from ..pool.kinds import head_label
 from ..recipe.folder import Run
 from ..recipe.results import Results, TestList
 
@@ -83,8 +85,7 @@ class Line:
     @property
     def series(self) -> str:
         """What the points of one curve share: the kind, and the configuration where it has one."""
-        head = "" if self.row.head == "superb" else f"{self.row.head} head"
-        return " · ".join(filter(None, (self.kind, self.row.variant, head)))
+        return " · ".join(filter(None, (self.kind, self.row.variant, head_label(self.row.head))))
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,5 @@ def _class_names(members: Sequence[Member]) -> list[str]:
     """As the metadata has them; class 0, 1, ... where no run has its metadata any more."""
     for member in members:
         if member.run and (member.run.metadata / "corpus.json").is_file() and member.run.corpus.labels:
-            labels = member.run.corpus.labels
-            return sorted(labels, key=labels.__getitem__)
+            return names_by_index(member.run.corpus.labels)
     return [f"class {index}" for index in range(members[0].results.classes)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arms import HEADS, RIVAL_FRAMES, Arm, Source
+from ..arms import RIVAL_FRAMES, Arm, Source
 from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
@@ -24,6 +24,7 @@ from ..generator.sampling import (
     sets_in_words,
     sets_of,
 )
+from ..pool.kinds import HEADS
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
 """What a table's row says of samples that lie elsewhere than by default."""
@@ -124,7 +125,7 @@ class Results:
     resample: Resample = False
     """Whether each epoch drew new ones, or how many sets went round."""
     head: str = "superb"
-    """S3PRL's head, a key of arms.HEADS."""
+    """S3PRL's head, a key of kinds.HEADS."""
     rival_frames: Count = RIVAL_FRAMES
     """Frames of a rival's points."""
     test: TestList | None = None
@@ -180,10 +181,12 @@ class Results:
         words += [f"{kind.labels or self.labels} labels", *CENTERS.get(center, ())]
         if kind.drawn:
             words += self._sets_of(arm)
-        words += ["corpus lengths"] * (self.lengths == "corpus")
-        hears_frames = bool(HEADS[self.head])
-        words += ["moving as any class"] * (arm.generated and hears_frames and self.movement == "any")
-        words += [f"{self.rival_frames} frames"] * (kind.file is not None and self.rival_frames != RIVAL_FRAMES)
+        if self.lengths == "corpus":
+            words.append("corpus lengths")
+        if arm.generated and self.movement == "any" and HEADS[self.head].hears_frames:
+            words.append("moving as any class")
+        if kind.file is not None and self.rival_frames != RIVAL_FRAMES:
+            words.append(f"{self.rival_frames} frames")
         return " ".join(words)
 
     def _sets_of(self, arm: Arm) -> list[str]:
@@ -194,4 +197,4 @@ class Results:
         return [] if ways == as_usual else [sets_in_words(*ways)]
 
     def _movements(self, resample: Resample, budget: Budget) -> int:
-        return movements_of(resample, budget) if HEADS[self.head] else 1
+        return movements_of(resample, budget) if HEADS[self.head].hears_frames else 1

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from sklearn.metrics import accuracy_score
 
 from ..arms import TEACHER, Arm
 from ..corpora.metadata import Metadata
@@ -59,9 +60,10 @@ def score_teacher(run: Run) -> None:
         with torch.no_grad():
             predicted[split] = teacher.soften(utterance_means(run, part)).argmax(dim=-1).tolist()
         truth[split] = part.class_indices
+    accuracy = float(accuracy_score(truth["test"], predicted["test"]))
     score = Score(arm=TEACHER.name, seed=0, lr=None, expdir=path.parent.name, seconds=time.time() - started, step=0,
                   dev_uar=uar(truth["dev"], predicted["dev"]), uar=uar(truth["test"], predicted["test"]),
-                  accuracy=_accuracy(truth["test"], predicted["test"]), command=f"s3prl-dd train --out {run.out}",
+                  accuracy=accuracy, command=f"s3prl-dd train --out {run.out}",
                   predicted=predicted["test"])
     write_json(path, asdict(score))
     log.info("the teacher alone: UAR %.3f on test, %.3f on dev", score.uar, score.dev_uar)
@@ -87,7 +89,3 @@ def utterance_means(run: Run, part: Metadata) -> torch.Tensor:
             means.append(layers @ states[:, 0])
     store.close()
     return torch.stack(means)
-
-
-def _accuracy(truth: Sequence[int], predicted: Sequence[int]) -> float:
-    return sum(a == b for a, b in zip(truth, predicted, strict=True)) / len(truth)

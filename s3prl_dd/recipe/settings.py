@@ -7,21 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Arm, Source, arms_of
+from ..arms import KINDS, RIVAL_FRAMES, RIVALS, Arm, RivalName, Source, arms_of
 from ..config import Count, Number, Positive, Weight, Whole, build, load_config, settings
-from ..corpora.options import CorpusOptions
+from ..corpora import CorpusName, CorpusOptions
 from ..devices import device_name
 from ..distill.config import DistillConfig
 from ..errors import UserError
 from ..features.spec import FeatureSpec, absolute_name
 from ..generator.sampling import Sampling
+from ..pool.kinds import HeadName
 
-CorpusName = Literal["demo", "iemocap", "ravdess", "emodb", "crema_d", "msp_podcast", "meld", "esd", "tess", "savee",
-                     "nemo", "emobox", "table"]
-HeadName = Literal["superb", "attentive", "cnn"]
-RivalName = Literal["all", "teacher", "gaussian", "gaussian_frames", "gaussian_frames_any", "gradient_matching",
-                    "closed_form", "herding", "herding_centred", "random_real_centred", "random_real_soft",
-                    "random_real"]
 HeadBudget = Count | Literal["original"]
 """Points per class, or original: the corpus's own class mix."""
 
@@ -130,8 +125,8 @@ class MachineSettings:
     """Gigabytes of memory for hidden states of real audio, in each S3PRL run."""
 
     kept_states: Weight = 4.0
-    """Gigabytes of disk for hidden states of train and dev in half precision, kept until the extraction, which hears
-    again what did not fit; 0 keeps none."""
+    """Disk space in GB for hidden states of train and dev (float16), kept until stage 3 so that the upstream runs once.
+    Utterances that do not fit are encoded again. 0: keep none."""
 
 
 @settings
@@ -213,7 +208,8 @@ class Settings:
     def _check_teachers(self, config: DistillConfig) -> None:
         """UserError where rivals would have labels of another teacher than samples: no like against like."""
         others = [key for key in ("privacy", "teacher_folds") if getattr(config, key)]
-        others += ["teacher_hears"] * (config.teacher_hears != "speech")
+        if config.teacher_hears != "speech":
+            others.append("teacher_hears")
         files = {source: KINDS[source] for source in self.rivals.sources() if KINDS[source].file}
         soft = [source for source, kind in files.items() if (kind.labels or self.sampling.labels) == "soft"]
         if config.teacher and others and soft:

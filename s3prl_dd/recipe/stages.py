@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..arms import HEADS, REAL, TEACHER, Arm
+from ..arms import REAL, TEACHER, Arm
 from ..corpora import prepare as prepare_corpus
 from ..corpora.metadata import Metadata
 from ..distill.config import DistillConfig, with_new_keys
@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..features.extract import extract as extract_features
 from ..features.store import FeatureStore
 from ..files import atomic_path, is_writable, read_json, write_json
-from ..generator import CorpusInfo, NetworkConfig, read_header
+from ..generator import CorpusInfo, read_header
 from ..generator.networks import GANS
 from ..plugin.encoder import Encoder
 from ..plugin.featurizer import find_states, read_checkpoint, read_layer_weights
@@ -35,11 +35,12 @@ from ..plugin.placeholder import recordings_of
 from ..plugin.states import fill
 from ..plugin.store import StateStore
 from ..plugin.waiting import WaitingStates
-from ..pool.frame_heads import Kind
+from ..pool.kinds import HEADS, HeadName
 from ..pool.pool import Pool, train_frame_pool, train_pool
 from ..pool.training import Utterances
 from ..rivals.gaussian import fit_gaussian
 from ..rivals.make import Material
+from ..rng import evenly
 from .collect import collect
 from .folder import Run, need
 from .results import Results
@@ -87,7 +88,7 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
     waiting: where all states of train and dev are kept for the extraction
     """
     upstream, machine, fold = run.settings.upstream, run.settings.machine, run.fold
-    if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head]:
+    if not machine.feature_cache or upstream.normalize or HEADS[run.settings.heads.head].hears_frames:
         return
     extracted = recordings_of(run.corpus.root, fold.train.utterances + fold.dev.utterances)
     recordings = extracted + recordings_of(run.corpus.root, fold.test.utterances)
@@ -150,7 +151,7 @@ def _train_pool(run: Run) -> None:
     heads.save(run.pool)
 
 
-def _add_kinds(run: Run, heads: Pool, kinds: list[Kind]) -> None:
+def _add_kinds(run: Run, heads: Pool, kinds: list[HeadName]) -> None:
     """Heads that hear frames, for a configuration that wants them; the base's pool stays as it is."""
     store, fold = FeatureStore(run.features), run.fold
     train, dev = frames_of(store, fold.train), frames_of(store, fold.dev)
@@ -214,12 +215,18 @@ def _hand_over(run: Run, trainer: Trainer, seconds: float | None) -> None:
 
 def distill_inputs(run: Run, config: DistillConfig) -> tuple[TrainingData, Parts, Pool | None]:
     """What the distiller takes: real features, what the file says of them, and the pool where it needs one."""
-    fold, corpus, store = run.fold, run.corpus, FeatureStore(run.features)
+    fold, store = run.fold, FeatureStore(run.features)
     data = TrainingData.from_store(store, fold, config.framing, config.network.frames, config.selection)
+    heads = Pool.load(need(run.pool, "pool")) if config.needs_pool else None
+    return data, parts_of(run, store), heads
+
+
+def parts_of(run: Run, store: FeatureStore) -> Parts:
+    """What a generator file of this run says of the real features."""
+    fold, corpus = run.fold, run.corpus
     info = CorpusInfo(name=corpus.name, synthetic=corpus.synthetic, fold=fold.name, test_speakers=fold.test.speakers,
                       train_speakers=sorted({*fold.train.speakers, *fold.dev.speakers}), test_digest=fold.test.digest())
-    heads = Pool.load(need(run.pool, "pool")) if config.needs_pool else None
-    return data, Parts(fold.train.labels, store.provenance, info), heads
+    return Parts(fold.train.labels, store.provenance, info)
 
 
 def train(run: Run) -> None:
@@ -240,11 +247,9 @@ def _make_rivals(run: Run, arms: list[Arm]) -> None:
     """The generator files of rivals that heads of these arms are still to be trained on."""
     todo = lacking_files(run, [(job.arm, job.seed) for job in lacking(run, arms)])
     if todo:
-        frames = run.settings.rivals.rival_frames
-        config = DistillConfig(network=NetworkConfig(architecture="gaussian_frames", frames=frames))
-        data, parts, heads = distill_inputs(run, config)
-        assert heads is not None
-        make_files(run, todo, Material(data, parts, heads))
+        store = FeatureStore(run.features)
+        data = TrainingData.from_store(store, run.fold, frames=run.settings.rivals.rival_frames)
+        make_files(run, todo, Material(data, parts_of(run, store), Pool.load(need(run.pool, "pool"))))
 
 
 def report(run: Run, to: Path | None = None) -> Results:
@@ -281,8 +286,7 @@ def means_of(store: FeatureStore, part: Metadata) -> tuple[torch.Tensor, torch.T
 def frames_of(store: FeatureStore, part: Metadata) -> tuple[Utterances, torch.Tensor]:
     """(frames, class indices [n]) of a metadata's utterances, of as many as FRAMES_BYTES hold, evenly spread."""
     longest = max(store.entries.frames[store.select(part)])
-    number = min(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest))))
-    kept = part.subset(index * len(part.utterances) // number for index in range(number))
+    kept = part.subset(evenly(len(part.utterances), max(1, FRAMES_BYTES // (4 * store.dim * int(longest)))))
     return Utterances.of(store[position] for position in store.select(kept)), torch.tensor(kept.class_indices)
 
 

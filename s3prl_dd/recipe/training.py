@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from ..arms import HEADS, Arm
+from ..arms import Arm
 from ..errors import UserError
 from ..files import file_digest, read_json, write_json
 from ..generator.store import FORMAT
 from ..metrics import BEST_PREDICTIONS
 from ..plugin.runs import best_on_dev, share_cores, start_s3prl
+from ..pool.kinds import HEADS
 from .folder import Run, Score
 from .rivals import rival_file
 
@@ -65,7 +66,7 @@ def check_trained_on(run: Run) -> None:
     """UserError where a finished head was trained on samples of another generator file than the run has now, or hears
     frames and its samples were drawn in another way than this version draws them."""
     now = file_digest(run.generator)
-    hears_frames = bool(HEADS[run.settings.heads.head])
+    hears_frames = HEADS[run.settings.heads.head].hears_frames
     for score in run.scores():
         arm = Arm.parse(score.arm)
         if score.generator not in (None, now):
@@ -110,7 +111,7 @@ def as_downstream(run: Run, job: Job) -> Downstream:
         data["budget"] = _budget(run, arm)
     every = max(1, heads.head_steps // EVALUATIONS)
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
-    overrides |= {f"config.downstream_expert.modelrc.{key}": value for key, value in HEADS[heads.head].items()}
+    overrides |= {f"config.downstream_expert.modelrc.{key}": value for key, value in HEADS[heads.head].modelrc.items()}
     overrides |= {"config.runner.total_steps": heads.head_steps, "config.runner.gradient_accumulate_steps": 1,
                   "config.runner.eval_step": every, "config.runner.log_step": every,
                   "config.runner.save_step": heads.head_steps, "config.optimizer.lr": job.lr}

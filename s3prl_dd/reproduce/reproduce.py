@@ -30,7 +30,8 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
         raise UserError(f"{root}: no such file or folder. Check --root.")
     cells = cells_of(table, asked)
     if not cells:
-        raise UserError("table4: needs speakers to be asked for. Give --sid-root TREE, made by `s3prl-dd prepare sid`.")
+        raise UserError("table4 needs a speaker-identification tree: give --sid-root TREE (made by "
+                        "`s3prl-dd prepare sid`).")
     for cell in cells:
         cell.settings.check()
     if asked.dry_run:

@@ -6,7 +6,8 @@ import tyro
 from pydantic import Field
 
 from ..config import Count, settings
-from ..recipe.settings import HeadName, Settings, with_preset
+from ..pool.kinds import HeadName
+from ..recipe.settings import Settings, with_preset
 
 Table = Literal["table1", "table2", "table3", "table4", "beyond", "all"]
 NetworkName = Literal["gan_cnn", "gan_att", "gan_cnn_small", "gan_att_small", "gan_1d"]

@@ -11,6 +11,7 @@ from ..arms import REAL, Arm, Source
 from ..evaluation.compare import Cell as Heads
 from ..evaluation.compare import Cells as OnFolds
 from ..evaluation.compare import Comparison, Row, compare, difference, pairs_of, test_lists
+from ..evaluation.folds import over_folds
 from ..evaluation.ranking import (
     benjamini_hochberg,
     hard_label_recovery,
@@ -307,11 +308,9 @@ def _arms(cells: Sequence[Cell], out: Path, wanted: Callable[[Cell], bool]) -> d
 
 def _value(found: OnFolds, folds: Sequence[str], of_paper: float | None) -> Value:
     """The mean over folds. folds: of the table"""
-    results = [heads.result for heads in found.values()]
-    spreads = [result.spread for result in results if result.spread is not None]
-    spread = float(np.mean(spreads)) if spreads else None
+    mean, spread = over_folds(heads.result.uar_per_seed for heads in found.values())
     only = () if len(found) == len(folds) else tuple(fold for fold in folds if fold in found)
-    return Value(float(np.mean([result.uar for result in results])), spread, of_paper, only=only)
+    return Value(mean, spread, of_paper, only=only)
 
 
 def _folds(cells: Sequence[Cell]) -> list[str]:

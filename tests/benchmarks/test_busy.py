@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_dd import WAITING
+from s3prl_dd import THREAD_WAIT_ENV
 from s3prl_dd.benchmarks import busy, units
 from s3prl_dd.benchmarks.busy import bench_busy, busy_processes, busy_table, own_environment
 from s3prl_dd.errors import UserError
@@ -63,9 +63,9 @@ def test_busy_processes_end(monkeypatch):
 
 
 def test_what_the_package_set_is_not_handed_on(monkeypatch):
-    for name, value in WAITING.items():
+    for name, value in THREAD_WAIT_ENV.items():
         monkeypatch.setenv(name, value)
-    assert not set(WAITING) & set(own_environment())
+    assert not set(THREAD_WAIT_ENV) & set(own_environment())
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert own_environment()["GOMP_SPINCOUNT"] == "7"
 

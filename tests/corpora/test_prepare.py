@@ -3,11 +3,12 @@
 import itertools
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support.iemocap_tree import cut_in_half, iemocap_tree, lists, tone, written
 
-from s3prl_dd.corpora import CORPORA, prepare
+from s3prl_dd.corpora import CORPORA, CorpusName, prepare
 from s3prl_dd.corpora.metadata import Metadata, read_fold
 from s3prl_dd.errors import UserError
 
@@ -78,6 +79,10 @@ def test_missing_empty_and_foreign_roots(tmp_path):
     with pytest.raises(UserError, match="no root given"):
         prepare("iemocap", None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_flags_take_are_those_that_there_are():
+    assert sorted(get_args(CorpusName)) == sorted(CORPORA)
 
 
 def test_unknown_corpus_and_option(ravdess, tmp_path):

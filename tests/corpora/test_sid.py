@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from support.iemocap_tree import tone
 
-from s3prl_dd.corpora.sid import check_voxceleb1, prepare_sid
+from s3prl_dd.corpora.sid import prepare_sid
+from s3prl_dd.corpora.sid_check import check_voxceleb1
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import read_json
 
@@ -67,7 +68,7 @@ def test_split_by_keeps_sentences_apart(speakers, tmp_path):
     for part, path in read_list(tmp_path / "sid"):
         sentences[part].add(Path(summary.files[path]).stem[-1])
     assert dict(sentences) == {1: {"1"}, 2: {"1"}, 3: {"2"}}
-    with pytest.raises(UserError, match="finds nothing in this path"):
+    with pytest.raises(UserError, match="does not match this path"):
         prepare_sid(speakers, tmp_path / "sid", split_by=r"sentence(\d)")
     with pytest.raises(UserError, match="finds only 's0'"):
         prepare_sid(speakers, tmp_path / "sid", split_by=r"(s\d)")

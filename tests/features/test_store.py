@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_a_whole_store_without_means(tmp_path, monkeypatch):
 def test_long_passes_let_pages_go(tmp_path, monkeypatch):
     """Streaming counts the bytes that it read; what it gives does not depend on that."""
     store, released = fill(tmp_path), []
-    monkeypatch.setattr("s3prl_dd.features.store.STREAMED", 30)
+    monkeypatch.setattr("s3prl_dd.features.store.RELEASE_BYTES", 30)
     monkeypatch.setattr(FeatureStore, "release", lambda self: released.append(1))
     assert torch.equal(store._average(np.arange(4)), store.means(range(4))) and len(released) == 3
 

@@ -8,8 +8,8 @@ from support.runs import write_tones
 
 from s3prl_dd import cli
 from s3prl_dd.evaluation.across import across
+from s3prl_dd.plugin.evaluate import evaluate
 from s3prl_dd.plugin.head import SerModel
-from s3prl_dd.plugin.predict import evaluate
 from s3prl_dd.recipe.folder import Run
 
 SMALL = ["network.channels=8", "network.critic_channels=8", "network.frames=4", "network.noise=4", "batch=8", "steps=4",

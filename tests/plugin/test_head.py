@@ -14,10 +14,11 @@ from support.runs import LABELS, data_options, override, run_launcher, run_pytho
 from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.corpora.metadata import Metadata
 from s3prl_dd.errors import UserError
-from s3prl_dd.plugin import head as module
+from s3prl_dd.plugin.class_names import name_classes
+from s3prl_dd.plugin.evaluate import evaluate
 from s3prl_dd.plugin.featurizer import read_checkpoint
 from s3prl_dd.plugin.head import SerModel, cut_windows
-from s3prl_dd.plugin.predict import evaluate
+from s3prl_dd.plugin.ser_checkpoint import find_checkpoint, origin_of
 
 NAMES = tuple(LABELS)
 EVALUATE = """
@@ -107,7 +108,7 @@ def test_equals_s3prls_evaluation(upstream, corpus, tmp_path, hubert_file, fbank
     run_launcher("-m", "train", "--device", "cpu", *chosen, "-p", tmp_path / "run", "-o",
                  override(data_options(corpus, **more)))
     shutil.rmtree(tmp_path / "run" / "none", ignore_errors=True)
-    checkpoint = module.find_checkpoint(tmp_path / "run")
+    checkpoint = find_checkpoint(tmp_path / "run")
     logits = evaluate_by_runner(corpus, tmp_path / "evaluated", checkpoint)
     evaluation = agree(SerModel.load(tmp_path / "run"), corpus, logits, tmp_path / "evaluated")
     theirs = json.loads((tmp_path / "evaluated" / "test_fold1_confusion.json").read_text())
@@ -174,12 +175,12 @@ def test_an_expdirs_checkpoint(tmp_path):
     """dev-best.ckpt; else the newest states that are whole."""
     for step in (8, 16, 124):
         write_ser(tmp_path / f"states-{step}.ckpt")
-    assert module.find_checkpoint(tmp_path).name == "states-124.ckpt"
+    assert find_checkpoint(tmp_path).name == "states-124.ckpt"
     broken = tmp_path / "states-124.ckpt"
     broken.write_bytes(broken.read_bytes()[:1000])
-    assert module.find_checkpoint(tmp_path).name == "states-16.ckpt"
+    assert find_checkpoint(tmp_path).name == "states-16.ckpt"
     write_ser(tmp_path / "dev-best.ckpt")
-    assert module.find_checkpoint(tmp_path).name == "dev-best.ckpt"
+    assert find_checkpoint(tmp_path).name == "dev-best.ckpt"
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: neither dev-best.ckpt nor a whole states"):
         SerModel.load(tmp_path / "empty")
@@ -189,7 +190,7 @@ def test_names_of_the_classes(corpus, tmp_path):
     """Beside the checkpoint, in the metadata, as given; what is told differently is refused, not guessed."""
     def names(path, labels=None):
         checkpoint = read_checkpoint(path)
-        return module.name_classes(path, module.origin_of(checkpoint), 4, labels)
+        return name_classes(path, origin_of(checkpoint), 4, labels)
 
     bare = write_ser(tmp_path / "bare" / "dev-best.ckpt")
     assert names(bare) is None and names(bare, ["a", "b", "c", "d"]) == ("a", "b", "c", "d")
@@ -202,7 +203,8 @@ def test_names_of_the_classes(corpus, tmp_path):
     write_confusion(listed.parent, NAMES)
     assert names(listed) == NAMES
     write_confusion(listed.parent, NAMES[::-1])
-    with pytest.raises(UserError, match="told differently.*sad,ang,hap,neu.*neu,hap,ang,sad.*--labels"):
+    told = "sources disagree about its class names .*sad,ang,hap,neu.*neu,hap,ang,sad.*Choose with --labels"
+    with pytest.raises(UserError, match=told):
         names(listed)
     assert names(listed, NAMES) == NAMES
     for wrong in (["a", "b"], ["a", "b", "c", "c"]):
@@ -212,7 +214,7 @@ def test_names_of_the_classes(corpus, tmp_path):
 
 def test_names_from_the_generator(tmp_path, fbank_generator):
     path = write_ser(tmp_path / "x.ckpt", downstream="distilled_emotion", datarc={"generator": str(fbank_generator)})
-    assert module.name_classes(path, module.origin_of(read_checkpoint(path)), 4, None) == NAMES
+    assert name_classes(path, origin_of(read_checkpoint(path)), 4, None) == NAMES
 
 
 def test_without_names(tmp_path, speech):

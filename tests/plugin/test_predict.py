@@ -17,9 +17,11 @@ from support.runs import LABELS, override, run_python, write_metadata
 from s3prl_dd.corpora.audio import load_audio
 from s3prl_dd.corpora.metadata import Metadata
 from s3prl_dd.errors import UserError
+from s3prl_dd.plugin.evaluate import evaluate
 from s3prl_dd.plugin.featurizer import read_checkpoint
 from s3prl_dd.plugin.head import SerModel
-from s3prl_dd.plugin.predict import Inference, evaluate, list_files, predict, tell
+from s3prl_dd.plugin.inference import Inference
+from s3prl_dd.plugin.predict import list_files, predict, tell
 
 NAMES = tuple(LABELS)
 
@@ -305,7 +307,7 @@ def test_inference_through_s3prls_runner(checkpoint, model, corpus, tmp_path):
                  "-p", tmp_path / "run", "-o", override(datarc, modelrc)]
     run_python(f"""
 from s3prl_dd.plugin import emotion, launcher
-from s3prl_dd.plugin.predict import Inference
+from s3prl_dd.plugin.inference import Inference
 if not issubclass(emotion.EmotionExpert, Inference):
     emotion.EmotionExpert = type("Expert", (emotion.EmotionExpert, Inference), {{}})
 launcher.launch({list(map(str, arguments))!r})

@@ -89,6 +89,9 @@ def test_a_fine_tuned_upstream_is_taken_along(tmp_path, hubert_file, wavs):
     torch.save(checkpoint, tmp_path / "tuned.ckpt")
     one, other = (UpstreamExpert(str(item))(wavs)["last_hidden_state"] for item in (path, tmp_path / "tuned.ckpt"))
     assert not torch.allclose(one, other, atol=1e-3)
+    torch.save({**checkpoint, "Upstream": {"of another": torch.ones(1)}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(UserError, match="foreign.ckpt: its fine-tuned weights do not fit upstream hubert_local"):
+        UpstreamExpert(str(tmp_path / "foreign.ckpt"))
 
 
 def test_code_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(tmp_path, wavs):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support.upstreams import counting
 
 from s3prl_dd.config import CONFIGS, read_yaml
@@ -15,6 +16,7 @@ from s3prl_dd.plugin import states as module
 from s3prl_dd.plugin.placeholder import Recording
 from s3prl_dd.plugin.states import Listener, describe, fill, reads_means, state_key
 from s3prl_dd.plugin.store import StateStore
+from s3prl_dd.pool.kinds import HEADS
 
 
 @pytest.fixture
@@ -145,3 +147,12 @@ def test_which_heads_read_means_alone():
         assert not reads_means({**head, "select": "DeepModel"})
         for change in ({"pooling": "AttentivePooling"}, {"pre_net": {"select": "FrameLevel"}}):
             assert not reads_means({**head, "UtteranceLevel": {**head["UtteranceLevel"], **change}})
+
+
+def test_heads_by_name_read_what_they_are_said_to_hear():
+    superb = read_yaml(CONFIGS / "emotion.yaml")["downstream_expert"]["modelrc"]
+    for kind in HEADS.values():
+        head = OmegaConf.create(superb)
+        for key, value in kind.modelrc.items():
+            OmegaConf.update(head, key, value)
+        assert reads_means(OmegaConf.to_container(head)) is not kind.hears_frames, kind.name

@@ -3,21 +3,20 @@
 import json
 import math
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
 
-from s3prl_dd.arms import HEADS
 from s3prl_dd.errors import UserError
-from s3prl_dd.pool.frame_heads import KINDS, AttentiveHeads, CnnHeads, Kind
+from s3prl_dd.pool.frame_heads import STACKS, AttentiveHeads, CnnHeads, Kind
 from s3prl_dd.pool.heads import Heads
+from s3prl_dd.pool.kinds import HEADS
 from s3prl_dd.pool.pool import Pool, Snapshots, train_frame_pool
 from s3prl_dd.pool.training import Recipe, Utterances, score_frames, train_frame_heads
-from s3prl_dd.recipe.settings import HeadName
 
 
 def s3prl_modules(kind: str, dim: int = 6, classes: int = 4, seed: int = 0) -> nn.ModuleDict:
@@ -37,18 +36,25 @@ def s3prl_modules(kind: str, dim: int = 6, classes: int = 4, seed: int = 0) -> n
 
 def stack_of(modules: list[nn.ModuleDict], kind: str) -> Heads | AttentiveHeads | CnnHeads:
     states = [module.state_dict() for module in modules]
-    return KINDS[kind]({key: torch.stack([state[key] for state in states]) for key in KINDS[kind].keys()})
+    return STACKS[kind]({key: torch.stack([state[key] for state in states]) for key in STACKS[kind].keys()})
 
 
 def test_kinds_are_those_that_runs_train():
-    assert set(KINDS) <= set(HEADS) and set(KINDS) <= set(get_args(HeadName)) and set(KINDS) == set(get_args(Kind))
+    assert set(STACKS) <= set(HEADS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_without_a_stack_is_refused(monkeypatch):
+    monkeypatch.delitem(STACKS, "cnn")
+    assert TypeAdapter(Kind).validate_python("attentive") == "attentive"
+    with pytest.raises(ValidationError, match="the pool has no cnn heads; expected superb or attentive"):
+        TypeAdapter(Kind).validate_python("cnn")
+
+
+@pytest.mark.parametrize("kind", STACKS)
 def test_heads_are_s3prl_heads(kind):
     """S3PRL's state dicts as they are, on utterances of different lengths, padded as its expert pads them."""
     modules = [s3prl_modules(kind, seed=seed).eval() for seed in range(3)]
-    assert set(KINDS[kind].keys()) == set(modules[0].state_dict())
+    assert set(STACKS[kind].keys()) == set(modules[0].state_dict())
     heads, lengths = stack_of(modules, kind), torch.tensor([23, 11, 1, 17])
     frames = 3 * torch.randn(4, 23, 6) * (torch.arange(23) < lengths[:, None])[..., None]
     assert heads(frames, lengths).shape == (3, 4, 4)
@@ -59,9 +65,9 @@ def test_heads_are_s3prl_heads(kind):
         torch.testing.assert_close(heads(frames)[index], full, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STACKS)
 def test_a_batch_for_each_head(kind):
-    heads = KINDS[kind].create(range(3), 6, 4)
+    heads = STACKS[kind].create(range(3), 6, 4)
     frames, lengths = torch.randn(3, 2, 12, 6), torch.tensor([[12, 5], [12, 12], [3, 12]])
     frames = frames * (torch.arange(12) < lengths[..., None])[..., None]
     logits = heads(frames, lengths)
@@ -69,7 +75,7 @@ def test_a_batch_for_each_head(kind):
         torch.testing.assert_close(logits[m], heads(frames[m], lengths[m])[m])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STACKS)
 def test_gradients_are_s3prls(kind):
     module = s3prl_modules(kind).eval()
     heads, lengths = stack_of([module], kind), torch.tensor([9, 14])
@@ -119,7 +125,7 @@ def test_frame_heads_learn_and_train_as_alone(kind):
     assert min(score_frames(together, dev, truth)) > 0.8
     few = [train_frame_heads(kind, train, labels, seeds, Recipe(2, batch=60), classes=3)[-1].heads
            for seeds in ([4, 7], [7])]  # the whole set a batch: padded to the same length
-    for key in KINDS[kind].keys():
+    for key in STACKS[kind].keys():
         torch.testing.assert_close(few[0].get(key)[1], few[1].get(key)[0], atol=1e-4, rtol=1e-3)
 
 
@@ -170,13 +176,13 @@ def test_damage_of_other_kinds_is_told(file, change, told):
 
 
 def test_pool_of_s3prls_runs_of_all_kinds():
-    modules = {kind: s3prl_modules(kind, dim=5, classes=3) for kind in KINDS}
+    modules = {kind: s3prl_modules(kind, dim=5, classes=3) for kind in STACKS}
     heads = {kind: {**module.state_dict(), "best_score": torch.zeros(1)} for kind, module in modules.items()}
     states = [(Path(f"{kind}/states-7.ckpt"), {"Downstream": head, "Step": 7}) for kind, head in heads.items()]
     dev, truth = moving(9)
     means = dev.frames.sum(dim=1) / dev.lengths[:, None]
     pool = Pool.from_s3prl(states, (means, truth), lambda: dev)
-    assert set(pool.kinds) == set(KINDS) and pool.of_kind("cnn").seeds == ["cnn"] and pool.steps == [7]
+    assert set(pool.kinds) == set(STACKS) and pool.of_kind("cnn").seeds == ["cnn"] and pool.steps == [7]
     for kind in ("attentive", "cnn"):
         assert pool.of_kind(kind).dev_uar == score_frames(stack_of([modules[kind]], kind), dev, truth)
     with pytest.raises(UserError, match="attentive/states-7.ckpt: no head of SUPERB among these runs"):

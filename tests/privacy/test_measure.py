@@ -22,7 +22,7 @@ from s3prl_dd.privacy.attacks import View
 from s3prl_dd.privacy.intervals import wilson
 from s3prl_dd.privacy.measure import Settings, measure
 from s3prl_dd.privacy.results import PrivacyResults
-from s3prl_dd.privacy.rows import GanRuns, Row
+from s3prl_dd.privacy.rows import GanRuns, Row, path_text
 from s3prl_dd.privacy.table import table
 from s3prl_dd.recipe.folder import Run
 
@@ -36,7 +36,7 @@ TREE_KEYS = {"root", "list", "speakers", "train", "dev", "test", "chance", "majo
 def run_sid(setup, job, threads):
     """SID without S3PRL: the plain upstream gets 0.9, heads 0.5 and 0.6; dev prefers the larger learning rate."""
     test = 0.9 if job.row == Row.UPSTREAM else 0.5 + 0.1 * job.seed
-    return sid.SidScore(300, 20, job.lr, str(job.head.checkpoint), job.seed, 30, job.lr, 1.0, test, "python ...")
+    return sid.SidScore(300, 20, job.lr, path_text(job.head.checkpoint), job.seed, 30, job.lr, 1.0, test, "python ...")
 
 
 def write_two(folder):
@@ -65,7 +65,7 @@ def test_table_4_of_both_gans(measured, tree):
     assert list(rows) == ["upstream", "untrained", "real", "baseline", "proposed"]
     assert [row.ser_uar for row in rows.values()] == [None, None, 0.8, 0.6, 0.7]
     assert rows[Row.UPSTREAM].sid_accuracy == wilson(0.9, tree_result.test) and rows[Row.REAL].per_seed == [0.5, 0.6]
-    assert rows[Row.UPSTREAM].heads == ["None"] * 2 and str(two[1]) in rows[Row.BASELINE].heads[0]
+    assert rows[Row.UPSTREAM].heads == [None] * 2 and str(two[1]) in rows[Row.BASELINE].heads[0]
     assert {row.lr for row in rows.values()} == {1e-2}
     assert tree_result.chance == pytest.approx(1 / 3) and "as in Table 4" in tree_result.measure
     tested = [line.split()[1][:7] for line in (tree / "list.txt").read_text().splitlines() if line[0] == "3"]

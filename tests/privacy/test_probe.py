@@ -6,7 +6,7 @@ import torch
 from support.runs import write_head
 
 from s3prl_dd.corpora.audio import load_audio
-from s3prl_dd.corpora.sid import TEST
+from s3prl_dd.corpora.sid_check import TEST
 from s3prl_dd.features.spec import FeatureSpec
 from s3prl_dd.privacy import probe
 from s3prl_dd.privacy.rows import Head, Row

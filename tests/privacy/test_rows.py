@@ -1,13 +1,16 @@
 """Which checkpoint stands for which row and seed."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from pydantic import TypeAdapter
 from support.privacy import write_run, write_score
 from support.runs import write_head
 
 from s3prl_dd.arms import REAL, Arm
 from s3prl_dd.errors import UserError
-from s3prl_dd.privacy.rows import GanRuns, Head, Row, heads_of, rows_of, write_untrained
+from s3prl_dd.privacy.rows import CheckpointPath, GanRuns, Head, Row, heads_of, path_text, rows_of, write_untrained
 from s3prl_dd.recipe.folder import Run
 
 FULL = Arm.parse("distilled_full")
@@ -60,3 +63,9 @@ def test_an_untrained_head_replaces_projector_and_layer_weights(tmp_path):
     assert weight.shape == (256, 64) and made[0]["Args"].upstream == "fbank"
     assert not torch.allclose(weight, head["projector.weight"]) and not torch.allclose(weight, other)
     assert weight.abs().max() <= 1 / 8 and not made[0]["Featurizer"]["weights"].any()  # nn.Linear's own range
+
+
+def test_the_text_none_of_older_files_is_no_checkpoint():
+    adapter = TypeAdapter(CheckpointPath)
+    assert [adapter.validate_python(value) for value in ("None", None, "a/None")] == [None, None, "a/None"]
+    assert [path_text(path) for path in (None, Path("a"))] == [None, "a"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.recipe import keep_score, variant
 
-from s3prl_dd.arms import KINDS, REAL, RIVALS, TEACHER, Arm, Source
+from s3prl_dd.arms import KINDS, REAL, RIVALS, TEACHER, Arm, RivalName, Source
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.features.store import FeatureStore
 from s3prl_dd.files import file_digest
@@ -20,7 +20,7 @@ from s3prl_dd.plugin.store import StateStore
 from s3prl_dd.pool.pool import Pool
 from s3prl_dd.recipe import rivals, stages
 from s3prl_dd.recipe.folder import Run
-from s3prl_dd.recipe.settings import RivalName, RivalSettings
+from s3prl_dd.recipe.settings import RivalSettings
 from s3prl_dd.recipe.training import Job, as_downstream, lacking
 from s3prl_dd.rivals import make
 from s3prl_dd.rivals.subsets import random_subset

@@ -13,7 +13,7 @@ UTTERANCE_LEVEL = {"projector_dim": 16, "select": "UtteranceLevel", "UtteranceLe
 
 def write_ser(path, dim=240, classes=4, modelrc=UTTERANCE_LEVEL, datarc=None, weights=None, scale=1.0, **arguments):
     """A checkpoint; arguments: S3PRL's, where they are not the defaults. weights: logits of the Featurizer."""
-    from s3prl_dd.plugin.head import Head
+    from s3prl_dd.plugin.ser_head import Head
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

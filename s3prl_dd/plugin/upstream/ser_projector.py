@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...config import read_yaml
 from ...errors import UserError
-from ..head import RUNS, HeadFeatures, features_of, make_encoder, read_ser_checkpoint
+from ..ser_checkpoint import RUNS, HeadFeatures, features_of, make_encoder, read_ser_checkpoint, tuned_upstream
 from ..upstreams import check_trust
 
 ELSEWHERE = "Give the right place in a YAML file with -g: `{key}: PATH`."
@@ -44,8 +44,7 @@ def read_head(ckpt: str | Path | None, model_config: str | Path | None = None) -
                             f"{', '.join(item.name for item in dataclasses.fields(HeadFeatures))}.")
         changes = read_yaml(model_config)
     features = features_of(checkpoint, ckpt, changes, model_config)
-    tuned = checkpoint.get("Upstream") if features.upstream == checkpoint["Args"].upstream else None
-    head = checkpoint["Downstream"]
+    head, tuned = checkpoint["Downstream"], tuned_upstream(checkpoint, features)
     return SerHead(features, head["projector.weight"], head["projector.bias"], tuned, changes.get("upstream"))
 
 
@@ -57,13 +56,11 @@ class UpstreamExpert(nn.Module):
         head = read_head(ckpt, model_config)
         remedy = f"name it in a YAML file with -g: `upstream: {head.features.upstream}`"
         check_trust(head.features.upstream, head.named, str(ckpt), remedy)
-        encoder = make_encoder(head.features, str(ckpt), ELSEWHERE)
+        encoder = make_encoder(head.features, str(ckpt), ELSEWHERE, tuned=head.upstream_state)
         if encoder.dim != head.weight.shape[1]:
             raise UserError(f"{model_config or ckpt}: upstream {head.features.upstream} gives {encoder.dim} dimensions"
                             f", the head of {ckpt} takes {head.weight.shape[1]}. Give the upstream of its training.")
         self.upstream, self.featurizer = encoder.upstream, encoder.featurizer
-        if head.upstream_state:
-            self.upstream.load_state_dict(head.upstream_state)
         outputs, inputs = head.weight.shape
         self.projector = nn.Linear(inputs, outputs)
         self.projector.load_state_dict({"weight": head.weight, "bias": head.bias})
