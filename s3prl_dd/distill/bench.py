@@ -29,7 +29,7 @@ from .config import DistillConfig
 from .data import TrainingData
 from .losses import Terms, weighted_sum
 from .parts import Parts
-from .plain import PlainLoop
+from .plain import KNOWN_TERMS, PlainLoop, unknown_to_plain
 from .size import check_size
 from .trainer import Trainer
 
@@ -94,6 +94,11 @@ def _check(configs: Mapping[str, DistillConfig], dim: int, classes: int, rounds:
     for name, config in configs.items():
         if config.network.architecture not in GANS:
             raise UserError(f"{name}: nothing is trained there. Give a GAN's configuration.")
+        unknown = unknown_to_plain(config)
+        if unknown:
+            raise UserError(f"{name}: the plain loop, which a step is compared with, does not compute "
+                            f"{', '.join(unknown)}: their times would be of unequal work. It knows the paper's terms "
+                            f"({', '.join(KNOWN_TERMS)}) with SUPERB's heads and a penalty at each critic update.")
         check_size(config.network.sized(classes, dim))
 
 
