@@ -30,6 +30,7 @@ from .data import TrainingData
 from .losses import Terms, weighted_sum
 from .parts import Parts
 from .plain import KNOWN_TERMS, PlainLoop, unknown_to_plain
+from .selection import HEAD_STEPS
 from .size import check_size
 from .trainer import Trainer
 
@@ -272,8 +273,8 @@ def _scale_steps(folder: Path) -> None:
     data = _scale_data(folder)
     config = load_config(DistillConfig, "gan_1d", [f"steps={SCALE_STEPS}"])
     make = Pool(Heads.create(range(HEADS), data.dim, 4), [1] * HEADS, range(HEADS), [0.5] * HEADS)
-    trainer = Trainer(config, data, folder / "gan", _parts(data.dim, 4), make)
-    trainer.head_steps = SCALE_POOL_STEPS  # memory does not grow with them
+    few = HEAD_STEPS._replace(quick=SCALE_POOL_STEPS)  # memory does not grow with them
+    trainer = Trainer(config, data, folder / "gan", _parts(data.dim, 4), make, head_steps=few)
     trainer.train(progress=False)
 
 

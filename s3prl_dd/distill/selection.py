@@ -21,6 +21,23 @@ MEASURED = 2000
 """Utterances of each class at most, real or generated, whose distances are taken and which are shown."""
 
 
+class HeadSteps(NamedTuple):
+    """Steps of Adam of the heads that a distillation trains beside the GAN."""
+
+    quick: int = 600
+    """Of the quick heads of an evaluation, that hear utterance means."""
+
+    quick_frames: int = 400
+    """Of those that hear frames, which take S3PRL's learning rate but cost more."""
+
+    teacher: int = 3000
+    """Of the heads in the file, where they are cross-fitted or hear samples."""
+
+
+HEAD_STEPS = HeadSteps()
+"""What a distillation takes; tests and benchmarks take fewer."""
+
+
 class Evaluation(NamedTuple):
     """A generator measured at a step."""
 
