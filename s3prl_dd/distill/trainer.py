@@ -35,9 +35,9 @@ from .critic import Critic, CriticOutput, FirstOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
 from .evaluator import Evaluator
+from .fast.graphs import CriticBatch, Replayed, Updated, take_step, tuned
+from .fast.layers import as_trained
 from .finish import FileMaker
-from .graphs import CriticBatch, Replayed, Updated, take_step, tuned
-from .layers import as_trained
 from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts

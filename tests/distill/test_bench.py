@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill import bench, norms
+from s3prl_dd.distill import bench
 from s3prl_dd.distill.bench import bench_step, losses_apart, make_trainer, step_table
 from s3prl_dd.distill.config import DistillConfig, Lambdas
+from s3prl_dd.distill.fast import norms
 from s3prl_dd.distill.plain import KNOWN_TERMS, PlainLoop, unknown_to_plain
 from s3prl_dd.errors import UserError
 

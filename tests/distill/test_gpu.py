@@ -9,9 +9,9 @@ from support.gauss import FEW_STEPS, PARTS, tiny_config, tiny_data, tiny_pool
 from support.gpu import exact, needs_gpu
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill import norms
 from s3prl_dd.distill.bench import bench_step
 from s3prl_dd.distill.config import DistillConfig
+from s3prl_dd.distill.fast import norms
 from s3prl_dd.distill.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
