@@ -107,7 +107,9 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
     trainer = make_trainer(config, dim, classes, device)
     plain = PlainLoop(trainer)
     steps = AT_ONCE[trainer.device.type]
-    theirs, ours, apart = [], [], 0.0
+    theirs: list[Round] = []
+    ours: list[Round] = []
+    apart = 0.0
     time_steps(trainer, SETTLING if trainer.threads else 1)
     for _ in range(rounds + 1):
         plain.take_state(trainer)

@@ -116,11 +116,14 @@ class GeneratedDataset(Dataset[Item]):
             yield from self.generator.draw_set(self.labels, self.seed, number.epoch, self.lengths, center=self.center,
                                                movement=number.movement)
             return
-        shift = self._shift(number) if self.center else None
-        shifts = iter(()) if shift is None else iter(shift.split(BATCH))
-        for raw in self.generator.raw_batches(self.labels, self.seed, number.epoch, center=self.center,
-                                              movement=number.movement):
-            yield self.generator.finish(raw, self.lengths, next(shifts, None))
+        batches = self.generator.raw_batches(self.labels, self.seed, number.epoch, center=self.center,
+                                             movement=number.movement)
+        if not self.center:
+            for raw in batches:
+                yield self.generator.finish(raw, self.lengths)
+            return
+        for raw, shift in zip(batches, self._shift(number).split(BATCH), strict=True):
+            yield self.generator.finish(raw, self.lengths, shift)
 
     def set_bytes(self) -> int:
         """What the set takes in memory, at most."""

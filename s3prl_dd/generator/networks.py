@@ -65,14 +65,14 @@ class NetworkConfig:
     """Beyond the paper: critic and generator each see the utterance mean."""
 
     movement: Movement = "own"
-    """How a sample's frames move about its utterance mean: own, as the network lets them; any, as those of another
-    sample, of any class and made from noise of its own (beyond the paper, for heads that hear frames;
-    generator/movement.py). Training does not see it."""
+    """Whose frame deviations a sample gets. own: its own. any: those of another sample, of a random class and from
+    independent noise (beyond the paper, for frame-level heads; generator/movement.py). Applied when samples are drawn,
+    not in training."""
 
     @property
     def moves(self) -> bool:
-        """Whether a sample's frames are drawn, and differ: those of a Gaussian of means are alike, those of a list of
-        points stand in the file."""
+        """Whether the frames of a sample differ by its noise. Those of a Gaussian of means are all the same, those of a
+        list of points are in the file."""
         return self.architecture not in ("gaussian", "points")
 
     def __post_init__(self) -> None:

@@ -17,10 +17,10 @@ class Noise(NamedTuple):
     """[B], uniform in [0, 100): where a sample's length lies among those of its class."""
 
     chances: list[float]
-    """[B], uniform in [0, 1): as which class a sample moves, where that is any (movement.any_class)."""
+    """[B], uniform in [0, 1): the class whose deviations a sample gets, where it is any (movement.any_class)."""
 
     movers: torch.Tensor | None
-    """[B, Z], what movement is made from, where it has noise of its own; None: it is made from `vectors`."""
+    """[B, Z], what the deviations come from, where they have noise of their own; None: they come from `vectors`."""
 
 
 def draw_noise(seed: int, epoch: int, indices: Iterable[int], size: int, apart: bool = False, movement: int = 0

@@ -201,8 +201,9 @@ class SampleStore:
     def _draw(self, generator: Generator, key: SetKey, alone: bool) -> StoredSet:
         """Draw a set and put it into its place, unless another process was first. alone: nobody else draws it"""
         folder = self.folder / key.name()
-        for path in self.folder.glob(f".{key.name()}.*") if alone else ():  # of a process that was killed
-            shutil.rmtree(path, ignore_errors=True)
+        if alone:
+            for path in self.folder.glob(f".{key.name()}.*"):  # of a process that was killed
+                shutil.rmtree(path, ignore_errors=True)
         unfinished = self.folder / f".{key.name()}.{uuid.uuid4().hex}"
         try:
             unfinished.mkdir()

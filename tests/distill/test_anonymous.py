@@ -191,7 +191,7 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
 
 def test_learnt_points_are_disguised(tmp_path, monkeypatch):
     """Learnt of disguised speech, they lie nowhere in the speakers' span."""
-    monkeypatch.setattr("s3prl_dd.distill.points.LEARNING", Learning(steps=40))
+    monkeypatch.setattr("s3prl_dd.distill.points.FILE_LEARNING", Learning(steps=40))
     heard = []
 
     def learn(generator, number, real, *others):

@@ -33,7 +33,7 @@ from s3prl_dd.rng import keyed
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    monkeypatch.setattr(module, "LEARNING", Learning(steps=40, tilt=3.0))
+    monkeypatch.setattr(module, "FILE_LEARNING", Learning(steps=40, tilt=3.0))
 
 
 def test_adam_at_a_rate_that_falls_to_nothing():
