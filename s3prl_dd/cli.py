@@ -376,8 +376,9 @@ class Sample:
     """Frames of a sample: the network's own T, or stretched to lengths drawn from the corpus's."""
 
     center: Center = DEFAULTS.center
-    """Where each class of the set is shifted: true or auto: to its mean; teaching: to the point that teaches heads on
-    utterance means; learnt: each sample to one of the file's learnt points; false: nowhere."""
+    """Where each class of the set is shifted. false: nowhere (the paper). true: to the mean of the real class.
+    teaching: to the class's teaching point, for heads that read utterance means. learnt: each sample to a learnt point
+    of the file. auto: true, for the file holds frames, and any head may read them."""
 
     def __call__(self) -> None:
         """Draw it."""
@@ -387,7 +388,9 @@ class Sample:
             budget = yaml.safe_load(self.budget)
         except yaml.YAMLError:
             budget = self.budget  # class_counts says what a budget is
-        Generator.load(self.generator).write_samples(self.to, budget, self.seed, self.lengths, self.center)
+        generator = Generator.load(self.generator)
+        center = generator.resolve_center(self.center, generator.counts(budget), means=False, fixed=True)
+        generator.write_samples(self.to, budget, self.seed, self.lengths, center)
 
 
 @settings

@@ -79,10 +79,10 @@ class HelpfulThreads:
     """More do not help."""
 
     looks = 0.03
-    """Share of the time that turns with the number which is not taken, to measure it, may take."""
+    """Largest share of the time spent on timing the thread count that is not in use."""
 
     lately = 4
-    """Turns that each number gets to begin with, and its last ones that it is judged by: by the fastest of them."""
+    """First turns of each thread count; later, how many recent turns it is judged by (the fastest counts)."""
 
     def __init__(self, probe: Callable[[], Sequence[torch.Tensor]]) -> None:
         """probe: computes what the task does, and changes nothing; called with one thread and with several."""

@@ -245,6 +245,11 @@ def test_sample_inspect_weights(tmp_path, fbank_generator, capsys):
     assert cli.main(["sample", str(fbank_generator), "--to", str(made), "--budget", "3", "--seed", "1"]) == 0
     samples = load_file(made)
     assert samples["features"].shape[0] == 12 and samples["labels"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    for center, same in (("True", True), ("False", False)):  # auto, which any head may read, is true
+        other = tmp_path / f"{center}.safetensors"
+        assert cli.main(["sample", str(fbank_generator), "--to", str(other), "--budget", "3", "--seed", "1", "--center",
+                         center]) == 0
+        assert load_file(other)["features"].equal(samples["features"]) is same
     assert cli.main(["inspect", str(fbank_generator), "--json"]) == 0
     text = capsys.readouterr().out
     assert json.loads(text[text.index("{") :])["network"]["architecture"] == "gan_1d"

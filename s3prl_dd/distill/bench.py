@@ -29,7 +29,8 @@ from .config import DistillConfig
 from .data import TrainingData
 from .losses import Terms, weighted_sum
 from .parts import Parts
-from .plain import PlainLoop
+from .plain import KNOWN_TERMS, PlainLoop, unknown_to_plain
+from .selection import HEAD_STEPS
 from .size import check_size
 from .trainer import Trainer
 
@@ -94,6 +95,11 @@ def _check(configs: Mapping[str, DistillConfig], dim: int, classes: int, rounds:
     for name, config in configs.items():
         if config.network.architecture not in GANS:
             raise UserError(f"{name}: nothing is trained there. Give a GAN's configuration.")
+        unknown = unknown_to_plain(config)
+        if unknown:
+            raise UserError(f"{name}: the plain loop, which a step is compared with, does not compute "
+                            f"{', '.join(unknown)}: their times would be of unequal work. It knows the paper's terms "
+                            f"({', '.join(KNOWN_TERMS)}) with SUPERB's heads and a penalty at each critic update.")
         check_size(config.network.sized(classes, dim))
 
 
@@ -101,7 +107,9 @@ def _both_steps(name: str, config: DistillConfig, dim: int, classes: int, rounds
     trainer = make_trainer(config, dim, classes, device)
     plain = PlainLoop(trainer)
     steps = AT_ONCE[trainer.device.type]
-    theirs, ours, apart = [], [], 0.0
+    theirs: list[Round] = []
+    ours: list[Round] = []
+    apart = 0.0
     time_steps(trainer, SETTLING if trainer.threads else 1)
     for _ in range(rounds + 1):
         plain.take_state(trainer)
@@ -267,8 +275,8 @@ def _scale_steps(folder: Path) -> None:
     data = _scale_data(folder)
     config = load_config(DistillConfig, "gan_1d", [f"steps={SCALE_STEPS}"])
     make = Pool(Heads.create(range(HEADS), data.dim, 4), [1] * HEADS, range(HEADS), [0.5] * HEADS)
-    trainer = Trainer(config, data, folder / "gan", _parts(data.dim, 4), make)
-    trainer.head_steps = SCALE_POOL_STEPS  # memory does not grow with them
+    few = HEAD_STEPS._replace(quick=SCALE_POOL_STEPS)  # memory does not grow with them
+    trainer = Trainer(config, data, folder / "gan", _parts(data.dim, 4), make, head_steps=few)
     trainer.train(progress=False)
 
 

@@ -58,7 +58,8 @@ def identity(config: DistillConfig, network: Network, parts: Parts, data: Traini
 
 def check_identity(path: Path, saved: str, now: str) -> None:
     """UserError where a checkpoint's identity is another than this run's; names the settings that differ."""
-    (there, *data_there), (here, *data_here) = _comparable(saved), _comparable(now)
+    there, *data_there = _comparable(saved)
+    here, *data_here = _comparable(now)
     names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
     if not names and data_there == data_here:
         return

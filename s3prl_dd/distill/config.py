@@ -137,24 +137,24 @@ class DistillConfig:
     """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
 
     privacy: Dial = 0
-    """Beyond the paper: how much of what tells speakers is taken out of samples and of the heads in the file
-    (distill/anonymous.py): 0 nothing; 1 all that lies between speakers, in the covariance within classes and along the
-    speakers' means. It takes calibrate: true."""
+    """Beyond the paper: how much of the differences between speakers is removed from samples and from the heads in the
+    file (distill/anonymous.py). 0: nothing. 1: all, in the covariance within classes and along the speakers' means.
+    Needs calibrate: true."""
 
     teacher: bool = True
     """Beyond the paper: the file carries the pool's best heads as linear maps, for soft labels."""
 
     teacher_folds: Folds = 0
-    """Beyond the paper: K trains the file's heads anew, each without one of K parts of the speakers, so that they tell
-    less of who was in training; 0 takes the pool's, which heard all, or with `privacy` one head by ridge regression."""
+    """Beyond the paper: train the file's heads K times, each without one of K groups of speakers, so that they reveal
+    less about who was in training. 0: the pool's heads (with `privacy`: one ridge head)."""
 
     teacher_hears: Literal["speech", "samples"] = "speech"
-    """Beyond the paper: what the file's heads were trained on; samples, heads anew on the finished generator's samples
-    with the former heads' soft labels, which tell less of who was in training."""
+    """Beyond the paper: what the file's heads are trained on. speech: real speech. samples: the finished generator's
+    samples with the soft labels of heads on speech; these heads reveal less about who was in training."""
 
     points: Learnt = 0
-    """Beyond the paper: utterance means of each class that are learnt for small sets and stand in the file
-    (distill/points.py); 0: none."""
+    """Beyond the paper: how many utterance means of each class are learnt for small sets and stored in the file
+    (distill/points.py). 0: none."""
 
     seed: Seed = 0
     """Of weights, batches and noise."""

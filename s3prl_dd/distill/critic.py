@@ -7,8 +7,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..generator.networks import Network
-from .layers import CriticConv2d, TapTimeConv, activation
-from .norms import MeanSampleNorm, SampleNorm, TimeSampleNorm
+from .fast.layers import CriticConv2d, TapTimeConv, activation
+from .fast.norms import MeanSampleNorm, SampleNorm, TimeSampleNorm
 
 UTTERANCE_SCALE = 5.0
 """Means of standardised frames spread by about 0.2 (RAVDESS); times this, the branch sees about unit spread."""

@@ -15,8 +15,9 @@ from ..errors import UserError
 from ..features.store import FeatureStore
 from ..pool.pool import Points
 from ..pool.training import Utterances
-from ..rng import keyed
-from .stored import StoredFrames, StoredUtterances, crop_starts
+from ..rng import evenly, keyed
+from .sources import FramesInMemory, FrameSource, UtterancesInMemory, UtteranceSource
+from .stored import SMALLEST_STD, StoredFrames, StoredUtterances
 
 RESIDENT_BYTES = 1 << 30
 """Of float32 frames that are held in memory; more of them stay on the disk, in half precision."""
@@ -40,7 +41,7 @@ class Draw(NamedTuple):
 class TrainingData:
     """A fold's features, ready for a GAN. N utterances of T_i frames of D dimensions; a sample has T frames."""
 
-    utterances: Sequence[torch.Tensor] | StoredUtterances
+    utterances: UtteranceSource
     """The real ones, each [T_i, D], as the upstream gave them: in memory, or read when they are asked for."""
 
     labels: torch.Tensor
@@ -59,18 +60,11 @@ class TrainingData:
     frames: int
     """T"""
 
-    resident: torch.Tensor | None
-    """Standardised, where the GAN draws from: [N, T, D] (resample) or all frames, [sum of T_i, D] (crop); None where
-    they would take more than RESIDENT_BYTES."""
+    source: FrameSource
+    """Where the GAN draws their frames from."""
 
-    stored: StoredFrames | None = None
-    """Where the GAN draws from instead."""
-
-    device: torch.device = torch.device("cpu")
-    """Where the GAN's frames are wanted."""
-
-    dev_utterances: Sequence[torch.Tensor] | StoredUtterances | None = None
-    """The dev utterances' frames, for heads that hear them."""
+    dev_utterances: Iterable[torch.Tensor] | None = None
+    """The dev utterances' frames [T_i, D], for heads that hear them."""
 
     speakers: torch.Tensor | None = None
     """Who speaks each utterance: [N] indices; None where it is not known."""
@@ -80,20 +74,19 @@ class TrainingData:
               dev: Points | None, framing: Framing = "resample", frames: int = 16) -> "TrainingData":
         """From utterances [T_i, D] and their class indices. UserError where one is too short."""
         labels = torch.as_tensor(labels)
-        if not isinstance(utterances, StoredUtterances):
-            utterances = list(utterances)
-        lengths = _lengths(utterances)
+        real = utterances if isinstance(utterances, StoredUtterances) else UtterancesInMemory(list(utterances))
+        lengths = real.lengths()
         _check_lengths(lengths, framing, frames)
-        if isinstance(utterances, StoredUtterances):
+        if isinstance(real, StoredUtterances):
             rows = len(lengths) * frames if framing == "resample" else int(lengths.sum())
-            if rows * utterances.store.dim * 4 > RESIDENT_BYTES:
-                stored = StoredFrames(utterances, frames, resample if framing == "resample" else None)
-                mean, std = stored.statistics
-                return cls(utterances, labels, dev, mean, std.clamp(min=1e-5), framing, frames, None, stored)
-        framed = _framed(utterances, lengths, framing, frames)
+            if rows * real.store.dim * 4 > RESIDENT_BYTES:
+                stored = StoredFrames(real, frames, resample if framing == "resample" else None)
+                return cls(real, labels, dev, stored.mean, stored.std, framing, frames, stored)
+        framed = _framed(real, lengths, framing, frames)
         flat = framed.view(-1, framed.shape[-1])
-        mean, std = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-5)
-        return cls(utterances, labels, dev, mean, std, framing, frames, framed.sub_(mean).div_(std))
+        mean, std = flat.mean(dim=0), flat.std(dim=0).clamp(min=SMALLEST_STD)
+        source = FramesInMemory(framed.sub_(mean).div_(std), lengths if framing == "crop" else None, frames)
+        return cls(real, labels, dev, mean, std, framing, frames, source)
 
     @classmethod
     def from_store(cls, store: FeatureStore, fold: Fold, framing: Framing = "resample",
@@ -118,9 +111,7 @@ class TrainingData:
     @cached_property
     def means(self) -> torch.Tensor:
         """Utterance means [N, D], as the upstream gave them."""
-        if isinstance(self.utterances, StoredUtterances):
-            return self.utterances.means()
-        return torch.stack([utterance.mean(dim=0) for utterance in self.utterances])
+        return self.utterances.means()
 
     @cached_property
     def dev_frames(self) -> Utterances:
@@ -132,14 +123,13 @@ class TrainingData:
 
     def some_frames(self, most: int) -> torch.Tensor:
         """Standardised frames [n, T, D] of `most` utterances or fewer, evenly spread over all; crops at the middle."""
-        number = min(most, len(self.labels))
-        indices = torch.arange(number) * len(self.labels) // number
-        return self.frames_of(indices, torch.full((number,), 0.5))
+        indices = torch.tensor(evenly(len(self.labels), most))
+        return self.frames_of(indices, torch.full((len(indices),), 0.5))
 
     @cached_property
     def lengths(self) -> torch.Tensor:
         """Frames of each utterance [N]."""
-        return _lengths(self.utterances)
+        return self.utterances.lengths()
 
     @cached_property
     def mean_length(self) -> float:
@@ -149,9 +139,7 @@ class TrainingData:
     @cached_property
     def first_numbers(self) -> torch.Tensor:
         """The first number of each utterance [N], by which a checkpoint knows its data again."""
-        if isinstance(self.utterances, StoredUtterances):
-            return self.utterances.first_numbers()
-        return torch.stack([utterance[0, 0] for utterance in self.utterances])
+        return self.utterances.first_numbers()
 
     @cached_property
     def class_sizes(self) -> torch.Tensor:
@@ -184,26 +172,16 @@ class TrainingData:
 
     def frames_of(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
         """Standardised frames [B, T, D] of what was drawn, on `device`; starts count for crops alone."""
-        if self.stored is not None:
-            frames = self.stored.read(indices, starts).to(self.device, non_blocking=True).float()
-            mean, std = (values.to(self.device, non_blocking=True) for values in (self.mean, self.std))
-            return (frames - mean) / std
-        assert self.resident is not None
-        if self.framing == "resample":
-            return self.resident[indices.to(self.device, non_blocking=True)]
-        first = self.first_rows[indices] + crop_starts(self.lengths[indices], starts, self.frames)
-        rows = first[:, None] + torch.arange(self.frames)  # [B, T]
-        return self.resident[rows.to(self.device, non_blocking=True)]
+        return self.source.read(indices, starts)
 
-    @cached_property
-    def first_rows(self) -> torch.Tensor:
-        """Where each utterance begins among all frames [N]."""
-        return self.lengths.cumsum(0) - self.lengths
+    @property
+    def device(self) -> torch.device:
+        """Where the GAN's frames are."""
+        return self.source.device
 
     def to(self, device: str | torch.device) -> "TrainingData":
-        """The same, with the frames that the GAN draws from on this device: no copy at each step."""
-        resident = None if self.resident is None else self.resident.to(device)
-        return dataclasses.replace(self, resident=resident, device=torch.device(device))
+        """The same, with the frames that the GAN draws from for this device."""
+        return dataclasses.replace(self, source=self.source.to(torch.device(device)))
 
 
 def hold_out_speakers(fold: Fold, share: float = 0.2) -> Fold:
@@ -221,12 +199,6 @@ def hold_out_speakers(fold: Fold, share: float = 0.2) -> Fold:
         raise UserError(f"selection: speakers: of {len(speakers)} speakers, {len(held)} held out leave a class without "
                         "an utterance on one side. Give selection: dev.")
     return dataclasses.replace(fold, train=train, dev=dev)
-
-
-def _lengths(utterances: Sequence[torch.Tensor] | StoredUtterances) -> torch.Tensor:
-    if isinstance(utterances, StoredUtterances):
-        return utterances.lengths()
-    return torch.tensor([len(utterance) for utterance in utterances])
 
 
 def _check_lengths(lengths: torch.Tensor, framing: str, frames: int) -> None:

@@ -150,12 +150,17 @@ def frame_covariance(real: torch.Tensor, fake: torch.Tensor, classes: int) -> to
     half = len(fake) // classes // 2
     total, norm = fake.new_zeros(()), fake.new_zeros(())
     for lag in LAGS:
-        sides = [[lagged_covariance(part, lag) for part in frames.unflatten(0, (-1, classes)).split(half)[:2]]
-                 for frames in (real.detach(), fake)]  # [C, D, D] each
-        (real_one, real_other), (fake_one, fake_other) = sides
+        real_one, real_other = _covariances_of_halves(real.detach(), lag, classes, half)
+        fake_one, fake_other = _covariances_of_halves(fake, lag, classes, half)
         total = total + ((real_one - fake_one) * (real_other - fake_other)).sum()
         norm = norm + (real_one * real_other).sum()
     return total / norm.clamp(min=1e-6)
+
+
+def _covariances_of_halves(frames: torch.Tensor, lag: int, classes: int, half: int) -> list[torch.Tensor]:
+    """Of the first `half` samples of each class, and of the next: two of [C, D, D]. frames: [B, T, D]"""
+    by_class = frames.unflatten(0, (-1, classes))  # [B / C, C, T, D]
+    return [lagged_covariance(part, lag) for part in by_class.split(half)[:2]]
 
 
 def modulation(real: torch.Tensor, fake: torch.Tensor, classes: int) -> torch.Tensor:

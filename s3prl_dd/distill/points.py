@@ -1,16 +1,15 @@
-"""Points that are learnt in closed form: utterance means from which ridge regression makes a head that is right.
+"""Learns utterance means such that ridge regression on them classifies all real utterances well. Beyond the paper.
 
-Beyond the paper. A small set is the more worth the less its points were left to chance. Ridge regression makes a linear
-head of any points in closed form, so its mistakes on all real utterances have a gradient by the points (as KIP, Nguyen
-et al. 2021, with the cross-entropy over a temperature that CLP-DD takes). The labels follow the points: the teacher's
-softmax where they lie.
+Ridge regression gives the linear head of any points in closed form, so the head's loss on all real utterances has a
+gradient by the points (as KIP, Nguyen et al. 2021, with CLP-DD's cross-entropy over a temperature). The points' labels
+follow them: the teacher's softmax where they lie.
 
-A generator file carries one list of such points of each class. Its beginnings are learnt together: the first one, the
-first 6, 12 and 50 of each class make a head that is right (SIZES), so a set of any size takes as many as it needs.
-Samples go to these points, each with its own frames around them (generator/centers.py).
+A generator file carries one ordered list of such points for each class. Its beginnings are learnt together: the head of
+the first point of each class, of the first 6, 12 and 50 (SIZES), so a set of any size takes as many as it needs.
+Samples are moved to these points, each with its own frames around its point (generator/centers.py).
 
-Distances are taken as Adam sees them, who trains the heads that learn of the points, see `units_of_adam`. And the worst
-judged speakers weigh most, as whoever will be heard is none of them.
+Points are learnt in units in which Adam, which trains heads on them later, weighs all dimensions alike
+(`units_of_adam`). The speakers who are classified worst weigh most, since the speakers of the test are unknown.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,8 +73,8 @@ class Learning(Descent):
     """How much more the speakers weigh whose utterances are judged worst; 0: every utterance weighs the same."""
 
 
-LEARNING = Learning(tilt=3.0)
-"""How a file's points are learnt. The tilt, Adam's units and the start were chosen with speakers held out within the
+FILE_LEARNING = Learning(tilt=3.0)
+"""How the points of a generator file are learnt. Tilt, units and start were chosen with speakers held out within the
 training parts of RAVDESS fold1 and nEMO folds 1 and 2."""
 
 
@@ -100,7 +99,7 @@ def learn_points(generator: Generator, number: int, real: Points, speakers: torc
     start[places == 0] = generator.centers("teaching")
     spoken = None if speakers is None else speakers.unique(return_inverse=True)[1]
     listed = Real(units.units(means), F.one_hot(labels, classes).to(means.dtype), spoken)
-    learnt = closed_form(units.units(start), beginnings(places, number), labels_of, listed, LEARNING, progress)
+    learnt = closed_form(units.units(start), beginnings(places, number), labels_of, listed, FILE_LEARNING, progress)
     return (learnt * units.spread + units.center).view(classes, number, -1)
 
 
@@ -132,7 +131,7 @@ def closed_form(start: torch.Tensor, sets: Sequence[torch.Tensor], labels_of: La
 
 
 def mistakes(head: LinearHeads, real: Real, learning: Learning) -> torch.Tensor:
-    """What a head made of points gets wrong of the real ones."""
+    """The loss on the real points of a head made of learnt ones, a scalar."""
     losses = closed_form_losses(head, real.points, real.targets, learning.temperature)  # [N]
     if not learning.tilt or real.speakers is None:
         return losses.mean()
@@ -150,7 +149,10 @@ def beginnings(places: torch.Tensor, longest: int) -> list[torch.Tensor]:
 
 def descend(start: torch.Tensor, loss: Callable[[torch.Tensor, int], torch.Tensor], descent: Descent,
             progress: bool = False) -> torch.Tensor:
-    """Where Adam comes from `start`, by a loss of the points and the step's number, at a rate that falls to 0."""
+    """Points [n, D] after Adam has minimised a loss of them from `start`, at a rate that falls to 0.
+
+    loss: points [n, D], number of the step -> a scalar
+    """
     points = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([points], lr=descent.lr)
     schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=descent.steps)

@@ -10,6 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ..pool.pool import LabelledFrames, Points, score_heads, train_heads
 from ..pool.training import Recipe, score_frames, train_frame_heads
+from ..rng import evenly
 
 HEAD_LR = 3e-3
 """Adam's learning rate of the quick heads."""
@@ -19,6 +20,23 @@ MEASURED_AT = (3, 4, 5, 6)
 
 MEASURED = 2000
 """Utterances of each class at most, real or generated, whose distances are taken and which are shown."""
+
+
+class HeadSteps(NamedTuple):
+    """Steps of Adam of the heads that a distillation trains beside the GAN."""
+
+    quick: int = 600
+    """Of the quick heads of an evaluation, that hear utterance means."""
+
+    quick_frames: int = 400
+    """Of those that hear frames, which take S3PRL's learning rate but cost more."""
+
+    teacher: int = 3000
+    """Of the heads in the file, where they are cross-fitted or hear samples."""
+
+
+HEAD_STEPS = HeadSteps()
+"""What a distillation takes; tests and benchmarks take fewer."""
 
 
 class Evaluation(NamedTuple):
@@ -108,8 +126,7 @@ def chosen_of_each(labels: torch.Tensor, most: int = MEASURED) -> torch.Tensor:
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
-        number = min(most, len(members))
-        chosen[members[torch.arange(number) * len(members) // number]] = True
+        chosen[members[evenly(len(members), most)]] = True
     return chosen
 
 

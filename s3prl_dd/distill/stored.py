@@ -6,6 +6,7 @@
 Both are made of the store in one pass, when a distillation of that many utterances first needs them.
 """
 
+import copy
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -17,10 +18,14 @@ import torch
 
 from ..features.store import RELEASE_BYTES, FeatureStore
 from ..files import atomic_path
+from .sources import crop_starts
+
+SMALLEST_STD = 1e-5
+"""What a dimension that does not vary is divided by."""
 
 
 class StoredUtterances:
-    """A feature store's utterances at `positions` [N]: `utterances[i]` reads frames [T_i, D], float32."""
+    """An UtteranceSource of a feature store: its utterances at `positions` [N], each read when it is asked for."""
 
     def __init__(self, store: FeatureStore, positions: list[int]) -> None:
         self.store, self.positions = store, np.array(positions, dtype=np.int64)
@@ -85,11 +90,12 @@ class Moments:
 
 
 class StoredFrames:
-    """What a GAN draws from where it is too much for memory: frames as they were read, not standardised."""
+    """A FrameSource of what is too much for memory. mean, std: of all its frames by dimension [D], on its device."""
 
     def __init__(self, utterances: StoredUtterances, frames: int, reframe: Callable[[torch.Tensor, int], torch.Tensor]
                  | None) -> None:
         """reframe: how an utterance [T_i, D] becomes `frames` frames; None for crops of so many"""
+        self.device = torch.device("cpu")
         self.utterances, self.frames, self.reframe = utterances, frames, reframe
         self.dim, self.lengths = utterances.store.dim, utterances.lengths().numpy()
         self.rows = len(utterances) * frames if reframe is not None else 0
@@ -128,11 +134,23 @@ class StoredFrames:
 
     def _open(self, path: Path) -> None:
         tail = np.fromfile(path, np.float32, offset=self.rows * self.dim * 2).reshape(2, self.dim)
-        self.statistics = Statistics(*torch.from_numpy(tail))
+        mean, std = torch.from_numpy(tail)
+        self.mean, self.std = mean, std.clamp(min=SMALLEST_STD)
         self._framed = open(path, "rb", buffering=0) if self.reframe is not None else None
 
+    def to(self, device: torch.device) -> "StoredFrames":
+        """See FrameSource; the file is shared."""
+        moved = copy.copy(self)
+        moved.device, moved.mean, moved.std = device, self.mean.to(device), self.std.to(device)
+        return moved
+
     def read(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        """Frames [B, T, D] in half precision of these utterances [B]; starts: [B] in [0, 1), where a crop begins."""
+        """See FrameSource."""
+        frames = self._read_half(indices, starts).to(self.device, non_blocking=True).float()
+        return (frames - self.mean) / self.std
+
+    def _read_half(self, indices: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        """Frames [B, T, D] as they lie there, in half precision and not standardised."""
         if self._framed is not None:
             return self._read_framed(self._framed, indices.tolist())
         store, positions = self.utterances.store, self.utterances.positions[indices.numpy()]
@@ -149,11 +167,6 @@ class StoredFrames:
             file.seek(index * frames[place].nbytes)
             file.readinto(frames[place])
         return torch.from_numpy(frames)
-
-
-def crop_starts(lengths: torch.Tensor, starts: torch.Tensor, frames: int) -> torch.Tensor:
-    """The first frame of a crop of each utterance [B]; lengths: [B] in frames; starts: [B] in [0, 1)"""
-    return (starts * (lengths - frames + 1)).long()
 
 
 def _digest(utterances: StoredUtterances) -> str:

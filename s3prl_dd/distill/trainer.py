@@ -1,5 +1,7 @@
 """The distiller: critic steps, then a generator step (Eq. 1-8), selection on dev, resumable at any step.
 
+Here are the updates, the loop and the checkpoints; evaluator.py measures a generator, finish.py makes it a file.
+
 Nothing here keeps random state: batches and noise are keyed by (seed, step), so a run that was killed ends like one
 that was not. Under torchrun each rank takes its share of the same global batch.
 """
@@ -17,55 +19,37 @@ import torch.nn as nn
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..devices import HelpfulThreads, side_by_side
+from ..devices import HelpfulThreads
 from ..errors import UserError
 from ..files import write_json
-from ..generator import Calibration, Generator, LinearHeads, Network, build_generator
-from ..generator.calibrate import class_means, fit_calibration
-from ..generator.disguise import Disguise
-from ..generator.samples import Samples, index_labels
-from ..generator.sampling import Lengths
+from ..generator import Generator, Network, build_generator
 from ..pool.frame_heads import Kind
 from ..pool.heads import HeadStack
 from ..pool.kinds import HEADS
-from ..pool.pool import LabelledFrames, Points, Pool, train_crossed
-from ..pool.training import Utterances
+from ..pool.pool import Pool
 from ..rng import keyed
 from . import losses
-from .anonymous import disguise, pupils, ridge_teacher, speaker_scatter
 from .batches import Batches, balanced_size
 from .checkpoint import check_identity, identity, load_checkpoint, save_checkpoint
 from .config import DistillConfig
 from .critic import Critic, CriticOutput, FirstOutput
 from .data import Scale, TrainingData
 from .distributed import average_gradients, gather, joined_ranks, mean_over_ranks, wait_for_all
-from .frames import measure
-from .graphs import CriticBatch, Replayed, Updated, take_step, tuned
-from .layers import as_trained
+from .evaluator import Evaluator
+from .fast.graphs import CriticBatch, Replayed, Updated, take_step, tuned
+from .fast.layers import as_trained
+from .finish import FileMaker
 from .log import RunLog
 from .losses import Diversity, Terms
 from .parts import Parts
-from .points import learn_points
-from .selection import Best, Evaluation, chosen_of_each, project, quick_frame_uar, quick_uar, within_class_distance
+from .selection import HEAD_STEPS, Best, Evaluation, HeadSteps
 from .size import check_size
-
-STATISTICS_SAMPLES = 500
-"""Samples of each class that class_means and the calibration are taken from."""
-
-EVALUATION_SAMPLES = 2000
-"""Samples of each class, at most, that an evaluation draws; fewer where the corpus has fewer."""
-
-FRAMES_MEASURED = 500
-"""Utterances and samples, at most, whose frames an evaluation measures."""
-
-FRAMES_HEARD = 150
-"""Samples of each class, at most, that quick heads of kinds which hear frames are trained on."""
 
 STEPS_PROBED = 3
 """Steps whose gradients tell whether they have the same bits on any number of threads."""
 
-STATISTICS_SEED, EVALUATION_SEED, PUPILS_SEED, POINTS_SEED = 2_000_000, 1_000_000, 3_000_000, 4_000_000
-"""Added to the configuration's seed: samples that no training step has seen."""
+GENERATOR = "generator.safetensors"
+"""The file that is kept, in the run's folder."""
 
 MODULES = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
 """What a checkpoint keeps the state of."""
@@ -115,17 +99,9 @@ class Trainer:
     `generator` and `critic` are trained, `average` is the exponential average of the generator's weights.
     """
 
-    head_steps = 600
-    """Steps of the quick heads that an evaluation trains."""
-
-    frame_head_steps = 400
-    """The same of kinds that hear frames, which take S3PRL's learning rate but cost more."""
-
-    teacher_steps = 3000
-    """The same of a cross-fitted teacher's heads."""
-
     def __init__(self, config: DistillConfig, data: TrainingData, out: str | Path, parts: Parts,
-                 pool: Pool | None = None, device: str | torch.device = "cpu") -> None:
+                 pool: Pool | None = None, device: str | torch.device = "cpu",
+                 head_steps: HeadSteps = HEAD_STEPS) -> None:
         """pool: where config.needs_pool. UserError for what cannot be trained, before any work."""
         self.rank, self.world = self.ranks = joined_ranks()
         self.out, self.device, self.parts = Path(out), torch.device(device), parts
@@ -137,13 +113,13 @@ class Trainer:
         _check_data(data, self.network)
         _check_speakers(data, config)
         check_size(self.network)
-        self.wanted_covariance = _wanted_covariance(data, config.privacy, self.device)
-        self.disguise = _disguise(data, config.privacy)
         self.data = data.to(self.device)
+        self._take_pool()
+        self.maker = FileMaker(self.config, self.network, self.data, parts, self.pool, head_steps)
+        self.evaluator = Evaluator(self.config, self.data, self.maker.disguise, head_steps)
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
         self._measure_real()
-        self.teacher = self._make_teacher()
         recordable = self.device.type == "cuda" and self.world == 1
         self.replayed = Replayed(self._update_critic, self.device) if recordable else None
         self.step, self.best = 0, Best()
@@ -160,8 +136,16 @@ class Trainer:
         self.generator_optimizer = _adam(self.generator, config.generator_lr, config.betas)
         self.critic_optimizer = _adam(self.critic, config.critic_lr, config.betas)
 
+    def _take_pool(self) -> None:
+        """The pool's heads on the device, for losses; their weights stay as they are."""
+        if self.pool is not None:
+            self.pool.heads.to(self.device).requires_grad_(False)
+            self.heads = self.pool.heads.linear()
+            for kind in self.config.pool_kinds:
+                self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
+
     def _measure_real(self) -> None:
-        """What the losses take of the real data and the pool, on the device."""
+        """What the losses take of the real data, on the device."""
         data = self.data
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         if self.config.lambdas.mmd:
@@ -169,31 +153,6 @@ class Trainer:
             means, labels = self.mean_scale.units(data.means), data.labels  # [N, D], [N]
             self.real_means = [means[labels == label].to(self.device) for label in range(self.network.classes)]
             self.mean_scale = Scale(*(values.to(self.device) for values in self.mean_scale))
-        if self.pool is not None:
-            self.pool.heads.to(self.device).requires_grad_(False)
-            self.heads = self.pool.heads.linear()
-            for kind in self.config.pool_kinds:
-                self.pool.of_kind(kind).heads.to(self.device).requires_grad_(False)
-
-    def _make_teacher(self) -> LinearHeads | None:
-        """The heads of the file, as linear maps on the device: the pool's best, or cross-fitted ones, or the dial's."""
-        config, data, disguised = self.config, self.data, self.disguise
-        if not config.teacher:
-            return None
-        assert data.dev is not None
-        if config.teacher_folds:
-            assert data.speakers is not None
-            train, dev = ((self._as_heard(means), labels)
-                          for means, labels in ((data.means, data.labels), data.dev))
-            heads = train_crossed(train, dev, data.speakers, config.teacher_folds, steps=self.teacher_steps,
-                                  classes=self.network.classes).linear()
-            heads = heads if disguised is None else disguised.heard_by_heads(heads)
-        elif disguised is not None:
-            heads = ridge_teacher((data.means, data.labels), data.dev, disguised)
-        else:
-            assert self.pool is not None
-            heads = self.pool.teacher().linear()
-        return heads.to(self.device)
 
     # one update
 
@@ -369,15 +328,10 @@ class Trainer:
         total = losses.weighted_sum(terms, self.weights)
         optimizer.zero_grad(set_to_none=True)
         total.backward(inputs=[*network.parameters()])  # and of nothing else, such as the penalty's points
-        return self._take(network, optimizer, _detached(terms), step)
-
-    def _take(self, network: nn.Module, optimizer: torch.optim.Optimizer, terms: Terms, step: int | None
-              ) -> torch.Tensor:
-        """As `update`, with gradients that are there. terms: detached"""
         average_gradients(network, self.world)
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
         if step is not None and (self.device.type == "cpu" or self._pauses_after(step)):
-            self._check_finite(network, terms, norm, step)
+            self._check_finite(network, _detached(terms), norm, step)
         if self.device.type == "cuda":
             take_step(optimizer)
         else:
@@ -463,38 +417,7 @@ class Trainer:
                 if self._pauses_after(self.step):
                     wait_for_all(self.world)
                 bar.update()
-        return self._finished(progress) if lead else None
-
-    def _finished(self, progress: bool) -> Generator:
-        """The generator that is kept, with pupils and learnt points where the configuration wants them: once, for it
-        alone."""
-        config, path = self.config, self.out / "generator.safetensors"
-        generator = Generator.load(path)
-        header = generator.header
-        older = header.network != self.network  # it was kept before the run was killed, and went on with other movement
-        if older:
-            training = {**header.training, "network": dataclasses.asdict(config.network)}
-            header = generator.header = dataclasses.replace(header, network=self.network, training=training)
-        lacks_pupils = config.teacher_hears == "samples" and not header.training.get("pupils", False)
-        lacks_points = config.points > 0 and generator.points is None
-        if not (older or lacks_pupils or lacks_points):
-            return generator
-        if lacks_pupils:
-            generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.teacher_steps)
-            generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
-        if lacks_points:
-            generator.points = self._learnt_points(generator, progress)
-        generator.save(path, half=config.half_file)
-        return Generator.load(path)
-
-    def _learnt_points(self, generator: Generator, progress: bool) -> torch.Tensor:
-        """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
-        means, labels = self._as_heard(self.data.means.cpu()), self.data.labels.cpu()
-        speakers, chosen = self.data.speakers, chosen_of_each(labels)
-        heard = None if speakers is None else speakers.cpu()[chosen]
-        points = learn_points(generator, self.config.points, (means[chosen], labels[chosen]), heard,
-                              self.config.seed + POINTS_SEED, progress)
-        return self._as_heard(points)
+        return self.maker.finish(self.out / GENERATOR, progress) if lead else None
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
         """What the first rank does for all: tell, measure, save."""
@@ -518,108 +441,26 @@ class Trainer:
 
     def current(self) -> Generator:
         """The averaged generator as a generator file in memory."""
-        network = copy.deepcopy(self.average if self.config.ema else self.generator)
-        header = self.parts.header(self.network, self.data, self.config, step=self.step)
-        unknown = torch.zeros(self.network.classes, self.network.dim)
-        draft = Generator(network, self.mean.clone(), self.std.clone(), unknown, header, self.teacher).to(self.device)
-        centers, calibration = self._statistics(draft)
-        hidden = None if self.disguise is None else self.disguise.to(self.device)
-        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration, disguise=hidden)
-
-    def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
-        """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
-        counts = [STATISTICS_SAMPLES] * self.network.classes
-        means, labels = _draw_means(draft, counts, self.config.seed + STATISTICS_SEED)  # [C * n, D]
-        if not self.config.calibrate:
-            return class_means(means, labels), None
-        real = self.data.means.to(self.device), self.data.labels.to(self.device)
-        calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
-        if self.disguise is not None:
-            calibration = self.disguise.to(self.device).of_calibration(calibration)
-        return calibration.real.clone(), calibration
+        return self.maker.make(self.average if self.config.ema else self.generator, self.step)
 
     def evaluate(self, log: RunLog) -> None:
         """Measure the generator on dev, and keep it where dev does not tell it from the best so far."""
-        generator, real = self.current(), (self.data.means, self.data.labels)
-        counts = [min(count, EVALUATION_SAMPLES) for count in generator.counts("balanced")]
-        means, labels = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step)
-        samples = means.cpu(), labels.cpu()
-        distances = within_class_distance(*real), within_class_distance(*samples)
-        scores: dict[str, float] = {kind: self._dev_uar(kind, generator, samples) for kind in self.config.eval_kinds}
-        entry = Evaluation(self.step, sum(scores.values()) / len(scores), *distances, scores, self._measured(generator))
+        generator = self.current()
+        measured = self.evaluator.measure(generator, self.step)
+        entry = measured.entry
         self.history.append(entry)
-        log.line("dev " + " ".join(f"{key} {value:.4g}" for key, value in entry.numbers().items()))
-        log.scalars({"dev/uar": entry.dev_uar, **{f"dev/{kind}": score for kind, score in scores.items()},
-                     **{f"frames/{key}": value for key, value in entry.frames.items()}}, self.step)
-        within = {"real": entry.distance_real, "generated": entry.distance_generated}
-        log.together("dev/within_class_distance", within, self.step)
-        log.figure("dev/projection", project(real, samples, self.parts.labels), self.step)
-        self.best = self.best.after(entry, self._dev_size())
+        self.evaluator.tell(measured, self.parts.labels, log)
+        self.best = self.best.after(entry, self.evaluator.dev_size)
         if self.best.step == self.step:
             self._keep(generator, entry)
             log.line(f"kept: step {self.step}, dev {entry.dev_uar:.4f}, best so far {self.best.dev_uar:.4f}")
         history = [item._asdict() for item in self.history]
         write_json(self.out / "metrics.json", {"best": self.best._asdict(), "history": history})
 
-    def _dev_size(self) -> int:
-        """Utterances that measure a generator."""
-        assert self.data.dev is not None
-        return len(self.data.dev[1])
-
-    def _dev_uar(self, kind: Kind, generator: Generator, samples: Points) -> float:
-        """UAR on dev of quick heads of this kind. samples: utterance means [n, D] and class indices, not centred."""
-        assert self.data.dev is not None
-        heads, classes, soft = self.config.eval_heads, self.network.classes, self.config.eval_labels == "soft"
-        if HEADS[kind].hears_frames:
-            heard, targets = self._heard_samples(kind, generator)
-            dev = self._heard_dev.to(self.device), self.data.dev[1].to(self.device)
-            return quick_frame_uar(kind, (heard, targets), dev, heads, self.frame_head_steps, classes)
-        if soft:
-            counts = torch.bincount(samples[1]).tolist()
-            samples = _draw_means(generator, counts, self.config.seed + EVALUATION_SEED, self.step, soft=True)
-            samples = samples[0].cpu(), samples[1].cpu()
-        scale = self.data.means.std(dim=0).mean()
-        means, labels = self.data.dev
-        return quick_uar(samples, (self._as_heard(means), labels), scale, heads, self.head_steps, classes)
-
-    @cached_property
-    def _heard_dev(self) -> Utterances:
-        """Frames of dev as heads on samples hear them."""
-        whole = self.data.dev_frames
-        if self.disguise is None:
-            return whole
-        return Utterances.of(self._as_heard(frames[:length]) for frames, length in zip(*whole, strict=True))
-
-    def _as_heard(self, speech: torch.Tensor) -> torch.Tensor:
-        """Real speech [..., D] as heads on samples hear it."""
-        return speech if self.disguise is None else self.disguise.to(speech.device).of(speech)
-
-    def _heard_samples(self, kind: Kind, generator: Generator) -> LabelledFrames:
-        """Samples as heads of this kind hear them in training, and their labels."""
-        soft = self.config.eval_labels == "soft"
-        budget = [min(count, FRAMES_HEARD) for count in generator.counts("balanced")]
-        lengths: Lengths = "corpus" if HEADS[kind].counts_frames else "generator"
-        parts = generator.draw_set(index_labels(budget), self.config.seed + EVALUATION_SEED, self.step, lengths,
-                                   center=soft)
-        drawn = Samples.join(list(parts))
-        return Utterances(drawn.features, drawn.lengths.to(self.device)), _targets(drawn, soft).to(self.device)
-
-    def _measured(self, generator: Generator) -> dict[str, float]:
-        """Frames and lengths of real utterances and of samples beside each other."""
-        real = self.data.some_frames(FRAMES_MEASURED)
-        labels = torch.arange(FRAMES_MEASURED) % self.network.classes
-        seed = self.config.seed + EVALUATION_SEED
-        made = torch.cat([part.frames for part in generator.raw_batches(labels, seed, self.step)])
-        lengths = {"length_real": self.data.mean_length,
-                   "length_generated": sum(map(sum, generator.header.lengths)) / (101 * self.network.classes)}
-        with side_by_side():  # sums round otherwise on another number of threads
-            of_real, of_made = measure(real), measure((made - self.mean) / self.std)
-        return {**of_real.named("real"), **of_made.named("generated"), **lengths}
-
     def _keep(self, generator: Generator, entry: Evaluation) -> None:
         metrics = {**entry._asdict(), "measured": "quick heads on samples, UAR on real dev speech"}
         generator.header = dataclasses.replace(generator.header, metrics=metrics)
-        generator.save(self.out / "generator.safetensors", half=self.config.half_file)
+        generator.save(self.out / GENERATOR, half=self.config.half_file)
 
     # checkpoints
 
@@ -679,22 +520,6 @@ def _check_speakers(data: TrainingData, config: DistillConfig) -> None:
                         "or give 0.")
 
 
-def _wanted_covariance(data: TrainingData, privacy: float, device: torch.device) -> torch.Tensor | None:
-    """Of samples within a class, [D, D]; None: the real one, speakers and all. UserError, see speaker_scatter."""
-    if not privacy:
-        return None
-    assert data.speakers is not None
-    return speaker_scatter(data.means, data.labels, data.speakers).kept(privacy).to(device)
-
-
-def _disguise(data: TrainingData, privacy: float) -> Disguise | None:
-    """Of utterance means as samples have them; None: they stay as they are."""
-    if not privacy:
-        return None
-    assert data.speakers is not None
-    return disguise(data.means, data.labels, data.speakers, privacy)
-
-
 @contextlib.contextmanager
 def _layers_seeded(seed: int) -> Iterator[None]:
     """torch's layers draw their initial weights from the global stream alone: seeded here, restored behind."""
@@ -717,24 +542,6 @@ def _adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.
 def _full(values: torch.Tensor) -> torch.Tensor:
     """In full precision what autocast made half."""
     return values.float() if values.dtype == torch.bfloat16 else values
-
-
-def _draw_means(generator: Generator, counts: list[int], seed: int, epoch: int = 0, soft: bool = False) -> Points:
-    """Utterance means [n, D] and class indices [n] of a set of so many samples of each class, a batch at a time.
-
-    soft: of a centred set, with soft labels [n, C]
-    """
-    parts = generator.draw_set(index_labels(counts), seed, epoch, center=soft)
-    means, labels = zip(*((part.features.mean(dim=1), _targets(part, soft)) for part in parts), strict=True)
-    return torch.cat(means), torch.cat(labels)
-
-
-def _targets(part: Samples, soft: bool) -> torch.Tensor:
-    """Class indices [n], or soft labels [n, C]."""
-    if not soft:
-        return part.labels
-    assert part.soft_labels is not None
-    return part.soft_labels
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

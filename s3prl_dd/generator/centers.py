@@ -2,12 +2,12 @@
 
 Beyond the paper. A head that is linear in the utterance mean learns only directions in which its points differ. Class
 means differ in all that goes with emotion, so few points teach much that does not matter. The teacher's heads say what
-does: the rows of their weights. A class's teaching point is the one nearest the middle of the classes of which they
-think what they think of the class's mean.
+does: the rows of their weights. The teaching point is the point nearest the mean of all classes (in Adam's units) to
+which the teacher gives the same logits as to the class mean.
 
-Nearest as Adam sees it: it divides each weight's step by the size of its gradients, which goes with the size of the
-weight's input, and upstreams' hidden states have dimensions of very different size. In the head that Adam makes of
-points, dimension j counts 1 / r_j, r_j its root mean square. So distances are taken with these weights.
+Adam's units: Adam divides each weight's step by the size of its gradients, which is proportional to the size of the
+weight's input, and the dimensions of an upstream's hidden states differ widely in size. In a head that Adam trains on
+points, dimension j weighs 1 / r_j, where r_j is its root mean square. Distances are measured with these weights.
 """
 
 import torch
@@ -16,10 +16,10 @@ from .samples import places_of
 
 
 def teaching_points(class_means: torch.Tensor, weight: torch.Tensor, mean_square: torch.Tensor) -> torch.Tensor:
-    """[C, D], a point for each class: minimises sum_j (x_j - m_j)^2 / r_j, where the heads judge x as the class's mean.
+    """The point of each class [C, D]: minimises sum_j (x_j - m_j)^2 / r_j over x with the logits of the class mean.
 
     class_means: [C, D], m their mean; weight: of the teacher's heads [M, C, D]; mean_square: of features [D], r^2
-    As heads judge: differences between the classes' logits, mean of the heads.
+    The logits are the mean over the heads, and only differences between classes count.
     """
     middle = class_means.mean(dim=0)
     apart = (class_means - middle).double()  # [C, D]
@@ -31,10 +31,11 @@ def teaching_points(class_means: torch.Tensor, weight: torch.Tensor, mean_square
 
 
 def shift_to(centers: torch.Tensor, means: torch.Tensor, labels: torch.Tensor, in_step: bool = False) -> torch.Tensor:
-    """[N, D] that brings the mean of each class's utterance means [N, D] to its center, `centers` [C, D].
+    """The shift of each sample [N, D] that moves the mean of each class's utterance means [N, D] to its center.
 
-    labels: class indices [N]; in_step: also, the i-th samples of all classes then deviate from their centers alike, as
-    they do in the mean of these classes (but for what keeps classes of unequal number at their centers)
+    centers: [C, D]; labels: class indices [N]
+    in_step: the i-th samples of all classes get the same deviation from their centers, the average of theirs (up to a
+        correction that keeps classes of unequal size at their centers)
     """
     here = mean_of_each(means, labels, len(centers))  # [C, D]
     shift = (centers - here)[labels]
@@ -48,9 +49,10 @@ def shift_to(centers: torch.Tensor, means: torch.Tensor, labels: torch.Tensor, i
 
 def shift_to_points(points: torch.Tensor, centers: torch.Tensor, means: torch.Tensor,
                     labels: torch.Tensor) -> torch.Tensor:
-    """[N, D] that brings the i-th of each class's utterance means [N, D] to the i-th of its points [C, n, D].
+    """The shift of each sample [N, D] that moves the i-th utterance mean of each class to the class's i-th point.
 
-    Where there are more than n, the mean of the others comes to the class's center. centers: [C, D]; labels: [N]
+    means: utterance means [N, D]; points: [C, n, D]; centers: [C, D]; labels: class indices [N]
+    Of a class with more than n samples, the mean of the others is moved to the class's center.
     """
     places = places_of(labels)
     listed = places < points.shape[1]

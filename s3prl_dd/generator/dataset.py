@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from .budget import Budget
 from .generator import BATCH, Generator, noise_numbers
-from .noise import ANEW
 from .samples import Samples, index_labels, places_of
 from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, movements_of, set_of, sets_of
 from .store import SampleStore, StoredSet
@@ -35,22 +34,16 @@ class Item(NamedTuple):
     """generated-SET-NUMBER, SET the epoch that the set was drawn for; SET.MOVEMENT where it moves anew."""
 
 
-SMALL = 50
-"""Samples of a class up to which a set for heads on utterance means does better at teaching points than at class means;
-of 100 it does not. Chosen with speakers held out within the training part of RAVDESS fold1."""
+class SetNumber(NamedTuple):
+    """Which set, and which of its movements: see noise.draw_noise."""
 
+    epoch: int
+    movement: int
 
-def best_center(generator: Generator, counts: Sequence[int], means: bool, fixed: bool = True) -> Center:
-    """What `center: auto` is for a set of so many samples of each class [C].
-
-    means: for heads that read utterance means; fixed: one set, not several in turn, which would have the same points
-    """
-    most = max(counts)
-    if not means:
-        return True
-    if fixed and generator.points is not None and most <= generator.points.shape[1]:
-        return "learnt"
-    return "teaching" if most <= SMALL and generator.teacher is not None else True
+    def name(self, index: int) -> str:
+        """Of its sample number `index`, see Item."""
+        moved = f".{self.movement}" if self.movement else ""
+        return f"generated-{self.epoch}{moved}-{index}"
 
 
 class GeneratedDataset(Dataset[Item]):
@@ -58,7 +51,8 @@ class GeneratedDataset(Dataset[Item]):
 
     Item i is sample i of Generator.sample with the same budget, seed, epoch, lengths and center. With `resample` each
     epoch (set_epoch) is a new draw, or one of K in turn; without it every epoch is the same fixed set. A budget in
-    numbers under `resample: auto` is one set whose frames move in 8 ways in turn (noise.ANEW); the first is `sample`'s.
+    numbers under `resample: auto` is one set whose frames move in 8 ways in turn (noise.draw_noise); the first is
+    `sample`'s. `center: auto` is what sampling.resolve_center chooses for the set.
 
     store: where drawn sets are kept on disk and shared with other processes (see store.SampleStore, which rounds
         frames to half precision); a folder, or a SampleStore
@@ -80,11 +74,11 @@ class GeneratedDataset(Dataset[Item]):
         self.movements = movements_of(resample, budget) if moves else 1
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
-        self.center = center if center != "auto" else best_center(generator, self.counts, means, not self.resample)
+        self.center = generator.resolve_center(center, self.counts, means, fixed=not self.resample)
         self.labels = index_labels(self.counts)
         self.places = places_of(self.labels)
         self.numbers = noise_numbers(self.labels, self.center)
-        self.epoch: int | None = None  # of the set that is there
+        self.number: SetNumber | None = None  # of the set that is there
         self.items: list[Item] | None = None
         self.stored: StoredSet | None = None
         self.shift: torch.Tensor | None = None
@@ -93,33 +87,43 @@ class GeneratedDataset(Dataset[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Make the set of this epoch the one that is served; a fixed set stays as it is."""
-        epoch = set_of(self.resample, epoch) + ANEW * (epoch % self.movements)
-        if epoch == self.epoch:
+        number = SetNumber(set_of(self.resample, epoch), epoch % self.movements)
+        if number == self.number:
             return
-        self.epoch = self.items = self.stored = self.shift = None
+        self.number = self.items = self.stored = self.shift = None
         if self.store is not None:
-            self.stored = self.store.get(self.generator, self.counts, self.seed, epoch, self.lengths, self.center)
+            self.stored = self.store.get(self.generator, self.counts, self.seed, number.epoch, self.lengths,
+                                         self.center, number.movement)
         elif self.means or self.set_bytes() <= KEPT_BYTES:
-            self.items = self._draw_all(epoch)
+            self.items = self._draw_all(number)
         elif self.center:
-            self.shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center)
-        self.epoch = epoch
+            self.shift = self._shift(number)
+        self.number = number
 
-    def _draw_all(self, epoch: int) -> list[Item]:
+    def _shift(self, number: SetNumber) -> torch.Tensor:
+        """[N, D], see Generator.shift."""
+        return self.generator.shift(self.labels, self.seed, number.epoch, center=self.center, movement=number.movement)
+
+    def _draw_all(self, number: SetNumber) -> list[Item]:
         items: list[Item] = []
-        for part in self._parts(epoch):
-            items += self._split(part, range(len(items), len(items) + len(part.labels)), epoch)
+        for part in self._parts(number):
+            items += self._split(part, range(len(items), len(items) + len(part.labels)), number)
         return items
 
-    def _parts(self, epoch: int) -> Iterator[Samples]:
+    def _parts(self, number: SetNumber) -> Iterator[Samples]:
         """The whole set in batches; one too large for memory is drawn twice if it is centred."""
         if self.set_bytes() <= KEPT_BYTES:
-            yield from self.generator.draw_set(self.labels, self.seed, epoch, self.lengths, center=self.center)
+            yield from self.generator.draw_set(self.labels, self.seed, number.epoch, self.lengths, center=self.center,
+                                               movement=number.movement)
             return
-        shift = self.generator.shift(self.labels, self.seed, epoch, center=self.center) if self.center else None
-        shifts = iter(()) if shift is None else iter(shift.split(BATCH))
-        for raw in self.generator.raw_batches(self.labels, self.seed, epoch, center=self.center):
-            yield self.generator.finish(raw, self.lengths, next(shifts, None))
+        batches = self.generator.raw_batches(self.labels, self.seed, number.epoch, center=self.center,
+                                             movement=number.movement)
+        if not self.center:
+            for raw in batches:
+                yield self.generator.finish(raw, self.lengths)
+            return
+        for raw, shift in zip(batches, self._shift(number).split(BATCH), strict=True):
+            yield self.generator.finish(raw, self.lengths, shift)
 
     def set_bytes(self) -> int:
         """What the set takes in memory, at most."""
@@ -140,30 +144,31 @@ class GeneratedDataset(Dataset[Item]):
         indices = [int(index) for index in indices]
         if min(indices) < 0 or max(indices) >= len(self):
             raise IndexError(f"index out of range for {len(self)} samples")
-        if self.epoch is None:
+        if self.number is None:
             self.set_epoch(0)
-        epoch = self.epoch or 0
+        number = self.number
+        assert number is not None
         if self.stored is not None:
-            return [self._read(self.stored, index, epoch) for index in indices]
+            return [self._read(self.stored, index, number) for index in indices]
         if self.items is not None:
             return [self.items[index] for index in indices]
         numbers = self.numbers[indices].tolist()
         shift = None if self.shift is None else self.shift[indices]
-        batch = self.generator.generate(self.labels[indices], numbers, self.seed, epoch, self.lengths, shift,
-                                        self.places[indices])
-        return self._split(batch, indices, epoch)
+        batch = self.generator.generate(self.labels[indices], numbers, self.seed, number.epoch, self.lengths, shift,
+                                        self.places[indices], number.movement)
+        return self._split(batch, indices, number)
 
-    def _read(self, stored: StoredSet, index: int, epoch: int) -> Item:
+    def _read(self, stored: StoredSet, index: int, number: SetNumber) -> Item:
         features = stored.mean(index) if self.means else stored.sample(index)
-        return Item(features, int(stored.labels[index]), stored.soft_label(index), _name(epoch, index))
+        return Item(features, int(stored.labels[index]), stored.soft_label(index), number.name(index))
 
-    def _split(self, batch: Samples, indices: Sequence[int], epoch: int) -> list[Item]:
+    def _split(self, batch: Samples, indices: Sequence[int], number: SetNumber) -> list[Item]:
         """Samples number `indices` as items, each cut to its length or averaged over it."""
         soft = [None] * len(indices) if batch.soft_labels is None else batch.soft_labels
         features = (list(batch.means()[:, None]) if self.means else
                     [frames[:length] for frames, length in zip(batch.features, batch.lengths.tolist(), strict=True)])
         parts = zip(indices, features, batch.labels.tolist(), soft, strict=True)
-        return [Item(frames, label, soft_label, _name(epoch, index)) for index, frames, label, soft_label in parts]
+        return [Item(frames, label, soft_label, number.name(index)) for index, frames, label, soft_label in parts]
 
     @staticmethod
     def collate(items: Sequence[Item]) -> Samples:
@@ -172,8 +177,3 @@ class GeneratedDataset(Dataset[Item]):
         soft = [item.soft_label for item in items if item.soft_label is not None]
         return Samples(pad_sequence(features, batch_first=True), torch.tensor([len(frames) for frames in features]),
                        torch.tensor([item.label for item in items]), torch.stack(soft) if soft else None)
-
-
-def _name(epoch: int, index: int) -> str:
-    movement, number = divmod(epoch, ANEW)
-    return f"generated-{number}.{movement}-{index}" if movement else f"generated-{number}-{index}"

@@ -29,9 +29,9 @@ from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
 from .movement import any_class, drawn
 from .networks import Points
-from .noise import ANEW, Noise, draw_noise
+from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
-from .sampling import DEFAULTS, Center, Lengths
+from .sampling import CENTERED, DEFAULTS, Center, Lengths, ResolvedCenter, resolve_center
 from .spill import Raw, Spill
 
 BATCH = 512
@@ -129,9 +129,10 @@ class Generator:
         return counts
 
     def sample(self, budget: Budget, seed: int = 0, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
-               batch_size: int = BATCH, center: Center = DEFAULTS.center) -> Samples:
-        """Draw a whole set: `budget` as in budget.class_counts, `lengths` and `center` as in sampling.Sampling.
+               batch_size: int = BATCH, center: ResolvedCenter = CENTERED) -> Samples:
+        """Draw a whole set: `budget` as in budget.class_counts, `lengths` as in sampling.Sampling.
 
+        center: see sampling.ResolvedCenter; `auto` depends on the head, and is for a GeneratedDataset (UserError)
         Sample i depends on (seed, epoch, i) alone, but for `center`: then the samples of each class are shifted
         together (see `shift`), and at teaching points they are in step (see `raw_batches`).
         """
@@ -139,15 +140,16 @@ class Generator:
         return Samples.join(list(self.draw_set(labels, seed, epoch, lengths, batch_size, center)))
 
     def draw_set(self, labels: torch.Tensor, seed: int, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
-                 batch_size: int = BATCH, center: Center = DEFAULTS.center,
-                 spill: Path | None = None) -> Iterator[Samples]:
+                 batch_size: int = BATCH, center: ResolvedCenter = CENTERED,
+                 spill: Path | None = None, movement: int = 0) -> Iterator[Samples]:
         """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once.
 
+        movement: which of the set's movements, see noise.draw_noise
         Where the set is centred, all of it waits in memory, or in the file `spill`, which the caller removes.
         """
         check_lengths(lengths)
         check_center(center)
-        parts = self.raw_batches(labels, seed, epoch, batch_size, center)
+        parts = self.raw_batches(labels, seed, epoch, batch_size, center, movement)
         if not center:
             yield from (self.finish(part, lengths) for part in parts)
             return
@@ -162,7 +164,7 @@ class Generator:
             yield self.finish(kept.pop(0), lengths, next(shift))
 
     def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
-              center: Center = DEFAULTS.center) -> torch.Tensor:
+              center: ResolvedCenter = CENTERED, movement: int = 0) -> torch.Tensor:
         """[N, D] to add to what is drawn of these labels [N], so that the mean of each class lies at its center.
 
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
@@ -170,13 +172,20 @@ class Generator:
         alike, but for the little that keeps classes at teaching points out of step (see `raw_batches`), and but for
         those that go to learnt points, each to its own.
         """
-        return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center), center)
+        check_center(center)
+        return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center, movement), center)
 
-    def centers(self, center: Center = DEFAULTS.center) -> torch.Tensor:
+    def resolve_center(self, center: Center, counts: Sequence[int], means: bool, fixed: bool) -> ResolvedCenter:
+        """sampling.resolve_center with what this file carries."""
+        learnt = 0 if self.points is None else self.points.shape[1]
+        return resolve_center(center, counts, means, fixed, learnt, self.teacher is not None)
+
+    def centers(self, center: ResolvedCenter = CENTERED) -> torch.Tensor:
         """Where the classes of a centred set lie [C, D]: at the real class means, or at their teaching points.
 
         UserError for teaching points of a file without a teacher.
         """
+        check_center(center)
         if center != "teaching":
             return self.class_means
         if self.teacher is None:
@@ -184,7 +193,7 @@ class Generator:
                             "true, or distil with a pool.")
         return teaching_points(self.class_means, self.teacher.weight, self.mean.square() + self.std.square())
 
-    def _shift(self, parts: Iterable[Raw], center: Center) -> torch.Tensor:
+    def _shift(self, parts: Iterable[Raw], center: ResolvedCenter) -> torch.Tensor:
         pairs = [(part.frames.mean(dim=1), part.labels) for part in parts]
         means, labels = (torch.cat(values) for values in zip(*pairs, strict=True))
         if center == "learnt":
@@ -199,7 +208,7 @@ class Generator:
         return self.points
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
-                    center: Center = False) -> Iterator[Raw]:
+                    center: ResolvedCenter = False, movement: int = 0) -> Iterator[Raw]:
         """Samples number 0, 1, 2, ... of these labels [N], as drawn: what a set with this `center` is made of.
 
         At teaching points the classes are in step: the first samples of all classes are made from the same noise, and
@@ -209,28 +218,29 @@ class Generator:
         numbers = noise_numbers(labels, center)
         for start in range(0, len(labels), batch_size):
             here = slice(start, start + batch_size)
-            yield self.raw(labels[here], numbers[here].tolist(), seed, epoch, places[here])
+            yield self.raw(labels[here], numbers[here].tolist(), seed, epoch, places[here], movement)
 
     # batches
 
     def generate(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
                  lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None,
-                 places: torch.Tensor | None = None) -> Samples:
+                 places: torch.Tensor | None = None, movement: int = 0) -> Samples:
         """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
 
         shift: [B, D] added to each frame of a sample, or None
         places: [B], of each in its class (samples.places_of), which a list of points needs
+        movement: which of the set's movements, see noise.draw_noise
         """
         check_lengths(lengths)
-        return self.finish(self.raw(labels, indices, seed, epoch, places), lengths, shift)
+        return self.finish(self.raw(labels, indices, seed, epoch, places, movement), lengths, shift)
 
     @torch.no_grad()
     def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
-            places: torch.Tensor | None = None) -> Raw:
+            places: torch.Tensor | None = None, movement: int = 0) -> Raw:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
         network = self.header.network
-        apart = network.moves and (network.movement == "any" or epoch >= ANEW)
-        noise = draw_noise(seed, epoch, indices, network.noise, apart)
+        apart = network.moves and (network.movement == "any" or movement > 0)
+        noise = draw_noise(seed, epoch, indices, network.noise, apart, movement)
         labels = torch.as_tensor(labels, device=self.device)
         frames = self._standardised(noise, labels, places) * self.std + self.mean
         if self.calibration is not None:
@@ -277,7 +287,7 @@ class Generator:
     # a set as a file
 
     def write_samples(self, path: str | Path, budget: Budget, seed: int = 0, lengths: Lengths = DEFAULTS.lengths,
-                      center: Center = DEFAULTS.center) -> None:
+                      center: ResolvedCenter = CENTERED) -> None:
         """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any.
 
         Its metadata are labels, budget, seed, center and features (the header's), each as JSON.
@@ -315,17 +325,22 @@ class Source(NamedTuple):
         raise UserError(f"{self.path}: is no longer the generator file that was loaded. Load it again.")
 
 
-def noise_numbers(labels: torch.Tensor, center: Center) -> torch.Tensor:
+def noise_numbers(labels: torch.Tensor, center: ResolvedCenter) -> torch.Tensor:
     """By which number the noise of each sample of these labels [N] is drawn: its own, or at teaching points its place
     in its class."""
     return places_of(labels) if center == "teaching" else torch.arange(len(labels))
 
 
 def check_center(center: object) -> None:
-    """Raise UserError for what is no Center."""
-    words = get_args(get_args(Center)[1])
-    if not isinstance(center, bool) and center not in words:
-        raise UserError(f"center {center!r}: expected true, false, {', '.join(map(repr, words))}.")
+    """Raise UserError for what is no ResolvedCenter."""
+    words = get_args(get_args(ResolvedCenter)[1])
+    if isinstance(center, bool) or center in words:
+        return
+    expected = f"expected true, false, {', '.join(map(repr, words))}"
+    if center == "auto":
+        raise UserError(f"center 'auto': depends on the head and the size of the set; {expected}. A GeneratedDataset "
+                        "takes auto, Generator.resolve_center says what it is.")
+    raise UserError(f"center {center!r}: {expected}.")
 
 
 def check_lengths(lengths: str) -> None:

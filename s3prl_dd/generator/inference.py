@@ -15,7 +15,7 @@ from torch import nn
 
 from ..config import Count, settings
 from ..devices import side_by_side
-from .networks import BatchNorm, ConditionalGenerator, Gaussian, Network, Points, TimeAttention, TimeConv, Upsample
+from .networks import BatchNorm, ConditionalGenerator, GaussianMeans, Network, Points, TimeAttention, TimeConv, Upsample
 
 MEGABYTES = {"cpu": 32, "cuda": 2048}
 """Of activations in one pass. On a CPU, memory that is used again at once is faster than a larger batch."""
@@ -48,7 +48,7 @@ class Inference:
     """
 
     def __init__(self, network: nn.Module, options: DrawOptions) -> None:
-        assert isinstance(network, ConditionalGenerator | Gaussian | Points)
+        assert isinstance(network, ConditionalGenerator | GaussianMeans | Points)
         self.config = network.config
         device = next(network.parameters()).device
         half = computes_in_bfloat16(options, device) and not isinstance(network, Points)  # places are exact

@@ -1,9 +1,10 @@
-"""How samples' frames move about their utterance mean: as the network has it, or as another sample's. Beyond the paper.
+"""Replaces each sample's deviations from its utterance mean by those of another sample of any class, so that they carry
+no class information. Beyond the paper.
 
-A network that is told the class gives each class movements of its own, which tell the class more surely than real ones
-do, and otherwise; and made from one noise, movement and mean tell of each other. A head that hears frames learns both,
-and little that real speech has. Taken from a sample of any class that is made from noise of its own, movements are as
-before and say nothing of the class and the mean; utterance means, which heads learn from, stay.
+A generator that is told the class gives each class deviations of its own, by which samples are recognised more easily
+than real speech is; and since mean and deviations come from the same noise, each predicts the other. A head that hears
+frames learns both, and neither holds for real speech. Deviations of another sample, of a random class and from
+independent noise, look the same and carry no information on class or mean. Utterance means stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,23 +17,25 @@ Movement = Literal["own", "any"]
 
 
 def any_class(chances: Sequence[float], classes: int) -> torch.Tensor:
-    """As a sample of which class each moves, all alike often. chances: [B] in [0, 1), of noise.Noise -> indices [B]"""
+    """The class [B] whose deviations each sample gets, each equally often. chances: [B] in [0, 1), of noise.Noise"""
     return torch.tensor([int(chance * classes) for chance in chances])
 
 
 def moved_as(frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """The utterance means of `frames`, and what `others` do about theirs. Both [B, T, D] -> [B, T, D]"""
+    """Frames with the utterance means of `frames` and the deviations of `others`. Both [B, T, D] -> [B, T, D]"""
     return others + (frames.mean(dim=1, keepdim=True) - others.mean(dim=1, keepdim=True))
 
 
 def drawn(network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], inputs: torch.Tensor, labels: torch.Tensor,
           as_class: torch.Tensor | None, movers: torch.Tensor | None = None) -> torch.Tensor:
-    """What a network makes of inputs [B, Z] and labels [B], moving as these classes do [B]; None: as their own.
+    """A network's frames [B, T, D] of inputs [B, Z] and labels [B], with the deviations of other samples.
 
-    movers: [B, Z], the inputs that its movement is made from; None: `inputs` themselves
-    -> [B, T, D]
+    as_class: the classes [B] of those others; None: `labels`
+    movers: the inputs [B, Z] that those others are made from; None: `inputs`. Both None: frames as the network has them
     """
     frames = network(inputs, labels)
     if as_class is None and movers is None:
         return frames
-    return moved_as(frames, network(inputs if movers is None else movers, labels if as_class is None else as_class))
+    other_inputs = inputs if movers is None else movers
+    other_labels = labels if as_class is None else as_class
+    return moved_as(frames, network(other_inputs, other_labels))

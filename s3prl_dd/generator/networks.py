@@ -5,6 +5,7 @@ Beside them the rivals that they are measured against (rivals/): Gaussians in cl
 """
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -64,14 +65,14 @@ class NetworkConfig:
     """Beyond the paper: critic and generator each see the utterance mean."""
 
     movement: Movement = "own"
-    """How a sample's frames move about its utterance mean: own, as the network lets them; any, as those of another
-    sample, of any class and made from noise of its own (beyond the paper, for heads that hear frames;
-    generator/movement.py). Training does not see it."""
+    """Whose frame deviations a sample gets. own: its own. any: those of another sample, of a random class and from
+    independent noise (beyond the paper, for frame-level heads; generator/movement.py). Applied when samples are drawn,
+    not in training."""
 
     @property
     def moves(self) -> bool:
-        """Whether a sample's frames are drawn, and differ: those of a Gaussian of means are alike, those of a list of
-        points stand in the file."""
+        """Whether the frames of a sample differ by its noise. Those of a Gaussian of means are all the same, those of a
+        list of points are in the file."""
         return self.architecture not in ("gaussian", "points")
 
     def __post_init__(self) -> None:
@@ -184,7 +185,7 @@ class ConditionalGenerator(nn.Module):
         super().__init__()
         self.config = config
         latent = config.noise + config.classes
-        self.start = nn.Linear(latent, self.start_size())
+        self.start = nn.Linear(latent, math.prod(self.start_shape))
         self.body = self.build_body()
         self.utterance = nn.Sequential(
             nn.Linear(latent, config.channels), nn.LeakyReLU(0.2), nn.Linear(config.channels, config.channels),
@@ -194,19 +195,20 @@ class ConditionalGenerator(nn.Module):
         """noise: [B, Z]; labels: [B] -> [B, T, D]"""
         onehot = F.one_hot(labels, self.config.classes).to(noise.dtype)
         latent = torch.cat([noise, onehot], dim=1)  # [B, Z + C]
-        frames = self.frames(self.start(latent))  # [B, T, D]
+        frames = self.frames(self.start(latent).view(-1, *self.start_shape))  # [B, T, D]
         return frames if self.utterance is None else frames + self.utterance(latent)[:, None]
 
-    def start_size(self) -> int:
-        """Numbers that the first layer makes of the latent vector."""
+    @property
+    def start_shape(self) -> tuple[int, ...]:
+        """What the first layer makes of the latent vector, without the batch; the configuration alone decides."""
         raise NotImplementedError
 
     def build_body(self) -> nn.Sequential:
-        """The layers between the first one's output and the frames."""
+        """The layers between the first one's output and the frames; the configuration alone decides."""
         raise NotImplementedError
 
     def frames(self, start: torch.Tensor) -> torch.Tensor:
-        """The first layer's output [B, start_size] -> frames [B, T, D]"""
+        """The first layer's output [B, *start_shape] -> frames [B, T, D]"""
         raise NotImplementedError
 
 
@@ -216,11 +218,10 @@ class Generator2d(ConditionalGenerator):
     GAN-ATT: the same with dilated convolutions and one self-attention over time after the 4th.
     """
 
-    def start_size(self) -> int:
-        """channels * T / 8 * D / 8, D rounded up."""
-        config = self.config
-        self.shape = (config.channels, config.frames // 8, -(-config.dim // 8))
-        return self.shape[0] * self.shape[1] * self.shape[2]
+    @property
+    def start_shape(self) -> tuple[int, ...]:
+        """channels, T / 8, D / 8; D / 8 is rounded up."""
+        return self.config.channels, self.config.frames // 8, math.ceil(self.config.dim / 8)
 
     def build_body(self) -> nn.Sequential:
         """Nine convolutions on maps [B, channels, T', D']."""
@@ -240,8 +241,8 @@ class Generator2d(ConditionalGenerator):
         return nn.Sequential(*layers, nn.Conv2d(config.channels, 1, config.kernel, padding=config.kernel // 2))
 
     def frames(self, start: torch.Tensor) -> torch.Tensor:
-        """[B, start_size] -> [B, T, D]; what was rounded up is cut off."""
-        maps = self.body(start.view(-1, *self.shape))  # [B, 1, T, >= D]
+        """[B, channels, T / 8, D / 8] -> [B, T, D]; what was rounded up is cut off."""
+        maps = self.body(start)  # [B, 1, T, >= D]
         return maps[:, 0, :, :self.config.dim]
 
 
@@ -281,10 +282,10 @@ class TimeBatchNorm(BatchNorm):
 class Generator1d(ConditionalGenerator):
     """GAN-1D: linear > four convolutions over time, the middle ones double the time > linear to D dimensions."""
 
-    def start_size(self) -> int:
-        """channels * T / 4"""
-        self.shape = (self.config.frames // 4, self.config.channels)
-        return self.shape[0] * self.shape[1]
+    @property
+    def start_shape(self) -> tuple[int, ...]:
+        """T / 4, channels"""
+        return self.config.frames // 4, self.config.channels
 
     def build_body(self) -> nn.Sequential:
         """Four convolutions and a linear layer on [B, T', channels]."""
@@ -297,25 +298,37 @@ class Generator1d(ConditionalGenerator):
         return nn.Sequential(*layers, nn.Linear(width, config.dim))
 
     def frames(self, start: torch.Tensor) -> torch.Tensor:
-        """[B, start_size] -> [B, T, D]"""
-        return self.body(start.view(-1, *self.shape))
+        """[B, T / 4, channels] -> [B, T, D]"""
+        return self.body(start)
 
 
-class Gaussian(nn.Module):
-    """No GAN: class mean + noise @ factor, the same in every frame (rivals/gaussian.py). Noise has D dimensions."""
+class GaussianMeans(nn.Module):
+    """What Gaussians have in common: an utterance mean is the class's mean + noise @ factor (rivals/gaussian.py)."""
 
-    def __init__(self, config: Network) -> None:
+    def __init__(self, config: Network, noise: int) -> None:
+        """noise: numbers K that an utterance mean is made from"""
         super().__init__()
         self.config = config
         self.means = nn.Parameter(torch.zeros(config.classes, config.dim))
-        self.factor = nn.Parameter(torch.zeros(config.noise, config.dim))
+        self.factor = nn.Parameter(torch.zeros(noise, config.dim))
+
+    def utterance_means(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """noise: [B, K]; labels: [B] -> [B, D]"""
+        return self.means[labels] + noise @ self.factor
+
+
+class Gaussian(GaussianMeans):
+    """No GAN: the same in every frame. Noise has D dimensions."""
+
+    def __init__(self, config: Network) -> None:
+        super().__init__(config, config.noise)
 
     def forward(self, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """noise: [B, Z]; labels: [B] -> [B, T, D]"""
-        return (self.means[labels] + noise @ self.factor)[:, None].expand(-1, self.config.frames, -1)
+        return self.utterance_means(noise, labels)[:, None].expand(-1, self.config.frames, -1)
 
 
-class GaussianFrames(Gaussian):
+class GaussianFrames(GaussianMeans):
     """No GAN: an utterance mean as Gaussian's, the class's profile over time, and frames that remember the one before.
 
     Along each of a class's D directions the frames are a first-order autoregressive process, centred within the
@@ -323,11 +336,8 @@ class GaussianFrames(Gaussian):
     """
 
     def __init__(self, config: Network) -> None:
-        nn.Module.__init__(self)
-        self.config = config
+        super().__init__(config, config.dim)
         classes, frames, dim = config.classes, config.frames, config.dim
-        self.means = nn.Parameter(torch.zeros(classes, dim))
-        self.factor = nn.Parameter(torch.zeros(dim, dim))
         self.profile = nn.Parameter(torch.zeros(classes, frames, dim))
         self.directions = nn.Parameter(torch.zeros(classes, dim, dim))
         self.memory = nn.Parameter(torch.zeros(classes, dim))
@@ -336,7 +346,7 @@ class GaussianFrames(Gaussian):
         """noise: [B, D + T * D]; labels: [B] -> [B, T, D]"""
         config = self.config
         of_mean, of_frames = noise.split([config.dim, config.frames * config.dim], dim=1)
-        means = self.means[labels] + of_mean @ self.factor  # [B, D]
+        means = self.utterance_means(of_mean, labels)  # [B, D]
         process = autoregressive(of_frames.unflatten(1, (config.frames, config.dim)), self.memory[labels])
         process = process - process.mean(dim=1, keepdim=True)
         return means[:, None] + self.profile[labels] + process @ self.directions[labels]
@@ -370,7 +380,7 @@ class Points(nn.Module):
         return self.points[first[labels] + places[:, 0].long()]
 
 
-Rival = Gaussian | Points
+Rival = Gaussian | GaussianFrames | Points
 """A network that is no GAN."""
 
 

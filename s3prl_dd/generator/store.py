@@ -24,7 +24,7 @@ from ..files import text_digest
 from .generator import BATCH, Generator
 from .inference import computes_in_bfloat16
 from .samples import Samples, index_labels
-from .sampling import Center, Lengths
+from .sampling import Lengths, ResolvedCenter
 
 FORMAT: Final = 2
 """Of stored sets, and of how samples are drawn: sets of another are drawn anew."""
@@ -54,15 +54,18 @@ class SetKey(NamedTuple):
     seed: int
     epoch: int
     lengths: Lengths
-    center: Center
+    center: ResolvedCenter
     bfloat16: bool
     """Whether it was computed in bfloat16."""
 
     format: int = FORMAT
 
+    movement: int = 0
+    """Which of the set's movements, see noise.draw_noise."""
+
     def to_json(self) -> str:
-        """As it stands in a set's description."""
-        return json.dumps(self._asdict())
+        """As it stands in a set's description; movement 0 is not told, as before there were others."""
+        return json.dumps({name: value for name, value in self._asdict().items() if name != "movement" or value})
 
     def name(self) -> str:
         """The set's folder."""
@@ -155,13 +158,13 @@ class SampleStore:
         self.folder, self.bytes = Path(folder), int(gigabytes * 10**9)
 
     def get(self, generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths,
-            center: Center) -> StoredSet:
-        """The set of Generator.sample with these arguments, drawn if it is not there.
+            center: ResolvedCenter, movement: int = 0) -> StoredSet:
+        """The set of Generator.draw_set with these arguments, drawn if it is not there.
 
         counts: samples per class [C]
         Raises UserError for a generator that was not loaded from a file, and where the disk refuses.
         """
-        key = key_of(generator, counts, seed, epoch, lengths, center)
+        key = key_of(generator, counts, seed, epoch, lengths, center, movement)
         stored = self.find(key)
         if stored is not None:
             return stored
@@ -198,8 +201,9 @@ class SampleStore:
     def _draw(self, generator: Generator, key: SetKey, alone: bool) -> StoredSet:
         """Draw a set and put it into its place, unless another process was first. alone: nobody else draws it"""
         folder = self.folder / key.name()
-        for path in self.folder.glob(f".{key.name()}.*") if alone else ():  # of a process that was killed
-            shutil.rmtree(path, ignore_errors=True)
+        if alone:
+            for path in self.folder.glob(f".{key.name()}.*"):  # of a process that was killed
+                shutil.rmtree(path, ignore_errors=True)
         unfinished = self.folder / f".{key.name()}.{uuid.uuid4().hex}"
         try:
             unfinished.mkdir()
@@ -225,13 +229,14 @@ class SampleStore:
             total -= size
 
 
-def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths, center: Center) -> SetKey:
+def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths, center: ResolvedCenter,
+           movement: int = 0) -> SetKey:
     """The key of a set. Raises UserError for a generator that was not loaded from a file."""
     if generator.digest is None:
         raise UserError("a store of samples knows a generator by its file, and this one was made in memory. "
                         "Save it and load the file, or draw without a store.")
     half = computes_in_bfloat16(generator.options, generator.device)
-    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half)
+    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half, movement=movement)
 
 
 # writing
@@ -247,11 +252,12 @@ def write_set(folder: Path, generator: Generator, key: SetKey) -> None:
         writers = {name: Writer(stack.enter_context(open(folder / name, "wb"))) for name in _names(generator)}
         writers["offsets"].write(np.zeros(1, np.int64))
         writers["scale"].write(scale.cpu().numpy())
-        for part in generator.draw_set(labels, key.seed, key.epoch, key.lengths, batch, key.center, spill):
+        for part in generator.draw_set(labels, key.seed, key.epoch, key.lengths, batch, key.center, spill,
+                                       key.movement):
             _write_part(writers, part, scale)
         arrays = {name: writer.close() for name, writer in writers.items()}
     spill.unlink(missing_ok=True)
-    text = json.dumps({"key": key._asdict(), "arrays": arrays}, indent=2)
+    text = json.dumps({"key": json.loads(key.to_json()), "arrays": arrays}, indent=2)
     with open(folder / ABOUT, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -8,6 +8,8 @@ from sklearn.decomposition import PCA
 from ..errors import UserError
 from ..features.store import FeatureStore
 from ..generator import Generator
+from ..generator.sampling import sets_of
+from ..pool.kinds import HEADS
 from ..recipe.folder import Run
 
 MOST = 90
@@ -66,9 +68,10 @@ def _real_means(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def _samples(run: Run, plane: PCA, seed: int) -> Cloud:
     """As many samples as there are real utterances, class by class, drawn as the run draws them."""
-    generator = Generator.load(run.generator)
-    sampling = run.settings.sampling
-    drawn = generator.sample("original", seed, lengths=sampling.lengths, center=sampling.center)
+    generator, sampling = Generator.load(run.generator), run.settings.sampling
+    reads_means, fixed = not HEADS[run.settings.heads.head].hears_frames, not sets_of(sampling.resample, "original")
+    center = generator.resolve_center(sampling.center, generator.counts("original"), reads_means, fixed)
+    drawn = generator.sample("original", seed, lengths=sampling.lengths, center=center)
     return Cloud(plane.transform(drawn.means().numpy()), drawn.labels.numpy())
 
 

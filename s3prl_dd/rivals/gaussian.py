@@ -19,7 +19,7 @@ from ..distill.parts import Parts
 from ..errors import UserError
 from ..generator import Generator
 from ..generator.calibrate import class_means, eigenvalues, power
-from ..generator.networks import Gaussian, GaussianFrames, build_generator
+from ..generator.networks import GaussianFrames, GaussianMeans, build_generator
 from ..pool.pool import Pool
 
 MEMORIES = np.linspace(-0.99, 0.99, 397)
@@ -36,7 +36,7 @@ def fit_gaussian(config: DistillConfig, data: TrainingData, parts: Parts, pool: 
                         "Run `s3prl-dd pool` first, or set teacher: false.")
     network = config.network.sized(len(data.class_counts), data.dim)
     gaussian = build_generator(network)
-    assert isinstance(gaussian, Gaussian)
+    assert isinstance(gaussian, GaussianMeans)
     _fit_means(gaussian, data)
     if isinstance(gaussian, GaussianFrames):
         _fit_frames(gaussian, data)
@@ -49,7 +49,7 @@ def fit_gaussian(config: DistillConfig, data: TrainingData, parts: Parts, pool: 
 
 
 @torch.no_grad()
-def _fit_means(gaussian: Gaussian, data: TrainingData) -> None:
+def _fit_means(gaussian: GaussianMeans, data: TrainingData) -> None:
     """Class means, and the covariance of utterance means around them."""
     means = (data.means - data.mean) / data.std  # [N, D]
     centers = class_means(means, data.labels)  # [C, D]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.gauss import tiny_data, tiny_pool, tiny_trainer, write_run
+from support.gauss import FEW_STEPS, tiny_data, tiny_pool, tiny_trainer, write_run
 
 from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.distill.anonymous import disguise, pupils, ridge_teacher, speaker_scatter
@@ -173,7 +173,7 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
     matrices = {privacy: generator.calibration.matrix for privacy, generator in made.items()}
     assert torch.equal(matrices[None], matrices[0]) and not torch.equal(matrices[0], matrices[1])
     undisguised = tiny_trainer(tmp_path / "undisguised", data, pool, calibrate=True, privacy=1)
-    undisguised.disguise = None
+    undisguised.maker.disguise = None
     assert not torch.equal(undisguised.current().calibration.matrix, matrices[0])  # the offsets are not there either
     scatter = speaker_scatter(data.means, data.labels, data.speakers)
     whole = disguise(data.means, data.labels, data.speakers, 1)
@@ -191,14 +191,14 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
 
 def test_learnt_points_are_disguised(tmp_path, monkeypatch):
     """Learnt of disguised speech, they lie nowhere in the speakers' span."""
-    monkeypatch.setattr("s3prl_dd.distill.points.LEARNING", Learning(steps=40))
+    monkeypatch.setattr("s3prl_dd.distill.points.FILE_LEARNING", Learning(steps=40))
     heard = []
 
     def learn(generator, number, real, *others):
         heard.append(real)
         return learn_points(generator, number, real, *others)
 
-    monkeypatch.setattr("s3prl_dd.distill.trainer.learn_points", learn)
+    monkeypatch.setattr("s3prl_dd.distill.finish.learn_points", learn)
     data = known(tiny_data())
     hidden = disguise(data.means, data.labels, data.speakers, 1)
     changes = {"steps": 2, "eval_every": 2, "calibrate": True, "points": 5}
@@ -212,8 +212,8 @@ def test_learnt_points_are_disguised(tmp_path, monkeypatch):
 
 def test_generators_are_chosen_by_dev_as_heads_hear_it(tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr("s3prl_dd.distill.trainer.quick_uar", lambda samples, dev, *_: heard.append(dev) or 0.5)
-    monkeypatch.setattr("s3prl_dd.distill.trainer.quick_frame_uar",
+    monkeypatch.setattr("s3prl_dd.distill.evaluator.quick_uar", lambda samples, dev, *_: heard.append(dev) or 0.5)
+    monkeypatch.setattr("s3prl_dd.distill.evaluator.quick_frame_uar",
                         lambda kind, samples, dev, *_: heard.append(dev) or 0.5)
     data = known(tiny_data())
     data = dataclasses.replace(data, dev_utterances=[torch.randn(4 + number % 3, data.dim)
@@ -277,7 +277,7 @@ def test_pupils_take_the_teachers_place_in_the_finished_file(tmp_path):
     made, former = taught.train(progress=False), plain.train(progress=False)
     assert made.teacher.weight.shape == former.teacher.weight.shape
     assert not torch.equal(made.teacher.weight, former.teacher.weight)
-    expected = pupils(former, 3_000_000, taught.teacher_steps)
+    expected = pupils(former, 3_000_000, FEW_STEPS.teacher)
     torch.testing.assert_close(made.teacher.weight, expected.weight)
     assert torch.equal(taught.train(progress=False).teacher.weight, made.teacher.weight)
     assert Generator.load(tmp_path / "samples/generator.safetensors").header.training["pupils"]
@@ -291,7 +291,7 @@ def test_killed_while_pupils_learn(tmp_path, monkeypatch):
     changes = {"steps": 2, "eval_every": 2, "teacher_hears": "samples"}
     whole = tiny_trainer(tmp_path / "whole", data, tiny_pool(data), **changes).train(progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("s3prl_dd.distill.trainer.pupils", killed)
+        patch.setattr("s3prl_dd.distill.finish.pupils", killed)
         tiny_trainer(tmp_path / "killed", data, tiny_pool(data), **changes).train(progress=False)
     again = tiny_trainer(tmp_path / "killed", data, tiny_pool(data), **changes).train(progress=False)
     assert torch.equal(again.teacher.weight, whole.teacher.weight)

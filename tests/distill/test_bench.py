@@ -1,15 +1,17 @@
 """The benchmark's arithmetic, on the smallest networks."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill import bench, norms
+from s3prl_dd.distill import bench
 from s3prl_dd.distill.bench import bench_step, losses_apart, make_trainer, step_table
-from s3prl_dd.distill.config import DistillConfig
-from s3prl_dd.distill.plain import PlainLoop
+from s3prl_dd.distill.config import DistillConfig, Lambdas
+from s3prl_dd.distill.fast import norms
+from s3prl_dd.distill.plain import KNOWN_TERMS, PlainLoop, unknown_to_plain
 from s3prl_dd.errors import UserError
 
 BACK = norms._NormaliseBack.apply
@@ -25,6 +27,29 @@ def test_refused_in_one_line():
             ({"small": small}, {"classes": 1}, "classes")):
         with pytest.raises(UserError, match=expected):
             bench_step(configs, **{"dim": 6, **changes})
+
+
+@pytest.mark.parametrize("name, overrides, unknown", [
+    ("gan_1d", ["lambdas.modulation=1"], "lambdas.modulation=1"),
+    ("gan_1d", ["lambdas.mmd=1"], "lambdas.mmd=1"),
+    ("gan_1d", ["lambdas.critic_class_fake=0.5"], "lambdas.critic_class_fake=0.5"),
+    ("gan_1d", ["penalty_every=4"], "penalty_every=4"),
+    ("gan_1d_frames", [],
+     "lambdas.frame_covariance=1, lambdas.modulation=0.3, softmax_kinds=superb,attentive,cnn")])
+def test_unequal_work_is_refused_before_any(name, overrides, unknown, monkeypatch):
+    """All configurations are looked at before the first of them is measured."""
+    monkeypatch.setattr(bench, "_both_steps", lambda *_: pytest.fail("work was started"))
+    configs = {"small": load_config(DistillConfig, "gan_1d", SMALL), name: load_config(DistillConfig, name, overrides)}
+    with pytest.raises(UserError, match=f"{name}: the plain loop.* does not compute {unknown}: "):
+        bench_step(configs, 6)
+
+
+@pytest.mark.parametrize("term", [item.name for item in dataclasses.fields(Lambdas)])
+def test_the_plain_loop_computes_the_terms_that_it_knows(term):
+    config = load_config(DistillConfig, "gan_1d", [*SMALL, *(f"lambdas.{name}=0" for name in KNOWN_TERMS)])
+    config = dataclasses.replace(config, lambdas=Lambdas(**{term: 1}))
+    plain = PlainLoop(make_trainer(config, 6, 3, "cpu"))
+    assert (term in plain.train_step()) == (unknown_to_plain(config) == [])
 
 
 def test_no_gpu_is_told(monkeypatch):

@@ -204,7 +204,7 @@ def test_another_configuration_or_other_data_are_refused(tmp_path, data, pool):
     with pytest.raises(UserError, match="the data differ"):
         tiny_trainer(tmp_path, data, tiny_pool(data, seeds=2), **same).load()
     other = tiny_data()
-    other.utterances[7] = other.utterances[7] + 1
+    other.utterances.utterances[7] += 1
     with pytest.raises(UserError, match="the data differ"):
         tiny_trainer(tmp_path, other, pool, **same).load()
     elsewhere = tiny_trainer(tmp_path, data, pool, **same)

@@ -5,8 +5,8 @@ import torch
 import torch.nn as nn
 
 from s3prl_dd.distill.critic import UTTERANCE_SCALE, Critic
-from s3prl_dd.distill.layers import CriticConv2d
-from s3prl_dd.distill.norms import SampleNorm, TimeSampleNorm
+from s3prl_dd.distill.fast.layers import CriticConv2d
+from s3prl_dd.distill.fast.norms import SampleNorm, TimeSampleNorm
 from s3prl_dd.generator import Network, NetworkConfig
 from s3prl_dd.generator.networks import GANS, BatchNorm
 

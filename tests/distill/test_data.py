@@ -21,10 +21,10 @@ def test_resample_keeps_the_mean():
 
 def test_framed_data_is_standardised():
     data = tiny_data()
-    assert data.resident.shape == (60, 8, DIM) and data.dim == DIM
-    assert data.resident.mean(dim=(0, 1)).abs().max() < 1e-5
-    assert (data.resident.std(dim=(0, 1)) - 1).abs().max() < 1e-3
-    torch.testing.assert_close(data.resident[3] * data.std + data.mean, resample(data.utterances[3], 8))
+    assert data.source.values.shape == (60, 8, DIM) and data.dim == DIM
+    assert data.source.values.mean(dim=(0, 1)).abs().max() < 1e-5
+    assert (data.source.values.std(dim=(0, 1)) - 1).abs().max() < 1e-3
+    torch.testing.assert_close(data.source.values[3] * data.std + data.mean, resample(data.utterances[3], 8))
     assert data.class_counts == [20, 16, 24]
     torch.testing.assert_close(data.means[7], data.utterances[7].mean(dim=0))
 
@@ -74,7 +74,7 @@ def test_too_short_utterances_are_refused():
 def test_to_leaves_the_callers_data_where_they_were():
     data = tiny_data()
     moved = data.to("meta")
-    assert moved.resident.device.type == "meta" and data.resident.device.type == "cpu"
+    assert moved.source.values.device.type == "meta" and data.source.values.device.type == "cpu"
     with pytest.raises(dataclasses.FrozenInstanceError):
         data.frames = 4
 

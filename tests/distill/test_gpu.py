@@ -5,30 +5,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gauss import PARTS, TinyTrainer, tiny_config, tiny_data, tiny_pool
+from support.gauss import FEW_STEPS, PARTS, tiny_config, tiny_data, tiny_pool
 from support.gpu import exact, needs_gpu
 
 from s3prl_dd.config import load_config
-from s3prl_dd.distill import norms
 from s3prl_dd.distill.bench import bench_step
 from s3prl_dd.distill.config import DistillConfig
+from s3prl_dd.distill.fast import norms
+from s3prl_dd.distill.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
 
 SMALL = ["network.frames=16", "network.channels=16", "network.critic_channels=16", "batch=32", "critic_steps=2"]
 
 
-def trainer_on(device: str, out: Path, **changes: object) -> TinyTrainer:
+def trainer_on(device: str, out: Path, **changes: object) -> Trainer:
     data = tiny_data()
-    return TinyTrainer(tiny_config(**changes), data, out, PARTS, tiny_pool(data), device)
+    return Trainer(tiny_config(**changes), data, out, PARTS, tiny_pool(data), device, FEW_STEPS)
 
 
-def losses(trainer: TinyTrainer) -> dict[str, float]:
+def losses(trainer: Trainer) -> dict[str, float]:
     """A step's loss terms, and the norms of its gradients."""
     return trainer.train_step().values()
 
 
-def gradients(trainer: TinyTrainer) -> dict[str, torch.Tensor]:
+def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Of the first critic update and the first generator update, all weights behind one another."""
     found = {"critic": trainer._gradients_of(trainer.critic, trainer.critic_terms(1, 0)),
              "generator": trainer._gradients_of(trainer.generator, trainer.generator_terms(1).terms)}

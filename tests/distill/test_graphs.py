@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s3prl_dd.distill.graphs import WARM_UPS, CriticBatch, Replayed, Updated
+from s3prl_dd.distill.fast.graphs import WARM_UPS, CriticBatch, Replayed, Updated
 
 
 def batch(value: float, penalty: bool = True) -> CriticBatch:

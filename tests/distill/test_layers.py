@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn as nn
 
-from s3prl_dd.distill import fused, norms
-from s3prl_dd.distill.layers import CriticConv2d, LastBatchNorm, TapTimeConv, as_trained
-from s3prl_dd.distill.norms import SampleNorm, TimeSampleNorm
+from s3prl_dd.distill.fast import fused, norms
+from s3prl_dd.distill.fast.layers import CriticConv2d, LastBatchNorm, TapTimeConv, as_trained
+from s3prl_dd.distill.fast.norms import SampleNorm, TimeSampleNorm
 from s3prl_dd.generator import NetworkConfig, build_generator
 from s3prl_dd.generator.networks import GANS, BatchNorm, TimeConv
 
@@ -71,13 +71,20 @@ def test_as_torchs_own(case, laid):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("way", ["_in_parts", "_is_large"])
+@pytest.mark.parametrize("way", ["sums", "rows"])
 def test_parts_are_the_norm(way, monkeypatch):
     """The norm from sums over maps, and by the passes that a GPU has compiled, in float64."""
-    monkeypatch.setattr(norms, way, lambda x: True)
+    monkeypatch.setattr(norms, "way_of", lambda x: way)
     for laid in LAYOUTS:
         for case in ("norm", "time norm"):
             test_as_torchs_own(case, laid)
+
+
+def test_the_way_of_maps_on_a_cpu():
+    """What a GPU chooses: test_gpu.py."""
+    maps = torch.zeros(2, 16, 64, 64)  # as large as a GPU's large ones
+    assert [norms.way_of(x) for x in (maps, maps.bfloat16(), maps[:, :, :1, :1])] == ["torch", "sums", "sums"]
+    assert [norms._derives_twice_by_rows(x) for x in (maps, maps[:, :, :1])] == [True, False]
 
 
 def test_what_a_gpu_compiles_is_what_a_cpu_does():

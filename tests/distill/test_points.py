@@ -33,7 +33,7 @@ from s3prl_dd.rng import keyed
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    monkeypatch.setattr(module, "LEARNING", Learning(steps=40, tilt=3.0))
+    monkeypatch.setattr(module, "FILE_LEARNING", Learning(steps=40, tilt=3.0))
 
 
 def test_adam_at_a_rate_that_falls_to_nothing():
@@ -90,7 +90,7 @@ def test_the_worst_judged_speakers_weigh_most():
 def test_speakers_reach_the_points(tmp_path, monkeypatch):
     data = dataclasses.replace(tiny_data(), speakers=torch.arange(len(tiny_data().labels)) % 3)
     heard = []
-    monkeypatch.setattr("s3prl_dd.distill.trainer.learn_points",
+    monkeypatch.setattr("s3prl_dd.distill.finish.learn_points",
                         lambda generator, number, real, speakers, *others: heard.append(speakers) or
                         torch.zeros(3, number, data.dim))
     tiny_trainer(tmp_path, data, tiny_pool(data), points=2, steps=2, eval_every=2).train(progress=False)
@@ -166,7 +166,7 @@ def test_killed_while_they_are_learnt(tmp_path, monkeypatch):
     changes = {"steps": 2, "eval_every": 2, "points": 4}
     whole = tiny_trainer(tmp_path / "whole", data, tiny_pool(data), **changes).train(progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("s3prl_dd.distill.trainer.learn_points", killed)
+        patch.setattr("s3prl_dd.distill.finish.learn_points", killed)
         tiny_trainer(tmp_path / "killed", data, tiny_pool(data), **changes).train(progress=False)
     again = tiny_trainer(tmp_path / "killed", data, tiny_pool(data), **changes).train(progress=False)
     assert torch.equal(again.points, whole.points)

@@ -10,6 +10,7 @@ from s3prl_dd.corpora.metadata import read_fold
 from s3prl_dd.distill import data as data_module
 from s3prl_dd.distill.checkpoint import identity
 from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.distill.sources import FramesInMemory
 from s3prl_dd.distill.stored import Moments, StoredFrames
 from s3prl_dd.features.store import FeatureStore
 
@@ -30,10 +31,10 @@ def sidecars(run: Path) -> list[str]:
 @pytest.mark.parametrize("framing", ["resample", "crop"])
 def test_draws_are_those_of_memory(run, monkeypatch, framing):
     memory = open_data(run, framing)
-    assert memory.stored is None and sidecars(run) == []
+    assert isinstance(memory.source, FramesInMemory) and sidecars(run) == []
     monkeypatch.setattr(data_module, "RESIDENT_BYTES", 0)
     disk = open_data(run, framing)
-    assert disk.resident is None and disk.stored is not None and len(sidecars(run)) == 1
+    assert isinstance(disk.source, StoredFrames) and len(sidecars(run)) == 1
     torch.testing.assert_close(disk.mean, memory.mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(disk.std, memory.std, rtol=1e-5, atol=1e-6)
     draw = memory.draw(torch.arange(24) % 3, 0, "x", 1)
@@ -49,7 +50,8 @@ def test_draws_are_those_of_memory(run, monkeypatch, framing):
 def test_a_set_in_memory_is_as_a_list_of_utterances(run):
     stored = open_data(run)
     listed = TrainingData.build(list(stored.utterances), stored.labels, stored.dev, "resample", 8)
-    for name in ("resident", "mean", "std", "means", "lengths", "first_numbers"):
+    assert torch.equal(stored.source.values, listed.source.values)
+    for name in ("mean", "std", "means", "lengths", "first_numbers"):
         assert torch.equal(getattr(stored, name), getattr(listed, name)), name
     config = tiny_config(teacher=False)
     network = config.network.sized(3, DIM)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from support.gauss import ALL_TERMS, DIM, PARTS, tiny_config, tiny_data, tiny_pool, tiny_trainer
+from support.gauss import ALL_TERMS, DIM, FEW_STEPS, PARTS, tiny_config, tiny_data, tiny_pool, tiny_trainer
 
 from s3prl_dd.config import load_config
 from s3prl_dd.devices import agree
@@ -18,8 +18,10 @@ from s3prl_dd.distill.bench import make_trainer
 from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.distill.critic import Critic
 from s3prl_dd.distill.data import TrainingData
+from s3prl_dd.distill.evaluator import Evaluator
+from s3prl_dd.distill.finish import STATISTICS_SAMPLES
 from s3prl_dd.distill.selection import Best, Evaluation, quick_uar
-from s3prl_dd.distill.trainer import STATISTICS_SAMPLES, Trainer
+from s3prl_dd.distill.trainer import Trainer
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator, build_generator, read_header
 from s3prl_dd.generator.calibrate import class_means
@@ -244,8 +246,8 @@ def test_learning_rates_and_betas_are_the_configurations(tmp_path, data, pool):
 def test_a_step_is_all_critic_updates_then_one_of_the_generator(tmp_path, data, pool, monkeypatch):
     trainer, calls = tiny_trainer(tmp_path, data, pool, critic_steps=3), []
     trainer.threads = None  # nothing is probed
-    take = trainer._take
-    monkeypatch.setattr(trainer, "_take", lambda network, *rest: (calls.append(network), take(network, *rest))[1])
+    update = trainer.update
+    monkeypatch.setattr(trainer, "update", lambda network, *rest: (calls.append(network), update(network, *rest))[1])
     seen, draw = [], trainer.batches.noise
     monkeypatch.setattr(trainer.batches, "noise", lambda *key: (seen.append(key), draw(*key))[1])
     log = trainer.train_step()
@@ -300,12 +302,12 @@ def test_initial_weights_are_of_the_seed_and_the_global_stream_goes_on(tmp_path,
 
 def test_the_callers_configuration_and_data_stay_as_they_were(tmp_path, data, pool):
     config = tiny_config(batch=25)
-    before, resident = dataclasses.asdict(config), data.resident.clone()
+    before, resident = dataclasses.asdict(config), data.source.values.clone()
     trainer = Trainer(config, data, tmp_path, PARTS, pool)
     trainer.train_step()
     assert dataclasses.asdict(config) == before and config.batch == 25
     assert trainer.config.batch == 24 and torch.bincount(trainer.batches.labels).tolist() == [8, 8, 8]
-    assert torch.equal(data.resident, resident)
+    assert torch.equal(data.source.values, resident)
 
 
 # bad input
@@ -367,7 +369,7 @@ def test_dev_score_is_that_of_heads_trained_on_the_samples(finished, data):
     scale = data.means.std(dim=0).mean()
 
     def score(means, labels):
-        return quick_uar((means, labels), data.dev, scale, 2, trainer.head_steps, 3)
+        return quick_uar((means, labels), data.dev, scale, 2, FEW_STEPS.quick, 3)
 
     expected, real = score(samples.features.mean(dim=1), samples.labels), score(data.means, data.labels)
     assert trainer.history[1].dev_uar == pytest.approx(expected, abs=1e-6) and expected < real - 0.05
@@ -379,12 +381,12 @@ def test_dev_score_is_that_of_heads_trained_on_the_samples(finished, data):
 def scripted_scores(monkeypatch, scores):
     """evaluate() finds these dev UARs, one after the other."""
     remaining = iter(scores)
-    monkeypatch.setattr(Trainer, "_dev_uar", lambda self, *_: next(remaining))
+    monkeypatch.setattr(Evaluator, "_dev_uar", lambda self, *_: next(remaining))
 
 
 def test_the_last_generator_that_dev_does_not_tell_from_the_best_is_kept(tmp_path, data, pool, monkeypatch):
     scripted_scores(monkeypatch, [0.5, 0.66, 0.7, 0.65])
-    monkeypatch.setattr(Trainer, "_dev_size", lambda self: 91)  # a standard error of 0.048
+    monkeypatch.setattr(Evaluator, "dev_size", 91)  # a standard error of 0.048
     trainer = tiny_trainer(tmp_path, data, pool, steps=8, eval_every=2, save_every=8)
     states, evaluate = {}, trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate",
@@ -410,7 +412,7 @@ def test_one_standard_error_of_the_best():
 
 
 def test_dev_is_as_large_as_it_is(tmp_path, data, pool):
-    assert tiny_trainer(tmp_path, data, pool)._dev_size() == len(data.dev[1])
+    assert tiny_trainer(tmp_path, data, pool).evaluator.dev_size == len(data.dev[1])
 
 
 def test_logs_hold_every_term(finished):

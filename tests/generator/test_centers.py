@@ -6,7 +6,6 @@ import torch
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import GeneratedDataset
 from s3prl_dd.generator.centers import shift_to, shift_to_points, teaching_points
-from s3prl_dd.generator.dataset import best_center
 from tests.support.tiny_generator import tiny_generator
 
 C, D, M = 3, 8, 4
@@ -67,7 +66,8 @@ def test_a_set_of_means_lies_at_them_and_one_of_frames_at_the_class_means():
 
 def test_large_sets_lie_at_the_class_means():
     generator = tiny_generator(teacher=True)
-    chosen = [best_center(generator, [1, most, 2], means) for most in (50, 51) for means in (True, False)]
+    chosen = [generator.resolve_center("auto", [1, most, 2], means, fixed=True)
+              for most in (50, 51) for means in (True, False)]
     assert chosen == ["teaching", True, True, True]
 
 
@@ -85,9 +85,10 @@ def test_a_small_set_of_means_lies_at_the_files_points():
     for budget, kind in ((4, False), (5, True)):  # for heads that hear frames, more than there are
         one, other = (GeneratedDataset(source, budget, means=kind) for source in (generator, plain))
         assert one.center == other.center and torch.equal(one[0].features, other[0].features)
-    chosen = [best_center(generator, [1, most, 2], means) for most in (4, 5, 51) for means in (True, False)]
+    chosen = [generator.resolve_center("auto", [1, most, 2], means, fixed=True)
+              for most in (4, 5, 51) for means in (True, False)]
     assert chosen == ["learnt", True, "teaching", True, True, True]
-    assert best_center(generator, [1, 4, 2], True, fixed=False) == "teaching"
+    assert generator.resolve_center("auto", [1, 4, 2], True, fixed=False) == "teaching"
     assert GeneratedDataset(generator, 4, means=True, resample=2).center == "teaching"
 
 
@@ -112,9 +113,21 @@ def test_a_file_without_learnt_points_says_so():
         tiny_generator().sample(2, center="learnt")
 
 
+def test_a_generator_refuses_auto_which_depends_on_the_head():
+    generator, labels = tiny_generator(), torch.arange(3)
+    for draw in (lambda: generator.sample(2, center="auto"), lambda: generator.shift(labels, 0, center="auto"),
+                 lambda: generator.centers("auto")):
+        with pytest.raises(UserError, match="center 'auto': depends on the head"):
+            draw()
+    with pytest.raises(UserError, match="center 'middle': expected true, false, 'teaching', 'learnt'"):
+        generator.sample(2, center="middle")
+    assert [generator.resolve_center(center, [2], True, fixed=True) for center in (True, False, "teaching")] \
+        == [True, False, "teaching"]
+
+
 def test_without_a_teacher_there_are_none():
     generator = tiny_generator(teacher=False)
-    assert best_center(generator, [2, 2, 2], means=True) is True
+    assert generator.resolve_center("auto", [2, 2, 2], True, fixed=True) is True
     with pytest.raises(UserError, match="center: teaching: the generator file has no teacher"):
         generator.sample(2, center="teaching")
 

@@ -23,9 +23,9 @@ def drawn(generator, monkeypatch):
     """(epoch, number) of each sample that is drawn."""
     log, raw = [], generator.raw
 
-    def logged(labels, indices, seed, epoch=0, places=None):
+    def logged(labels, indices, seed, epoch=0, *rest):
         log.extend((epoch, index) for index in indices)
-        return raw(labels, indices, seed, epoch, places)
+        return raw(labels, indices, seed, epoch, *rest)
 
     monkeypatch.setattr(generator, "raw", logged)
     return log

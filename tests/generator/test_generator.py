@@ -13,6 +13,7 @@ from support.tiny_generator import LABELS, gaussian_generator, tiny_generator
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import DEFAULTS, GeneratedDataset, Generator, NetworkConfig, Sampling
 from s3prl_dd.generator.noise import draw_noise
+from s3prl_dd.generator.sampling import CENTERED
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +162,9 @@ def test_a_centred_set_has_the_files_class_means(generator):
 def test_a_centred_set_is_drawn_once(generator, monkeypatch):
     drawn, raw = [], generator.raw
 
-    def logged(labels, indices, seed, epoch, places):
+    def logged(labels, indices, *rest):
         drawn.extend(indices)
-        return raw(labels, indices, seed, epoch, places)
+        return raw(labels, indices, *rest)
 
     monkeypatch.setattr(generator, "raw", logged)
     generator.sample(7, batch_size=4, center=True)
@@ -187,8 +188,10 @@ def test_every_door_has_the_same_defaults(generator):
     doors = (Generator.sample, Generator.write_samples, Generator.draw_set, GeneratedDataset.__init__)
     for door in doors:
         for name, parameter in signature(door).parameters.items():
-            if name in ("center", "lengths", "resample"):
+            if name in ("lengths", "resample") or (name == "center" and door is GeneratedDataset.__init__):
                 assert parameter.default == getattr(DEFAULTS, name), (door, name)
+            elif name == "center":
+                assert parameter.default is CENTERED is True, door
     assert DEFAULTS == Sampling() == Sampling(labels="soft", center="auto", resample="auto", lengths="generator")
     assert torch.equal(generator.sample(3).features, generator.sample(3, center=True).features)
 
@@ -207,7 +210,7 @@ def test_write_samples(generator, tmp_path, capsys, options):
     with safe_open(out, "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
     features = about.pop("features")
-    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "center": options.get("center", "auto")}
+    assert about == {"labels": LABELS, "budget": {"total": 15}, "seed": 3, "center": options.get("center", True)}
     assert features["upstream"] == "made" and features["layer_weights"] == [0.25, 0.75]
     assert "15 samples, [5, 4, 6] a class" in capsys.readouterr().out
 

@@ -45,6 +45,15 @@ def test_the_chance_is_the_samples_own():
     assert one.chances != other.chances and all(0 <= chance < 1 for chance in one.chances)
 
 
+def test_movements_of_a_set_are_streams_of_their_own():
+    """Counted in the counter's upper half: movement 3 of epoch 2 is where epoch 2 + 3 * 2^32 was."""
+    first, other = (draw_noise(0, 2, [9], 6, apart=True, movement=movement) for movement in (0, 3))
+    assert torch.equal(first.vectors, other.vectors) and first.quantiles == other.quantiles
+    stream = np.random.Generator(np.random.Philox(key=0, counter=[0, 0, 9, 2 + 3 * 2**32]))
+    assert other.chances == [stream.uniform()] != first.chances
+    assert other.movers[0].tolist() == stream.standard_normal(6, dtype=np.float32).tolist()
+
+
 @pytest.mark.parametrize("calibration", [False, True])
 def test_a_sample_has_its_own_mean_and_moves_as_a_class_that_has_nothing_to_do_with_its_own(calibration, tmp_path):
     own = loaded(tiny_generator(CONFIG, calibration=calibration), tmp_path / "own")

@@ -85,7 +85,7 @@ def test_a_file_is_of_train_of_its_budget_and_of_its_seed(run, trained):
         generator = Generator.load(rivals.rival_file(run, Arm.parse("random_real_soft_4ppc"), seed))
         chosen = random_subset(data.labels, [4, 4, 4], seed)
         drawn = generator.sample(4, center=False).features
-        torch.testing.assert_close(drawn, data.resident[chosen] * data.std + data.mean)
+        torch.testing.assert_close(drawn, data.source.values[chosen] * data.std + data.mean)
     assert generator.header.corpus.fold == "fold1" and generator.header.network.points == [4, 4, 4]
 
 

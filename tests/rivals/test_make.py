@@ -35,7 +35,7 @@ def test_real_utterances_are_in_the_file_in_their_order(name, material, tmp_path
     chosen = random_subset(data.labels, WANTED, 3)
     if name == "herding":
         chosen = herded_subset(Scale.of(data.means).units(data.means), data.labels, WANTED)
-    expected = data.resident[chosen] * data.std + data.mean
+    expected = data.source.values[chosen] * data.std + data.mean
     samples = generator.sample({"counts": WANTED}, seed=8, center=False)
     torch.testing.assert_close(samples.features, expected)
     assert samples.labels.tolist() == data.labels[chosen].tolist()

@@ -18,6 +18,7 @@ from s3prl_dd.distill.config import DistillConfig
 from s3prl_dd.distill.data import Framing, TrainingData
 from s3prl_dd.distill.distributed import end_group, start_group
 from s3prl_dd.distill.parts import Parts
+from s3prl_dd.distill.selection import HeadSteps
 from s3prl_dd.distill.trainer import Trainer
 from s3prl_dd.features.store import FeatureStore, StoreWriter
 from s3prl_dd.generator import CorpusInfo, Provenance
@@ -32,6 +33,7 @@ FEATURES = Provenance(upstream="made", upstream_ckpt_digest=None, selection="hid
 CORPUS = CorpusInfo(name="gauss", synthetic=True, fold="fold1", train_speakers=["s1", "s2"], test_speakers=["s0"],
                     test_digest="0")
 PARTS = Parts(LABELS, FEATURES, CORPUS)
+FEW_STEPS = HeadSteps(quick=60, quick_frames=12, teacher=60)
 ALL_TERMS = {"gradient_penalty": 10, "critic_class": 1, "critic_class_fake": 0.5, "feature_matching": 1,
              "generator_class": 1, "softmax_matching": 1, "diversity": 0.3, "mmd": 1}
 
@@ -78,13 +80,10 @@ def tiny_config(**changes: object) -> DistillConfig:
     return build(DistillConfig, merge(values, changes), "tiny_config")
 
 
-class TinyTrainer(Trainer):
-    head_steps, frame_head_steps, teacher_steps = 60, 12, 60
-
-
 def tiny_trainer(out: Path, data: TrainingData | None = None, pool: Pool | None = None, **changes: object) -> Trainer:
     data = data or tiny_data()
-    return TinyTrainer(tiny_config(**changes), data, out, PARTS, tiny_pool(data) if pool is None else pool)
+    pool = tiny_pool(data) if pool is None else pool
+    return Trainer(tiny_config(**changes), data, out, PARTS, pool, head_steps=FEW_STEPS)
 
 
 def train_tiny(out: Path, changes: dict) -> None:

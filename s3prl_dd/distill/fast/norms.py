@@ -1,12 +1,11 @@
 """The critic's layer norm: of a sample, over channels and positions. Its second derivatives (Eq. 1) are written down.
 
-Three ways to the same numbers, up to rounding: torch's kernels, sums over maps as they lie, and passes over rows of
-channels (fused.py), for large maps on a GPU and for the second derivatives of maps on a CPU. Under create_graph a layer
-gives the gradient of its input alone (see layers.py).
+Three ways lead to the same numbers, up to rounding (`way_of`): torch's kernels, sums over maps as they lie, and passes
+over rows of channels (fused.py). Under create_graph a layer gives the gradient of its input alone (see layers.py).
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -34,7 +33,7 @@ class SampleNorm(nn.GroupNorm):
         if left_to_torch(x):
             return super().forward(x)
         # here and not in _Normalise, whose second derivatives reach x through what it keeps of it
-        laid = x.contiguous(memory_format=_layout(x)) if _is_large(x) or not _in_parts(x) else x
+        laid = x if way_of(x) == "sums" else x.contiguous(memory_format=_layout(x))
         return _Normalise.apply(laid, self.weight, self.bias, self.eps)
 
 
@@ -65,21 +64,27 @@ PIECES = 32
 """Pieces of a sample's positions, at most, that are summed side by side."""
 
 
-def _is_large(x: torch.Tensor) -> bool:
-    """Whether compiled passes take the maps."""
-    return x.is_cuda and x[0].numel() >= LARGE
+Way = Literal["torch", "sums", "rows"]
+"""torch: its kernel. sums: over maps as they lie. rows: passes over rows of channels, fused.py's, compiled on a GPU."""
 
 
-def _has_area(x: torch.Tensor) -> bool:
-    """Whether they are maps of GAN-ATT or GAN-CNN on a CPU. GAN-1D's stay with the elementwise form, whose bits are the
-    same on any number of threads."""
-    return x.device.type == "cpu" and x.shape[2] > 1
+def way_of(x: torch.Tensor) -> Way:
+    """How the norm of maps [B, channels, T, D] and its gradient are computed.
+
+    rows: large maps on a GPU. sums: maps in half precision, whose statistics stay in float32, and those of one
+    position, which torch's kernel rounds by the number of threads. torch: all others.
+    """
+    if x.is_cuda and x[0].numel() >= LARGE:
+        return "rows"
+    by_sums = x.dtype == torch.bfloat16 or x[0, 0].numel() == 1
+    return "sums" if by_sums else "torch"
 
 
-def _in_parts(x: torch.Tensor) -> bool:
-    """Whether the norm is computed from sums over maps as they lie: large ones on a GPU, those in half precision, whose
-    statistics stay in float32, and those of one position, which torch's kernel rounds by the number of threads."""
-    return x.dtype == torch.bfloat16 or _is_large(x) or x[0, 0].numel() == 1
+def _derives_twice_by_rows(x: torch.Tensor) -> bool:
+    """Whether second derivatives are computed by rows: of large maps, and of GAN-ATT's and GAN-CNN's on a CPU. GAN-1D's
+    stay with the elementwise form, whose bits are the same on any number of threads."""
+    has_area = x.shape[2] > 1
+    return way_of(x) == "rows" or (x.device.type == "cpu" and has_area)
 
 
 def _statistics_dtype(x: torch.Tensor) -> torch.dtype:
@@ -89,7 +94,7 @@ def _statistics_dtype(x: torch.Tensor) -> torch.dtype:
 def _layout(x: torch.Tensor) -> torch.memory_format:
     """How the norm wants maps [B, channels, T, D]: large ones channels last, torch's kernels have them as they lie, but
     on a GPU channel by channel."""
-    if _is_large(x):
+    if way_of(x) == "rows":
         return torch.channels_last
     last = x.device.type == "cpu" and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
@@ -97,12 +102,13 @@ def _layout(x: torch.Tensor) -> torch.memory_format:
 
 def _normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """weight * (x - mean) * scale + bias, and mean and scale [B, 1] of each sample. x: in `_layout`, or in parts"""
+    """weight * (x - mean) * scale + bias, and mean and scale [B, 1] of each sample. x: in `_layout`, but for sums"""
     batch, channels = x.shape[:2]
-    if not _in_parts(x):
+    way = way_of(x)
+    if way == "torch":
         return aten.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), 1, eps)
-    if _is_large(x):
-        return _normalise_large(x, weight, bias, eps)
+    if way == "rows":
+        return _normalise_by_rows(x, weight, bias, eps)
     dtype, size = _statistics_dtype(x), x[0].numel()
     mean = x.mean(dim=OVER_SAMPLE, dtype=dtype)[:, None]  # [B, 1]
     squares = torch.linalg.vector_norm(x, dim=OVER_SAMPLE, dtype=dtype).square()[:, None] / size
@@ -115,19 +121,20 @@ def _normalise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: f
 def _normalise_backward(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
                         weight: torch.Tensor | None, wanted: list[bool]) -> list[torch.Tensor]:
     """Gradients of x, weight and bias, those that are wanted. mean, scale: [B, 1] of each sample"""
-    if _is_large(x):
+    way = way_of(x)
+    if way == "rows":
         assert weight is not None
-        return _normalise_backward_large(gradient, x, mean, scale, weight)
-    if _in_parts(x):
-        return _normalise_backward_in_parts(gradient, x, mean, scale, weight)
+        return _normalise_backward_by_rows(gradient, x, mean, scale, weight)
+    if way == "sums":
+        return _normalise_backward_by_sums(gradient, x, mean, scale, weight)
     batch, channels = x.shape[:2]
     positions = x[0, 0].numel()
     gradient = gradient.contiguous(memory_format=_layout(x))
     return aten.native_group_norm_backward(gradient, x, mean, scale, weight, batch, channels, positions, 1, wanted)
 
 
-def _normalise_backward_in_parts(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                                 weight: torch.Tensor | None) -> list[torch.Tensor]:
+def _normalise_backward_by_sums(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                                weight: torch.Tensor | None) -> list[torch.Tensor]:
     total, with_x = _channel_sums(gradient), _channel_sums(gradient * x)  # [B, channels]
     weight = torch.ones_like(total[0]) if weight is None else weight
     mean_d, d_x = ((values * weight).sum(dim=1, keepdim=True) / x[0].numel() for values in (total, with_x))  # [B, 1]
@@ -184,8 +191,8 @@ class _NormaliseBack(Function):
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         v, = gradients
         gradient, x, mean, scale, weight = context.saved_tensors
-        if _is_large(x) or _has_area(x):
-            of_gradient, of_x, of_weight = _second_derivatives_by_sums(v, gradient, x, mean, scale, weight)
+        if _derives_twice_by_rows(x):
+            of_gradient, of_x, of_weight = _second_derivatives_by_rows(v, gradient, x, mean, scale, weight)
             return of_gradient, of_x, None, None, of_weight
         weight = weight.view(-1, 1, 1)
         projected = _normalise_backward(v, x, mean, scale, None, [True, False, False])[0]  # scale * P(v)
@@ -216,8 +223,8 @@ def _by_sample(values: torch.Tensor) -> torch.Tensor:
 # by passes over rows of channels
 
 
-def _normalise_large(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
-                     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _normalise_by_rows(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+                       ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """See _normalise."""
     size = x[0].numel()
     mean, squares = (_over_channels(_over_pieces(sums)) / size for sums in fused.moments(_pieces(x)))  # [B, 1]
@@ -228,8 +235,8 @@ def _normalise_large(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, 
     return y, mean, scale
 
 
-def _normalise_backward_large(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
-                              weight: torch.Tensor) -> list[torch.Tensor]:
+def _normalise_backward_by_rows(gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                                weight: torch.Tensor) -> list[torch.Tensor]:
     """See _normalise_backward: all three."""
     gradient, size = gradient.contiguous(memory_format=torch.channels_last), x[0].numel()
     total, with_x = map(_over_pieces, fused.products(_pieces(x), _pieces(gradient)))  # [B, channels]
@@ -243,8 +250,8 @@ def _normalise_backward_large(gradient: torch.Tensor, x: torch.Tensor, mean: tor
     return [of_x, (scale * (with_x - mean * total)).sum(dim=0), total.sum(dim=0)]
 
 
-def _second_derivatives_by_sums(v: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor,
-                              scale: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _second_derivatives_by_rows(v: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor,
+                                scale: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """See _NormaliseBack.backward: of the gradient, of x and of the weight."""
     v, gradient, x = (maps.contiguous(memory_format=torch.channels_last) for maps in (v, gradient, x))
     size = x[0].numel()

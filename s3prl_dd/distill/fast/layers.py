@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd import Function
 
-from ..generator.networks import BatchNorm, TimeBatchNorm, TimeConv
+from ...generator.networks import BatchNorm, TimeBatchNorm, TimeConv
 from .norms import left_to_torch
 
 aten = torch.ops.aten

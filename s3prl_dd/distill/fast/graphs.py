@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from .losses import Terms
+from ..losses import Terms
 
 WARM_UPS = 3
 """Updates before one is recorded: libraries choose their kernels in them, optimisers make their moments."""
