@@ -15,7 +15,7 @@ from ..corpora.audio import load_audio
 from ..corpora.sid_check import TEST
 from ..evaluation.significance import Interval, wilson
 from ..features.spec import FeatureSpec
-from ..files import atomic_path
+from ..files import atomic_path, text_digest
 from ..plugin.encoder import Encoder
 from ..plugin.upstream.ser_projector import read_head
 from . import attacks
@@ -81,9 +81,15 @@ def _paired_difference(right: np.ndarray, real: np.ndarray, chosen: np.ndarray) 
 
 
 def tree_states(spec: FeatureSpec, device: str, paths: list[Path], cache: Path) -> np.ndarray:
-    """The upstream's states of every utterance, averaged over time: float32 [N, L, D]; kept in `cache`."""
+    """The upstream's states of every utterance, averaged over time: float32 [N, L, D]; kept in `cache`.
+
+    They are of these files, as they are now: of others, or after a change, they are made anew.
+    """
+    files = text_digest(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
     if cache.is_file():
-        return np.load(cache)["states"]
+        kept = np.load(cache)
+        if str(kept.get("files", "")) == files:
+            return kept["states"]
     encoder = Encoder(spec, device)
     means = []
     for path in tqdm(paths, desc="states of the SID tree", unit="utt", leave=False):
@@ -91,7 +97,7 @@ def tree_states(spec: FeatureSpec, device: str, paths: list[Path], cache: Path) 
         means.append(states.mean(dim=1).numpy())
     stacked = np.stack(means)
     with atomic_path(cache) as temporary, open(temporary, "wb") as file:
-        np.savez(file, states=stacked)
+        np.savez(file, states=stacked, files=files)
     return stacked
 
 

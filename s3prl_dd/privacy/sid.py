@@ -3,6 +3,7 @@
     <folder>/exp/<row>_seed<s>_lr<lr>/   one run of S3PRL each; what is there is not run again
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from ..config import build, settings
 from ..corpora.sid_check import FIRST, check_voxceleb1
 from ..errors import UserError
 from ..features.spec import FeatureSpec, own_upstream
-from ..files import atomic_path, read_json, text_digest, write_json
+from ..files import atomic_path, file_digest, read_json, text_digest, write_json
 from ..plugin import runs
 from .rows import CheckpointPath, Head, Row, Rows, path_text
 from .settings import Settings
@@ -97,6 +98,8 @@ class SidScore:
     """Accuracy on test there."""
     command: str
     """The command line."""
+    digest: str | None = None
+    """SHA-256 of the checkpoint's file; None for the plain upstream, and in older versions."""
 
 
 class Job(NamedTuple):
@@ -153,16 +156,17 @@ def run_sid(setup: SidSetup, job: Job, threads: int = 1) -> SidScore:
     """One run of S3PRL's SID expert; resumes. Raises UserError where the folder holds a run of other settings."""
     expdir = setup.folder / "exp" / f"{job.row}_seed{job.seed}_lr{job.lr:g}"
     checkpoint = job.head.checkpoint
+    digest = None if checkpoint is None else file_digest(checkpoint)
     wanted = {"steps": setup.settings.steps, "batch": setup.settings.batch, "lr": job.lr,
-              "checkpoint": path_text(checkpoint)}
-    kept = expdir / "run.json"
+              "checkpoint": path_text(checkpoint), "digest": digest}
+    kept, begun = expdir / "run.json", expdir / "begun.json"
     if kept.is_file():
         score = build(SidScore, read_json(kept, "score of a SID run"), kept)
-        for key, value in wanted.items():
-            if getattr(score, key) != value:
-                raise UserError(f"{expdir}: was run with {key} {getattr(score, key)!r}, now {value!r} is asked for. "
-                                "Delete the folder to run it again.")
+        _check_asked(expdir, asdict(score), wanted)
         return score
+    if begun.is_file():  # else log.log and states of a killed run would count as this one's
+        _check_asked(expdir, read_json(begun, "settings of a SID run"), wanted)
+    write_json(begun, wanted)
     flags = [*_upstream_flags(setup, checkpoint), "--device", setup.device,
              "--feature_cache", str(setup.settings.feature_cache), "--feature_folder", str(setup.folder / "means")]
     command = runs.start_s3prl(expdir, "voxceleb1", flags, sid_overrides(setup, job.lr), job.seed, threads)
@@ -170,6 +174,15 @@ def run_sid(setup: SidSetup, job: Job, threads: int = 1) -> SidScore:
     score = build(SidScore, {**wanted, "seed": job.seed, **best, "command": command}, expdir)
     write_json(kept, asdict(score))
     return score
+
+
+def _check_asked(expdir: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """UserError where an expdir's run was of other settings, or of another head that had the same path."""
+    for key, value in wanted.items():
+        older = key == "digest" and found.get(key) is None
+        if found.get(key) != value and not older:
+            raise UserError(f"{expdir}: was run with {key} {found.get(key)!r}, now {value!r} is asked for. "
+                            "Delete the folder to run it again.")
 
 
 def _upstream_flags(setup: SidSetup, checkpoint: Path | None) -> list[str]:

@@ -48,6 +48,13 @@ def test_states_are_kept(tree, tmp_path, monkeypatch):
     assert np.array_equal(probe.tree_states(FeatureSpec("fbank"), "cpu", paths, cache), states)
 
 
+def test_states_of_files_that_changed_are_made_anew(tree, tmp_path, monkeypatch):
+    paths, cache = Tree.open(tree).utterances().paths[:2], tmp_path / "states.npz"
+    states = probe.tree_states(FeatureSpec("fbank"), "cpu", paths, cache)
+    assert np.array_equal(probe.tree_states(FeatureSpec("fbank"), "cpu", paths[::-1], cache), states[::-1])
+    assert len(probe.tree_states(FeatureSpec("fbank"), "cpu", paths[:1], cache)) == 1
+
+
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
     """Heads that let the speaker through (real), or nothing (proposed), of states that are the speaker and noise."""

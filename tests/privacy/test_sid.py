@@ -32,7 +32,7 @@ def started(monkeypatch):
 
     def start_s3prl(expdir, downstream, flags, overrides, seed, threads):
         calls.append((expdir.name, downstream, list(flags), dict(overrides), seed))
-        expdir.mkdir(parents=True)
+        expdir.mkdir(parents=True, exist_ok=True)
         lines = [f"{part} at step {step}: {value}" for step in (1, 2)
                  for part, value in (("dev", 0.2 * step), ("train", 0.9), ("test", 0.3 * step))]
         (expdir / "log.log").write_text("\n".join(lines) + "\n")
@@ -88,7 +88,8 @@ def test_the_plain_upstream_is_the_runs_own(setup, started):
 
 
 def test_what_is_there_is_not_run_again(setup, started, tmp_path):
-    job = Job(Row.REAL, 0, 1e-3, Head(tmp_path / "one.ckpt", 0.8))
+    one, two = (write_head(tmp_path / name)[0] for name in ("one.ckpt", "two.ckpt"))
+    job = Job(Row.REAL, 0, 1e-3, Head(one, 0.8))
     score = run_sid(setup, job)
     assert run_sid(setup, job) == score and len(started) == 1
     for other, told in ((setup._replace(settings=Settings(steps=21, batch=8)), "steps 20, now 21"),
@@ -96,7 +97,26 @@ def test_what_is_there_is_not_run_again(setup, started, tmp_path):
         with pytest.raises(UserError, match=f"was run with {told} is asked for. Delete the folder"):
             run_sid(other, job)
     with pytest.raises(UserError, match="was run with checkpoint .*one.ckpt"):
-        run_sid(setup, job._replace(head=Head(tmp_path / "two.ckpt", 0.8)))
+        run_sid(setup, job._replace(head=Head(two, 0.8)))
+    write_head(one, dim=80)
+    with pytest.raises(UserError, match="was run with digest .* now .* is asked for"):
+        run_sid(setup, job)
+
+
+def test_a_killed_run_of_other_settings_does_not_count_as_this_one(setup, started, tmp_path, monkeypatch):
+    """Its lines of log.log would."""
+    job = Job(Row.UPSTREAM, 0, 1e-3, Head(None, None))
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sid.runs, "start_s3prl", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_sid(setup, job)
+    with pytest.raises(UserError, match="was run with steps 20, now 21 is asked for"):
+        run_sid(setup._replace(settings=Settings(steps=21, batch=8)), job)
+    assert run_sid(setup, job).steps == 20 and len(started) == 1
 
 
 def test_each_row_takes_the_learning_rate_that_its_dev_prefers(setup, tmp_path, monkeypatch):
