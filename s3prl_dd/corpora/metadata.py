@@ -25,6 +25,9 @@ from ..files import read_json, text_digest, write_json
 CORPUS_FILE = "corpus.json"
 TRAIN_FILE, DEV_FILE, TEST_FILE = "train_meta_data.json", "dev_meta_data.json", "test_meta_data.json"
 
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name, as file systems have it."""
+
 VALID_RATIO = 0.2
 """S3PRL's share of dev in the training list (datarc.valid_ratio)."""
 
@@ -124,8 +127,13 @@ def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
     """Of the file's items; names that are alike share their memory."""
     names: dict[str, str] = {}
     for item in items:
-        label, speaker = item["label"], str(item["speaker"])
-        yield Utterance(item["path"], names.setdefault(label, label), names.setdefault(speaker, speaker),
+        path, label, speaker = item["path"], item["label"], str(item["speaker"])
+        if not isinstance(path, str) or not isinstance(label, str):
+            raise ValueError(f"path {path!r:.60}, label {label!r:.60}")
+        longest = max(len(name.encode(errors="replace")) for name in path.split("/"))
+        if longest > LONGEST_NAME or "\0" in path:
+            raise ValueError(f"path {path!r:.60}, which no file can have")
+        yield Utterance(path, names.setdefault(label, label), names.setdefault(speaker, speaker),
                         _seconds(item, "start"), _seconds(item, "end"))
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..arms import REAL, TEACHER, Arm
 from ..corpora.inventory import read_inventory
 from ..errors import UserError
+from ..features.spec import own_upstream
 from ..files import file_digest, read_json, text_digest, write_json, write_text
 from ..plugin.runs import evaluate_s3prl
 from ..pool.kinds import HEADS, head_label
@@ -142,7 +143,9 @@ def hear(pair: Pair, arm: Arm, seed: int, folder: Path, expdir: Path) -> float:
     other, device = pair.other, pair.run.settings.device_name()
     data = {"root": str(other.corpus.root), "meta_data": str(other.metadata.resolve()),
             "test_fold": other.settings.corpus.fold}
-    flags = ["--device", device, "--feature_folder", str(folder / "means")]
+    upstream = pair.run.settings.upstream.upstream
+    named = ["-u", upstream] if own_upstream(upstream) else []  # the run's settings are the user's word for its code
+    flags = [*named, "--device", device, "--feature_folder", str(folder / "means")]
     overrides = {f"config.downstream_expert.datarc.{key}": value for key, value in data.items()}
     return evaluate_s3prl(pair.run.best(arm, seed), expdir.resolve(), flags, overrides)
 

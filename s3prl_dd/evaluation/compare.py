@@ -3,7 +3,7 @@
     compare([folder, ...]) -> Comparison -> table, plot, save
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +117,20 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     return compare_results({Path(folder): read(folder) for folder in folders})
 
 
+def _check_alike(runs: Iterable[Results]) -> None:
+    """UserError where heads of one kind hear other features, or were trained otherwise: their mean would be of nothing.
+
+    Results of older versions do not tell, and pass.
+    """
+    known: dict[tuple[str, str], str] = {}
+    for run in runs:
+        for what, found in (("features", run.features), (f"{run.head} heads trained for", run.recipe)):
+            first = known.setdefault((what, run.head), found) if found is not None else None
+            if first != found:
+                raise UserError(f"runs of different {what}: {first}; and {found}. Compare runs whose heads hear the "
+                                "same and are trained alike.")
+
+
 def compare_results(runs: Mapping[Path, Results]) -> Comparison:
     """The same of runs that were read: folder -> its results. Raises UserError as `compare`."""
     first, *others = runs.values()
@@ -124,6 +138,7 @@ def compare_results(runs: Mapping[Path, Results]) -> Comparison:
         if (other.corpus, other.upstream) != (first.corpus, first.upstream):
             raise UserError(f"runs of {first.corpus}, {first.upstream} and of {other.corpus}, {other.upstream}. "
                             "Compare those of one corpus and upstream.")
+    _check_alike(runs.values())
     tests = test_lists(runs)
     cells = gather(runs)
     rows = []

@@ -45,6 +45,12 @@ class FeatureSpec:
             flags.append("--upstream_feature_normalize")
         return flags
 
+    def words(self) -> str:
+        """What of the upstream is taken, for people: two runs that differ here have other features."""
+        layer = "all layers weighted" if self.layer is None else f"layer {self.layer}"
+        file = "" if self.upstream_ckpt is None else f", checkpoint {Path(self.upstream_ckpt).name}"
+        return f"{self.selection}, {layer}{', normalised' if self.normalize else ''}{file}"
+
 
 class Own(NamedTuple):
     """An upstream that is a function of the user's."""

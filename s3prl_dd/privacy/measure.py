@@ -190,11 +190,24 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
     if not teachers:
         return {}
     run = runs.proposed
-    store, fold = FeatureStore(run.features), run.fold
+    store, fold = FeatureStore(run.features), _fold_of_teacher(run)
     train, dev = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
     of_train, of_dev = (store.means(store.select(part)).numpy() for part in (train, dev))
     train_labels, dev_labels = np.array(train.class_indices), np.array(dev.class_indices)
     return attack_teachers(Labelled(of_train, train_labels, of_dev, dev_labels), teachers)
+
+
+def _fold_of_teacher(run: Run) -> Fold:
+    """Who trained the heads in the file: the pool's heads heard train, those made for the file what the GAN heard."""
+    config = run.settings.distiller.distill_config()
+    made_for_it = config.privacy > 0 or config.teacher_folds > 0
+    return _fold_of_gan(run) if made_for_it else run.fold
+
+
+def _fold_of_gan(run: Run) -> Fold:
+    """The train and dev parts that its GAN knew."""
+    held_out = run.settings.distiller.distill_config().selection == "speakers"
+    return hold_out_speakers(run.fold) if held_out else run.fold
 
 
 def opinion_of(heads: LinearHeads, means: np.ndarray) -> np.ndarray:
@@ -204,8 +217,7 @@ def opinion_of(heads: LinearHeads, means: np.ndarray) -> np.ndarray:
 
 def real_utterances(run: Run, frames: int, view: View) -> Real:
     """The run's features of the train and dev parts that its GAN knew, each utterance in so many frames."""
-    held_out = run.settings.distiller.distill_config().selection == "speakers"
-    return real_of(FeatureStore(run.features), hold_out_speakers(run.fold) if held_out else run.fold, frames, view)
+    return real_of(FeatureStore(run.features), _fold_of_gan(run), frames, view)
 
 
 def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:

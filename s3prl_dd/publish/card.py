@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..corpora.text import shown
 from ..errors import UserError
 from ..files import file_digest
 from ..generator import Header, read_header
@@ -57,16 +58,16 @@ def card(file: str | Path, run: str | Path | None = None, repo: str | None = Non
     header = read_header(file)
     study = _study(file, run) if run is not None else None
     terms = terms_for(header, run)
-    title = f"{header.corpus.name}, {header.corpus.fold}, {header.features.upstream}: distilled"
+    title = shown(f"{header.corpus.name}, {header.corpus.fold}, {header.features.upstream}: distilled")
     place = f"{PREFIX}{repo}" if repo else FILE
     privacy = privacy_of(study) if study else []
     facts = [(key, text) for key, text in described(file).items() if text and key != "file"]
-    shown = Card(
+    about = Card(
         title=title, place=place, header=header, facts=facts, terms=terms, study=study,
         results=tables.results(study) if study else None, privacy=privacy,
         limits=words.limits(study, bool(privacy)) if study else [], load=LOAD.format(place=place), preview=preview)
     front = front_matter(header, terms, study, repo or Path(file).stem)
-    return f"---\n{front.to_yaml()}\n---\n\n" + fill("card.md.j2", card=shown, words=words, as_pipes=tables.as_pipes)
+    return f"---\n{front.to_yaml()}\n---\n\n" + fill("card.md.j2", card=about, words=words, as_pipes=tables.as_pipes)
 
 
 def front_matter(header: Header, terms: Terms, study: Study | None, name: str) -> ModelCardData:

@@ -39,6 +39,7 @@ def collect(run: Run) -> Results:
         corpus=corpus.name, synthetic=corpus.synthetic, upstream=settings.upstream.upstream, fold=fold.name,
         config=settings.distiller.config, overrides=list(settings.distiller.overrides), head=settings.heads.head,
         labels=settings.sampling.labels, center=settings.sampling.center, lengths=settings.sampling.lengths,
+        features=settings.upstream.words(), recipe=settings.heads.words(),
         resample=settings.sampling.resample, rival_frames=settings.rivals.rival_frames, arms=arms, classes=len(counts),
         test_utterances=len(truth),
         test=TestList(truth=truth, speakers=[item.speaker for item in fold.test.utterances]),

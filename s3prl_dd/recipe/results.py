@@ -128,6 +128,10 @@ class Results:
     """S3PRL's head, a key of kinds.HEADS."""
     rival_frames: Count = RIVAL_FRAMES
     """Frames of a rival's points."""
+    features: str | None = None
+    """What of the upstream was taken (FeatureSpec.words); None in files of older versions."""
+    recipe: str | None = None
+    """How heads were trained (HeadSettings.words); None in files of older versions."""
     test: TestList | None = None
     """The test list; None in files of older versions."""
     architecture: Architecture | None = None

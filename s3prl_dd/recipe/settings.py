@@ -92,6 +92,11 @@ class HeadSettings:
         if len(set(printed)) < len(printed):
             raise ValueError(f"head_lrs: two of {', '.join(printed)} print alike and would share a folder")
 
+    def words(self) -> str:
+        """How heads are trained, for people: those that differ here are not compared."""
+        lrs = " or ".join(f"{lr:g}" for lr in self.head_lrs)
+        return f"{self.head_steps} steps of {self.head_batch}, learning rate {lrs}"
+
 
 @settings
 class RivalSettings:

@@ -71,10 +71,21 @@ def prepare(run: Run) -> None:
 
 def real(run: Run) -> None:
     """metadata -> SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction"""
+    _check_classes(run)
     if lacking(run, [REAL]):
         keeps = run.settings.machine.kept_states and not _is_complete(run.features)
         _fill_means(run, _waiting(run) if keeps else None)
     train_arms(run, [REAL])
+
+
+def _check_classes(run: Run) -> None:
+    """UserError where the training part has nothing of a class: dev is drawn from it by lot, as S3PRL does."""
+    train = run.fold.train
+    for label, count in zip(train.class_names, train.class_counts, strict=True):
+        if not count:
+            raise UserError(f"{run.metadata}: class {label!r} has no utterance left in the training part of "
+                            f"{run.fold.name}; all that it has are in dev, which is drawn by lot. Give more utterances "
+                            f"of it, or leave it out: --emotions {label}=")
 
 
 def _waiting(run: Run) -> WaitingStates:

@@ -105,6 +105,10 @@ def test_bad_folds(tmp_path):
     ("{", "does not parse"), ("[]", "expected S3PRL's emotion metadata"), ('{"labels": {}}', "meta_data"),
     ('{"labels": {"a": 0}, "meta_data": [{"path": "x", "label": "a"}]}', "speaker"),
     ('{"labels": {"a": 0}, "meta_data": [{"path": "x", "label": "b", "speaker": "s"}]}', "label 'b' is not among"),
+    ('{"labels": {"a": 0}, "meta_data": [{"path": 5, "label": "a", "speaker": "s"}]}', "found ValueError: path 5"),
+    ('{"labels": {"a": 0}, "meta_data": [{"path": "%s.wav", "label": "a", "speaker": "s"}]}' % (300 * "x"),
+     "which no file can have"),
+    (100_000 * "[", "does not parse"),
     ('{"labels": {"a": 1}, "meta_data": []}', "class indices must be 0 .. 0"),
     ('{"labels": {"a": 0, "b": 0}, "meta_data": []}', "class indices must be 0 .. 1"),
     ('{"labels": {"a": "x"}, "meta_data": []}', "expected S3PRL's emotion metadata")])

@@ -2,12 +2,14 @@
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from support.published import contents, reported_run
 from support.recipe import start
 
 from s3prl_dd import cli
+from s3prl_dd.arms import REAL
 from s3prl_dd.corpora.inventory import Known, write_inventory
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation import across as module
@@ -66,6 +68,18 @@ def test_it_goes_on_with_what_was_not_heard_yet(runs, heard, tmp_path):
     assert (tmp_path / "across.txt").read_text() == table(found) + "\n"
     kept = read_json(tmp_path / "across.json")
     assert len(kept["heads"]) == 4 and kept["values"] == [dataclasses.asdict(row) for row in found]
+
+
+def test_an_upstream_of_the_users_own_is_named(runs, monkeypatch, tmp_path):
+    """Else its code, which a checkpoint names, would not be run."""
+    mine, other = runs
+    settings = mine.settings.changed(upstream="mine.py:small")
+    asked = []
+    monkeypatch.setattr(module, "evaluate_s3prl", lambda checkpoint, expdir, flags, overrides: asked.append(flags))
+    pair = module.Pair(SimpleNamespace(settings=settings, best=mine.best), None, other)
+    module.hear(pair, REAL, 0, tmp_path, tmp_path)
+    module.hear(module.Pair(mine, None, other), REAL, 0, tmp_path, tmp_path)
+    assert asked[0][:2] == ["-u", "mine.py:small"] and "-u" not in asked[1]
 
 
 def test_other_audio_under_the_same_names_is_heard_anew(runs, heard, tmp_path):

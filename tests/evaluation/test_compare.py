@@ -218,6 +218,20 @@ def test_comparison_files(tmp_path):
 # what is refused
 
 
+def test_heads_of_other_features_or_of_another_recipe_have_no_mean(tmp_path):
+    arms = {"real": heads(0.5)}
+    one = write_run(tmp_path / "1", arms, features="all layers", recipe="600 steps")
+    older = write_run(tmp_path / "2", arms, fold="fold2")
+    other = write_run(tmp_path / "3", arms, fold="fold3", features="layer 3", recipe="600 steps")
+    longer = write_run(tmp_path / "4", arms, fold="fold4", features="all layers", recipe="900 steps")
+    cnn = write_run(tmp_path / "5", arms, head="cnn", features="all layers", recipe="900 steps")
+    compare([one, older, cnn])
+    with pytest.raises(UserError, match="runs of different features: all layers; and layer 3"):
+        compare([one, older, other])
+    with pytest.raises(UserError, match="different superb heads trained for: 600 steps; and 900 steps"):
+        compare([one, longer])
+
+
 def test_refused(tmp_path):
     arms = {"real": heads(0.8), "distilled_full": heads(0.7)}
     first = write_run(tmp_path / "first", arms)

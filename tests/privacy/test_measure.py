@@ -244,6 +244,26 @@ def test_whose_speakers_a_tree_has(tree, tmp_path):
     assert privacy._overlap(tmp_path, tmp_path) and not privacy._overlap(tmp_path / "one", tmp_path / "other")
 
 
+def test_members_of_a_teacher_made_for_the_file_are_those_whom_the_gan_heard(tmp_path, monkeypatch):
+    """The pool's heads heard S3PRL's train; a teacher by `privacy` or `teacher_folds` is trained on the GAN's."""
+    run = Run.open(write_run(tmp_path / "run"))
+    asked = []
+    store = SimpleNamespace(select=asked.append, means=lambda places: torch.zeros(1, 1))
+    monkeypatch.setattr(privacy, "FeatureStore", lambda folder: store)
+    monkeypatch.setattr(privacy.Generator, "load", lambda path: SimpleNamespace(teacher=object()))
+    monkeypatch.setattr(privacy, "attack_teachers", lambda known, teachers: {})
+
+    def members(*overrides):
+        settings = run.settings.changed(overrides=("selection=speakers", *overrides))
+        made = SimpleNamespace(settings=settings, fold=run.fold, generator="", features="")
+        privacy.attack_heads(SimpleNamespace(proposed=made, by_row=lambda: {"proposed": made}))
+        return asked[-2]
+
+    assert members() == run.fold.train
+    assert members("privacy=1") == members("teacher_folds=2") != run.fold.train
+    assert not set(members("privacy=1").speakers) >= set(run.fold.train.speakers)
+
+
 def test_members_are_those_whom_the_gan_heard(tmp_path, monkeypatch):
     """With `selection: speakers` train and dev are other parts than the lists'."""
     run = Run.open(write_run(tmp_path / "run"))

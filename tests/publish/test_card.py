@@ -1,10 +1,12 @@
 """The card: its YAML, terms, results, what it does not name, and that its Python runs."""
 
+import dataclasses
 import re
 
 import pytest
 import yaml
 from support.published import contents, reported_run
+from support.tiny_generator import tiny_generator
 
 from s3prl_dd.cli import main
 from s3prl_dd.corpora.prepare import CORPORA
@@ -29,6 +31,15 @@ def test_with_the_results_of_its_run(run):
     assert {"type": "recall", "value": 77.0, "name": "UAR, heads on GAN samples, full size"} in metrics
     assert not any("real" in metric["name"] for metric in metrics)
     assert "reach 77.0 % UAR" in text and "| random real subset, 6 a class" in text
+
+
+def test_a_name_that_would_command_a_terminal_is_shown_as_text(tmp_path):
+    generator = tiny_generator()
+    corpus = dataclasses.replace(generator.header.corpus, name="x\x1b[31m\nlicense: mit")
+    generator.header = dataclasses.replace(generator.header, corpus=corpus)
+    generator.save(tmp_path / "generator.safetensors")
+    text = card(tmp_path / "generator.safetensors", None)
+    assert "\x1b" not in text and "\nlicense: mit" not in text.split("---\n")[2]
 
 
 def test_without_a_run(run):

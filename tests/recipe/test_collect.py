@@ -17,6 +17,7 @@ def test_collect(run):
     results = collect(run)
     counts = run.fold.train.class_counts
     assert list(results.arms) == IN_ORDER
+    assert results.features == run.settings.upstream.words() and results.recipe == run.settings.heads.words()
     real = results.arms["real"]
     assert real.uar == pytest.approx(0.82) and real.uar_per_seed == [0.80, 0.84] and real.train_seconds == 60.5
     assert real.spread == pytest.approx(np.std([0.80, 0.84], ddof=1)) and real.seeds == 2 and real.predictions is None

@@ -154,6 +154,16 @@ def test_states_wait_from_real_heads_to_the_extraction(run, monkeypatch, tmp_pat
     assert asked[2:] == [None, None]
 
 
+def test_a_class_that_dev_has_taken_all_of_is_told_before_the_upstream_hears_a_file(run, monkeypatch):
+    run_fold = run.fold
+    train = run_fold.train
+    rest = Metadata(train.labels, tuple(item for item in train.utterances if item.label != train.class_names[0]))
+    monkeypatch.setattr(Run, "fold", property(lambda self: dataclasses.replace(run_fold, train=rest)))
+    monkeypatch.setattr(stages, "_fill_means", lambda *_: pytest.fail("heard"))
+    with pytest.raises(UserError, match=f"class '{train.class_names[0]}' has no utterance left in the training part"):
+        stages.real(run)
+
+
 def test_means_of(run):
     store = FeatureStore(run.features)
     wanted = run.fold.dev
