@@ -68,6 +68,9 @@ class Kind(NamedTuple):
     center: bool | None = None
     """Whether its classes are shifted (sampling.Sampling); None: as the run says."""
 
+    all_real: str | None = None
+    """What tables call its whole set, where that is every real utterance."""
+
     def center_in(self, asked: Center) -> Center:
         """Where its classes are shifted in a run that asks for this; rivals' files carry no learnt points."""
         asked = "auto" if asked == "learnt" and self.file else asked
@@ -89,7 +92,8 @@ KINDS: dict[Source, Kind] = {
     Source.HERDING: Kind("herded real", file="herding", center=False),
     Source.HERDING_CENTRED: Kind("herded real, centred", file="herding", center=True),
     Source.RANDOM_REAL_CENTRED: Kind("random real, soft, centred", file="random_real", labels="soft", center=True),
-    Source.RANDOM_REAL_SOFT: Kind("random real, soft", ("original",), file="random_real", labels="soft", center=False),
+    Source.RANDOM_REAL_SOFT: Kind("random real, soft", ("original",), file="random_real", labels="soft", center=False,
+                                  all_real="soft labels on all real data"),
     Source.RANDOM_REAL: Kind("random real subset"),
 }
 """What each source is. Soft: the labels are the teacher's."""
@@ -190,15 +194,21 @@ class Arm:
 
     @property
     def size(self) -> str:
-        """Its budget as a table shows it; empty without one."""
-        if self.budget is None:
+        """Its budget as a table shows it; empty without one, and of every real utterance."""
+        if self.budget is None or self._is_all_real:
             return ""
         return f"{self.budget} a class" if isinstance(self.budget, int) else TITLES[self.budget]
 
     def title(self, gaussian: bool = False) -> str:
         """The arm as a table shows it. gaussian: its samples are those of the closed form, not of a GAN."""
+        if self._is_all_real:
+            return str(self.kind.all_real)
         what = "Gaussian samples" if self.generated and gaussian else self.kind.title
         return f"{what}, {self.size}" if self.size else what
+
+    @property
+    def _is_all_real(self) -> bool:
+        return self.budget == "original" and self.kind.all_real is not None
 
     def __lt__(self, other: Any) -> bool:
         return self._place() < other._place() if isinstance(other, Arm) else NotImplemented

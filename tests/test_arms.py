@@ -74,7 +74,7 @@ def test_titles():
         "teacher alone, no samples",
         "GAN samples, full size",
         "GAN samples, original mix",
-        "random real, soft, original mix",
+        "soft labels on all real data",
         "GAN samples, 100 a class",
     ]
     assert titles[-2:] == ["gradient matching, 6 a class", "random real subset, 6 a class"]
@@ -105,3 +105,9 @@ def test_real_data_has_no_budget():
 def test_random_utterances_treated_alike(name, labels, center, alike):
     found = Arm.parse(name).random_alike(labels, center)
     assert (found and found.name) == alike
+
+
+def test_every_real_utterance_with_soft_labels_is_no_random_subset():
+    arm = Arm.parse("random_real_soft_original")
+    assert (arm.title(), arm.size) == ("soft labels on all real data", "")
+    assert Arm.parse("random_real_soft_6ppc").title() == "random real, soft, 6 a class"
