@@ -1,4 +1,4 @@
-"""What a file tells of speakers, and how to take it out: the dial `privacy`, and heads that never heard speech.
+"""What a file tells of speakers, and how to take it out: the key `privacy`, and heads that never heard speech.
 
 The dial, beyond the paper, changes in three ways what samples and the heads in the file keep of speakers.
 
@@ -11,7 +11,7 @@ its class's mean there too (generator/disguise.py): at 1 samples do not differ i
 means do. Heads on samples hear all speech so.
 
 Heads. Those of the pool heard the speakers' directions, and in samples that have none their labels say little. So the
-heads in the file hear speech as the dial disguises it, and one head by ridge regression, which cannot learn utterances
+heads in the file hear speech as `privacy` disguises it, and one head by ridge regression, which cannot learn utterances
 by heart, takes the place of the pool's (`ridge_teacher`).
 
 Heads in the file tell by their loss whom they were trained on. Pupils of theirs, which heard samples alone, tell less.
@@ -39,7 +39,7 @@ MOST_SPAN = 0.25
 dimensions nothing would be left."""
 
 TEACHER_RIDGE = 1.0
-"""Of the head that the dial puts into the file, in units of the points' variance: where its loss told members from
+"""Of the head that `privacy` puts into the file, in units of the points' variance: where its loss told members from
 others no better than chance does (RAVDESS folds 1 to 3, dev; docs/privacy.md)."""
 
 SHARPNESS = tuple(2 ** (half / 2) for half in range(17))

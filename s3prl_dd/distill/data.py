@@ -115,9 +115,9 @@ class TrainingData:
 
     @cached_property
     def dev_frames(self) -> Utterances:
-        """The dev utterances in memory, for heads that hear frames. UserError where the data have none."""
+        """The dev utterances in memory, for frame-level heads. UserError where the data have none."""
         if self.dev_utterances is None:
-            raise UserError("these data have no frames of dev utterances, and heads that hear frames are scored on "
+            raise UserError("these data have no frames of dev utterances, and frame-level heads are scored on "
                             "them. Give eval_kinds: [superb], or data of a feature store.")
         return Utterances.of(self.dev_utterances)
 

@@ -50,7 +50,7 @@ class FileMaker:
         self.teacher = self._make_teacher(pool) if config.teacher else None
 
     def _make_teacher(self, pool: Pool | None) -> LinearHeads:
-        """The pool's best heads, or cross-fitted ones, or the dial's."""
+        """The pool's best heads, or cross-fitted ones, or that of `privacy`."""
         config, data, disguised = self.config, self.data, self.disguise
         assert data.dev is not None
         if config.teacher_folds:

@@ -29,7 +29,7 @@ class HeadSteps(NamedTuple):
     """Of the quick heads of an evaluation, that hear utterance means."""
 
     quick_frames: int = 400
-    """Of those that hear frames, which take S3PRL's learning rate but cost more."""
+    """Of frame-level ones, which take S3PRL's learning rate but cost more."""
 
     teacher: int = 3000
     """Of the heads in the file, where they are cross-fitted or hear samples."""
@@ -99,7 +99,7 @@ def quick_uar(samples: Points, dev: Points, scale: torch.Tensor, heads: int, ste
 
 def quick_frame_uar(kind: str, samples: LabelledFrames, dev: LabelledFrames, heads: int, steps: int,
                     classes: int) -> float:
-    """The same of heads that hear frames, of this kind; S3PRL's recipe on features as they are.
+    """The same of frame-level heads, of this kind; S3PRL's recipe on features as they are.
 
     samples, dev: utterances, and class indices [n], of samples also soft labels [n, C]; all on one device
     """

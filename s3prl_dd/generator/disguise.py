@@ -1,4 +1,4 @@
-"""What the dial `privacy` leaves of speech along the directions in which speakers' means differ. Beyond the paper.
+"""What the key `privacy` leaves of speech along the directions in which speakers' means differ. Beyond the paper.
 
 Samples are disguised, and so is the speech that heads on them hear: what samples do not move in teaches a head nothing,
 and its random weights there would make noise of what real speech does in it.

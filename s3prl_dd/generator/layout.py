@@ -6,7 +6,7 @@
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
     learnt_points                   [C, n, D], if it carries points for small sets
-    disguise.*                      [D, K], [K, D], [D], if the dial `privacy` was turned
+    disguise.*                      [D, K], [K, D], [D], if the key `privacy` was turned
 
 Files of a development version may also hold `latents`, which are ignored.
 """

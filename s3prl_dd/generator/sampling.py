@@ -107,4 +107,4 @@ def set_of(resample: bool | int, epoch: int) -> int:
 DEFAULTS = Sampling()
 
 CENTERED: ResolvedCenter = True
-"""Where samples lie that are drawn for no particular head: as `auto` has them for heads that hear frames."""
+"""Where samples lie that are drawn for no particular head: as `auto` has them for frame-level heads."""

@@ -1,4 +1,4 @@
-"""Heads that hear frames: S3PRL's attentive pooling, and its CNN with self-attention, as stacks of M heads.
+"""Frame-level heads: S3PRL's attentive pooling, and its CNN with self-attention, as stacks of M heads.
 
 They give what S3PRL's modules give, with the sums in another order: the projector is linear, so that it may come after
 attention has summed the frames, and after the average pooling that the CNN begins with. As in S3PRL, what is padded

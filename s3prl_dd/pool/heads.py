@@ -1,7 +1,7 @@
 """SER heads, many at once: S3PRL's emotion heads as stacks of M heads of one kind, and SUPERB's.
 
 SUPERB's head is Linear D->256, mean over time, Linear 256->C: it is linear in the utterance mean, so on equal means it
-gives equal logits whatever the number of frames. Heads that hear frames are in frame_heads.py.
+gives equal logits whatever the number of frames. Frame-level heads are in frame_heads.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

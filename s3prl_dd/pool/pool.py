@@ -63,7 +63,7 @@ class Snapshots(Generic[H]):
 
 
 class Pool(Snapshots[Heads]):
-    """Snapshots of SUPERB's heads, and beside them those of kinds that hear frames (`others`, by kind)."""
+    """Snapshots of SUPERB's heads, and beside them those of frame-level kinds (`others`, by kind)."""
 
     def __init__(self, heads: Heads, steps: Iterable[int], seeds: Iterable[int | str], dev_uar: Iterable[float],
                  others: Mapping[str, Snapshots] | None = None) -> None:
@@ -266,7 +266,7 @@ def deal_speakers(speakers: torch.Tensor, folds: int) -> torch.Tensor:
 
 def train_frame_pool(kind: str, train: LabelledFrames, dev: LabelledFrames, seeds: int = 4, steps: int = 600,
                      snapshots: int = 10, lr: float = 1e-3, classes: int = 4, progress: bool = True) -> Snapshots:
-    """The same of a kind that hears frames, on whole utterances: fewer heads and steps, for each costs more."""
+    """The same of a frame-level kind, on whole utterances: fewer heads and steps, for each costs more."""
     recipe = Recipe(steps, spread(steps, snapshots), lr=lr)
     kept = train_frame_heads(kind, *train, range(seeds), recipe, classes, progress)
     heads = STACKS[kind].join([snapshot.heads for snapshot in kept])

@@ -1,4 +1,4 @@
-"""Training of a stack of heads by S3PRL's recipe, each as if it were alone; and heads that hear frames."""
+"""Training of a stack of heads by S3PRL's recipe, each as if it were alone; and frame-level heads."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar

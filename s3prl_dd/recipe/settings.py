@@ -136,7 +136,7 @@ class MachineSettings:
 
 @settings
 class Settings:
-    """A run. The README's tables take more seeds, steps and budgets: docs/results.md has their commands."""
+    """A run. The README's tables take more seeds, steps and budgets: docs/results_tables.md has their commands."""
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
     """Whose speech, and who is held out."""

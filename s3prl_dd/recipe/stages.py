@@ -163,7 +163,7 @@ def _train_pool(run: Run) -> None:
 
 
 def _add_kinds(run: Run, heads: Pool, kinds: list[HeadName]) -> None:
-    """Heads that hear frames, for a configuration that wants them; the base's pool stays as it is."""
+    """Frame-level heads, for a configuration that wants them; the base's pool stays as it is."""
     store, fold = FeatureStore(run.features), run.fold
     train, dev = frames_of(store, fold.train), frames_of(store, fold.dev)
     for kind in kinds:

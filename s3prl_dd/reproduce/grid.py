@@ -124,7 +124,7 @@ def _speaker_cells(base: Cell, asked: ReproduceSettings) -> list[Cell]:
 
 
 def _beyond(base: Cell, asked: ReproduceSettings) -> list[Cell]:
-    """The run's own generator and its rivals, for its head and for those that hear frames."""
+    """The run's own generator and its rivals, for its head and for frame-level ones."""
     fold, first = base.settings.corpus.fold, base.settings.heads.head
     heads = dict.fromkeys([first, *asked.other_heads])
     return [Cell(f"{fold}-{head}", base.settings.changed(head=head), base) for head in heads]

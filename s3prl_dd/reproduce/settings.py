@@ -58,7 +58,7 @@ class ReproduceSettings:
     """table1 to table4: the paper's networks, full size (gan_cnn, gan_att) or small enough for a CPU."""
 
     other_heads: tuple[HeadName, ...] = ("attentive", "cnn")
-    """beyond: S3PRL's heads that hear frames."""
+    """beyond: S3PRL's frame-level heads."""
 
     sid_root: tuple[str, ...] = ()
     """table4: trees in VoxCeleb1's shape (`s3prl-dd prepare sid`); without one, table4 is left out."""

@@ -75,7 +75,7 @@ def test_movement_may_change_on_the_way(kept, tmp_path, data, pool, monkeypatch)
 
 
 def test_movement_may_not_change_where_it_chooses_the_generator(data):
-    """Quick heads that hear frames hear it."""
+    """Quick frame-level heads hear it."""
     named = {}
     for movement in ("own", "any"):
         config = tiny_config(network={"frames": 8, "movement": movement}, eval_kinds=["superb", "attentive"])

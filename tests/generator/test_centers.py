@@ -82,7 +82,7 @@ def test_a_small_set_of_means_lies_at_the_files_points():
     torch.testing.assert_close(frames.mean(dim=1), expected, rtol=1e-4, atol=1e-4)
     within, as_drawn = (values - values.mean(dim=1, keepdim=True) for values in (frames, drawn))
     torch.testing.assert_close(within, as_drawn, rtol=1e-4, atol=1e-4)
-    for budget, kind in ((4, False), (5, True)):  # for heads that hear frames, more than there are
+    for budget, kind in ((4, False), (5, True)):  # for frame-level heads, more than there are
         one, other = (GeneratedDataset(source, budget, means=kind) for source in (generator, plain))
         assert one.center == other.center and torch.equal(one[0].features, other[0].features)
     chosen = [generator.resolve_center("auto", [1, most, 2], means, fixed=True)

@@ -1,4 +1,4 @@
-"""Heads that hear frames against S3PRL's own modules."""
+"""Frame-level heads against S3PRL's own modules."""
 
 import json
 import math
