@@ -17,10 +17,10 @@ from .cache import FrozenUpstream
 from .checkpoints import whole_checkpoints
 from .checks import Launched
 from .encoder import check_layer, spec_of
-from .evaluated import check_evaluated
 from .featurizer import layer_weights, to_logits, weigh_by_product
 from .placeholder import Recordings
 from .registration import downstreams
+from .safe_config import check_no_code
 from .speakers import own_file_list
 from .states import Kind, Listener, describe, reads_means
 from .store import StateStore
@@ -88,7 +88,7 @@ class Bridge(Runner):
     config: dict[str, Any]
 
     def __init__(self, args: Namespace, config: dict[str, Any]) -> None:
-        check_evaluated(config)
+        check_no_code(config)
         if args.downstream in ("emotion", *downstreams()):
             check_blocks(config)
         if torch.distributed.is_initialized() and args.local_rank is None:  # on CPU, where S3PRL is not told

@@ -14,7 +14,7 @@ PLAIN = re.compile(r"[\w./:\\ +-]*")
 """No bracket, so that it calls nothing: names, paths, numbers."""
 
 
-def check_evaluated(config: Mapping[str, Any]) -> None:
+def check_no_code(config: Mapping[str, Any]) -> None:
     """Raise UserError where a configuration holds code in place of a name.
 
     config: S3PRL's, of any downstream. Evaluated are names of optimizer, scheduler and splits, and in modelrc what its
