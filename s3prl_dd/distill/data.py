@@ -95,8 +95,7 @@ class TrainingData:
 
         selection: whose speech serves as dev, the fold's dev part or speakers that are held out
         """
-        if selection == "speakers":
-            fold = hold_out_speakers(fold)
+        fold = fold_of(selection, fold)
         dev = store.means(store.select(fold.dev)), torch.tensor(fold.dev.class_indices)
         utterances = StoredUtterances(store, store.select(fold.train))
         data = cls.build(utterances, fold.train.class_indices, dev, framing, frames)
@@ -182,6 +181,11 @@ class TrainingData:
     def to(self, device: str | torch.device) -> "TrainingData":
         """The same, with the frames that the GAN draws from for this device."""
         return dataclasses.replace(self, source=self.source.to(torch.device(device)))
+
+
+def fold_of(selection: Selection, fold: Fold) -> Fold:
+    """The train and dev parts that a GAN hears: the fold's own, or those of speakers that are held out."""
+    return hold_out_speakers(fold) if selection == "speakers" else fold
 
 
 def hold_out_speakers(fold: Fold, share: float = 0.2) -> Fold:

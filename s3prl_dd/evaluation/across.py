@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..arms import REAL, TEACHER, Arm
-from ..corpora.inventory import read_inventory
+from ..corpora.inventory import Inventory, read_inventory
 from ..errors import UserError
 from ..features.spec import own_upstream
 from ..files import file_digest, read_json, text_digest, write_json, write_text
@@ -48,13 +48,18 @@ class Pair:
         return called(self.run, self.results.corpus), called(self.other, self.other.corpus.name)
 
     @cached_property
+    def inventory(self) -> Inventory:
+        """The other's files; empty where there is no inventory."""
+        return read_inventory(self.other.metadata)
+
+    @cached_property
     def heard_digest(self) -> str:
         """Identity of what the heads hear: the other's test list and its files, which other audio may share names with.
 
         Of a corpus without an inventory the root stands for the files.
         """
-        inventory, root, test = read_inventory(self.other.metadata), self.other.corpus.root, self.other.fold.test
-        files = sorted(f"{utterance.path}\t{inventory.get(utterance.path, root)}" for utterance in test.utterances)
+        root, test = self.other.corpus.root, self.other.fold.test
+        files = sorted(f"{utterance.path}\t{self.inventory.get(utterance.path, root)}" for utterance in test.utterances)
         return text_digest([test.digest(), *files])
 
 
@@ -159,7 +164,7 @@ def _check(pair: Pair) -> None:
     if mine != theirs:
         raise UserError(f"{other.out}: classes {', '.join(theirs)}, those of {run.out} are {', '.join(mine)}. Give "
                         "runs of the same classes to --across.")
-    files, others = read_inventory(run.metadata), read_inventory(other.metadata)
+    files, others = read_inventory(run.metadata), pair.inventory
     heard = {files.get(utterance.path) for utterance in (*run.fold.train.utterances, *run.fold.dev.utterances)} - {None}
     again = [utterance.path for utterance in other.fold.test.utterances if others.get(utterance.path) in heard]
     if again:

@@ -125,7 +125,9 @@ def _check_alike(runs: Iterable[Results]) -> None:
     known: dict[tuple[str, str], str] = {}
     for run in runs:
         for what, found in (("features", run.features), (f"{run.head} heads trained for", run.recipe)):
-            first = known.setdefault((what, run.head), found) if found is not None else None
+            if found is None:
+                continue
+            first = known.setdefault((what, run.head), found)
             if first != found:
                 raise UserError(f"runs of different {what}: {first}; and {found}. Compare runs whose heads hear the "
                                 "same and are trained alike.")

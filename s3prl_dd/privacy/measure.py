@@ -20,7 +20,7 @@ from ..arms import Arm
 from ..corpora.metadata import Fold, Metadata
 from ..corpora.sid_check import TEST
 from ..devices import device_name
-from ..distill.data import hold_out_speakers, resample
+from ..distill.data import fold_of, resample
 from ..errors import UserError
 from ..evaluation.significance import wilson
 from ..features.store import FeatureStore
@@ -206,8 +206,7 @@ def _fold_of_teacher(run: Run) -> Fold:
 
 def _fold_of_gan(run: Run) -> Fold:
     """The train and dev parts that its GAN knew."""
-    held_out = run.settings.distiller.distill_config().selection == "speakers"
-    return hold_out_speakers(run.fold) if held_out else run.fold
+    return fold_of(run.settings.distiller.distill_config().selection, run.fold)
 
 
 def opinion_of(heads: LinearHeads, means: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from ..evaluation.text import percent, seeds_in_words
+from ..evaluation.text import percent, plural, seeds_in_words
 from ..privacy.attacks import Attacked, View, blind
 from ..privacy.results import PrivacyResults
 from ..privacy.teacher import TeacherAttacked
@@ -55,7 +55,7 @@ def source(study: Study) -> str:
     folds, seeds = len(comparison.folds), seeds_in_words(study.seeds)
     speech = "synthetic utterances" if study.members[0].results.synthetic else "utterances"
     tested = sum({member.results.fold: member.results.test_utterances for member in study.members}.values())
-    text = (f"{comparison.corpus}, features of {comparison.upstream}; {folds} fold{'s' * (folds > 1)} "
+    text = (f"{comparison.corpus}, features of {comparison.upstream}; {plural(folds, 'fold')} "
             f"({', '.join(comparison.folds)}), {seeds}, tested on {tested} {speech} of "
             "speakers whom no head and no generator heard.")
     if study.real:

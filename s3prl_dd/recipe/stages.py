@@ -71,8 +71,8 @@ def prepare(run: Run) -> None:
 
 def real(run: Run) -> None:
     """metadata -> SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction"""
-    _check_classes(run)
     if lacking(run, [REAL]):
+        _check_classes(run)
         keeps = run.settings.machine.kept_states and not _is_complete(run.features)
         _fill_means(run, _waiting(run) if keeps else None)
     train_arms(run, [REAL])
