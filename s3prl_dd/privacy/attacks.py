@@ -35,6 +35,9 @@ from .intervals import ROUNDS
 MIN_DEV = 8
 """Dev utterances that an attack needs."""
 
+COPY_NOISE = 0.05
+"""What is added to copies of training utterances, in units of each dimension's spread."""
+
 FEWEST_SPEAKERS = 3
 """Speakers that the attacks on speakers need: one is left out as a stranger, and two are told apart."""
 
@@ -202,7 +205,7 @@ def standardise(real: Real, samples: Mapping[str, np.ndarray]) -> tuple[Real, di
     return scaled, {name: (values - mean) / spread for name, values in samples.items()}
 
 
-def controls(real: Real, number: int, seed: int = 0, noise: float = 0.05) -> dict[str, np.ndarray]:
+def controls(real: Real, number: int, seed: int = 0, noise: float = COPY_NOISE) -> dict[str, np.ndarray]:
     """Name -> [number, K] "samples" whose answers are known. noise: added to copies, in units of the spread.
 
     On more dimensions than twice the training utterances there is no Gaussian: it would only span its training points.

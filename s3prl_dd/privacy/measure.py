@@ -12,6 +12,7 @@ nothing without the head's UAR beside it: a head that knows nothing is private t
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from ..evaluation.significance import wilson
 from ..features.store import FeatureStore
 from ..files import folder_held
 from ..generator import Generator, LinearHeads
+from ..generator.disguise import Disguise
 from ..recipe.folder import Run, need
 from ..rng import evenly
 from . import attacks
@@ -37,6 +39,7 @@ from .settings import Settings
 from .sid import SidScore, SidSetup, Tree, run_rows
 from .table import plot, table
 from .teacher import Labelled, TeacherAttacked, attack_teachers
+from .within import Sampled, Spoken, WithinClass, attack_within
 
 __all__ = ["Settings", "measure"]
 
@@ -63,7 +66,8 @@ def measure(out: str | Path, sid_roots: Sequence[str | Path] = (), list_file: st
         sid = dict(PrivacyResults.read(path).sid)
         for tree in trees:
             sid[tree.name] = measure_tree(runs, tree, folder / tree.name, settings)
-        results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs))
+        results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs),
+                                 attack_speakers_within(runs, settings.samples))
         results.write(path)
     print(table(results))
     if results.sid:
@@ -154,30 +158,60 @@ def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attac
     The real utterances are the proposed run's features, in as many frames as its samples have. Frames are not compared
     where two generators make different numbers of them.
     """
-    drawn: dict[str, np.ndarray] = {}
+    drawn: dict[str, Drawn] = {}
     for row, run in runs.by_row().items():
         drawn |= draw(run, row, samples)
-    frames = drawn[Row.PROPOSED].shape[1]
-    same_frames = all(values.shape[1] == frames for values in drawn.values())
+    frames = drawn[Row.PROPOSED].frames.shape[1]
+    same_frames = all(values.frames.shape[1] == frames for values in drawn.values())
     results = {}
     for view in View:
         if view == View.FRAMES and not same_frames:
             continue
-        seen = {name: attacks.vectors(values, view) for name, values in drawn.items()}
+        seen = {name: attacks.vectors(values.frames, view) for name, values in drawn.items()}
         real, scaled = attacks.standardise(real_utterances(runs.proposed, frames, view), seen)
         results[view] = attacks.attack(real, scaled, samples, speakers=view == View.MEAN)
     return results
 
 
-def draw(run: Run, row: str, samples: int) -> dict[str, np.ndarray]:
-    """Name -> [N, T, D]: what the run's generator file gives, N at least one a class, see attack_generators."""
+class Drawn(NamedTuple):
+    """N samples."""
+
+    frames: np.ndarray
+    """[N, T, D]"""
+    labels: np.ndarray
+    """[N] class indices."""
+
+
+def draw(run: Run, row: str, samples: int) -> dict[str, Drawn]:
+    """Name -> what the run's generator file gives, N at least one a class, see attack_generators."""
     generator = Generator.load(run.generator)
     budget = {"total": max(samples, len(generator.header.labels))}
     sets = {str(row): generator.sample(budget, seed=0, center=False),
             f"{row}_centred": generator.sample(budget, seed=0, center=True)}
     if generator.points is not None:
         sets[f"{row}_learnt"] = generator.sample(generator.points.shape[1], seed=0, center="learnt")
-    return {name: samples.features.numpy() for name, samples in sets.items()}
+    return {name: Drawn(samples.features.numpy(), samples.labels.numpy()) for name, samples in sets.items()}
+
+
+def attack_speakers_within(runs: GanRuns, samples: int) -> dict[str, WithinClass]:
+    """Generator or control -> whom an attacker names who knows the file, by utterance means (privacy/within.py).
+
+    samples: of each generator, named as in attack_generators
+    """
+    files: dict[str, Sampled] = {}
+    for row, run in runs.by_row().items():
+        suppression = Generator.load(run.generator).disguise
+        for name, (frames, labels) in draw(run, row, samples).items():
+            files[name] = Sampled(Spoken(attacks.vectors(frames), labels), partial(heard_by_heads, suppression))
+    run = runs.proposed
+    store, fold = FeatureStore(run.features), _fold_of_gan(run)
+    train, dev = (_spoken(store, part) for part in (_some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)))
+    return attack_within(train, dev, files, samples)
+
+
+def heard_by_heads(suppression: Disguise | None, means: np.ndarray) -> np.ndarray:
+    """Real utterance means [N, D] as heads on a file's samples hear them."""
+    return means if suppression is None else suppression.of(torch.from_numpy(means)).numpy()
 
 
 def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
@@ -191,10 +225,8 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
         return {}
     run = runs.proposed
     store, fold = FeatureStore(run.features), _fold_of_teacher(run)
-    train, dev = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
-    of_train, of_dev = (store.means(store.select(part)).numpy() for part in (train, dev))
-    train_labels, dev_labels = np.array(train.class_indices), np.array(dev.class_indices)
-    return attack_teachers(Labelled(of_train, train_labels, of_dev, dev_labels), teachers)
+    train, dev = (_spoken(store, part) for part in (_some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)))
+    return attack_teachers(Labelled(train.means, train.labels, dev.means, dev.labels), teachers)
 
 
 def _fold_of_teacher(run: Run) -> Fold:
@@ -226,6 +258,11 @@ def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:
     train, dev = _some(fold.train, most), _some(fold.dev, most // 4)
     return Real(_vectors(store, train, frames, view), _speakers(train), _vectors(store, dev, frames, view),
                 _speakers(dev))
+
+
+def _spoken(store: FeatureStore, part: Metadata) -> Spoken:
+    means = store.means(store.select(part)).numpy()
+    return Spoken(means, np.array(part.class_indices), _speakers(part))
 
 
 def _some(part: Metadata, most: int) -> Metadata:

@@ -14,6 +14,7 @@ from ..files import read_json, write_json
 from .attacks import Attacked, View
 from .rows import CheckpointPath, Row
 from .teacher import TeacherAttacked
+from .within import WithinClass
 
 
 @settings
@@ -94,6 +95,8 @@ class PrivacyResults:
     """What the attacker sees -> generator or control -> what every attack found."""
     teachers: dict[str, TeacherAttacked] = field(default_factory=dict)
     """Whose heads in a generator file, or control -> what the attack on them found; empty in files until 0.1."""
+    within: dict[str, WithinClass] = field(default_factory=dict)
+    """Generator or control -> whom an attacker names who knows the file (privacy/within.py); empty in older files."""
 
     @classmethod
     def read(cls, path: Path) -> "PrivacyResults":

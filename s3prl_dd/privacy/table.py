@@ -13,6 +13,7 @@ from .attacks import FEWEST_SPEAKERS, Attacked, SpeakersFromReal, View, blind
 from .results import PrivacyResults, RowResult, TreeResult
 from .rows import TITLES, Row
 from .teacher import TeacherAttacked
+from .within import WithinClass
 
 SID_HEADERS = ("first linear layer of", "SID acc %", "95 %", "probe %", "95 %", "- real", "95 %", "SER UAR %")
 VIEW_TITLES = {View.MEAN: "utterance means", View.FRAMES: "all frames"}
@@ -54,6 +55,8 @@ def sections(results: PrivacyResults) -> list[Section]:
     """The results as tables: each SID tree, the attacks on samples by what the attacker sees, the attack on heads."""
     found = [_tree(tree) for tree in results.sid.values()]
     found += [_attacks(view, sets) for view, sets in results.attacks.items()]
+    if results.within:
+        found.append(_within(results.within))
     if results.teachers:
         found.append(_teachers(results.teachers))
     return found
@@ -102,6 +105,17 @@ def _attacks(view: View, sets: dict[str, Attacked]) -> Section:
                      "these figures say nothing here.")
     title = f"attacks on generated features, {VIEW_TITLES[view]}; * = caught"
     return Section(title, headers, rows, len(headers), [*notes, NO_GUARANTEE])
+
+
+def _within(found: dict[str, WithinClass]) -> Section:
+    headers = ["samples", "control", "names real speech %"]
+    rows = [[name, ROLES.get(name, ""), _share(result.accuracy, result.caught)] for name, result in found.items()]
+    notes = []
+    if not found["copied"].caught:
+        notes.append("WARNING: copied training data was not caught: these figures say nothing here.")
+    title = (f"attack on speakers by who knows the file and the class; chance {percent(found['copied'].chance, 0)} %; "
+             "* = caught")
+    return Section(title, headers, rows, len(headers), notes)
 
 
 def _teachers(found: dict[str, TeacherAttacked]) -> Section:

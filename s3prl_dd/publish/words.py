@@ -8,6 +8,7 @@ from ..evaluation.text import percent, plural, seeds_in_words
 from ..privacy.attacks import Attacked, View, blind
 from ..privacy.results import PrivacyResults
 from ..privacy.teacher import TeacherAttacked
+from ..privacy.within import WithinClass
 from ..recipe.folder import Run
 from ..recipe.settings import GROUPS, Settings
 from .study import Line, Member, Study
@@ -88,6 +89,8 @@ ATTACKS = {"membership": "membership in the training set", "nearest": "nearness 
 def privacy(results: PrivacyResults) -> str:
     """What the attacks found on utterance means, and whether they can find anything; then of the heads in the file."""
     said = [_of_samples(results.attacks[View.MEAN])] if View.MEAN in results.attacks else []
+    if "proposed" in results.within:
+        said.append(_of_who_knows_the_file(results.within["proposed"]))
     if "proposed" in results.teachers:
         said.append(_of_heads(results.teachers))
     return " ".join(said)
@@ -108,6 +111,13 @@ def _of_samples(sets: Mapping[str, Attacked]) -> str:
         text += (f" An attacker who trains on samples names {percent(named.accuracy.value, 0)} % of real utterances "
                  f"rightly (95 % interval {interval(named.accuracy, 0)}; chance {percent(named.chance, 0)} %{floor}).")
     return text
+
+
+def _of_who_knows_the_file(found: WithinClass) -> str:
+    """Of whoever knows what the file leaves of speech, and the class of what he hears."""
+    return (f"One who knows the file's speaker suppression and the class names {percent(found.accuracy.value, 0)} % "
+            f"({interval(found.accuracy, 0)}; chance {percent(found.chance, 0)} %; with samples that know nobody "
+            f"{percent(found.floor, 0)} %).")
 
 
 def _of_heads(found: Mapping[str, TeacherAttacked]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.privacy import write_run
-from support.tiny_generator import tiny_generator
+from support.tiny_generator import loaded, tiny_disguise, tiny_generator
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.distill.data import resample
@@ -90,7 +90,7 @@ def test_files(measured):
     written = read_json(path)
     assert written == json.loads(json.dumps(results.as_json())) and PrivacyResults.read(path) == results
     tree, = written["sid"].values()
-    assert set(written) == {"sid", "attacks", "teachers"} and set(tree) == TREE_KEYS
+    assert set(written) == {"sid", "attacks", "teachers", "within"} and set(tree) == TREE_KEYS
     assert {frozenset(row) for row in tree["rows"].values()} == {frozenset(ROW_KEYS | PROBE_KEYS)}
     assert tree["rows"]["upstream"]["ser_uar"] is None and len(tree["rows"]["real"]["sid_accuracy"]) == 3
     frames = written["attacks"]["frames"]
@@ -160,10 +160,35 @@ def test_learnt_points_are_attacked_by_themselves(tmp_path):
     tiny_generator(points=3).save(tmp_path / "generator.safetensors")
     run = SimpleNamespace(generator=tmp_path / "generator.safetensors")
     drawn = privacy.draw(run, "proposed", 50)
-    assert {name: len(values) for name, values in drawn.items()} == {
+    assert {name: len(samples.frames) for name, samples in drawn.items()} == {
         "proposed": 50, "proposed_centred": 50, "proposed_learnt": 9}
     points = Generator.load(run.generator).points.flatten(0, 1).numpy()
-    assert np.allclose(drawn["proposed_learnt"].mean(axis=1), points, atol=1e-4)
+    assert np.allclose(drawn["proposed_learnt"].frames.mean(axis=1), points, atol=1e-4)
+    assert drawn["proposed_learnt"].labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_who_knows_the_file_gets_its_samples_their_classes_and_what_it_leaves_of_speech(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(privacy, "attack_within", lambda *given: seen.append(given) or {})
+    runs = GanRuns(*map(Run.open, write_two(tmp_path)))
+    suppressed = Generator.load(runs.proposed.generator)
+    suppressed.disguise = tiny_disguise(suppressed.header.features.dim)
+    suppressed = loaded(suppressed, runs.proposed.generator)
+    privacy.attack_speakers_within(runs, 60)
+    (train, dev, files, number), fold = seen[0], runs.proposed.fold
+    assert number == 60 and list(files) == ["proposed", "proposed_centred", "baseline", "baseline_centred"]
+    store = FeatureStore(runs.proposed.features)
+    for part, known in ((fold.train, train), (fold.dev, dev)):
+        assert np.allclose(known.means, store.means(store.select(part)))
+        assert [part.class_names[label] for label in known.labels] == [item.label for item in part.utterances]
+        assert known.speakers.tolist() == [item.speaker for item in part.utterances]
+    drawn = Generator.load(runs.proposed.generator).sample({"total": 60}, seed=0, center=True)
+    samples, heard = files["proposed_centred"]
+    assert np.allclose(samples.means, drawn.features.mean(dim=1), atol=1e-5)
+    assert samples.labels.tolist() == drawn.labels.tolist() and samples.speakers is None
+    left = suppressed.disguise.of(torch.from_numpy(dev.means))
+    assert np.allclose(heard(dev.means), left) and not np.allclose(heard(dev.means), dev.means)
+    assert np.array_equal(files["baseline"].heard(dev.means), dev.means)
 
 
 def test_the_heads_in_the_file_are_attacked_with_train_and_dev(tmp_path, monkeypatch):
@@ -187,14 +212,14 @@ def test_the_heads_in_the_file_are_attacked_with_train_and_dev(tmp_path, monkeyp
 def test_a_file_of_the_version_before_is_read(measured, tmp_path):
     (proposed, _), results = measured
     written = read_json(proposed / "privacy/results.json")
-    del written["teachers"]
+    del written["teachers"], written["within"]
     for sets in written["attacks"].values():
         for result in sets.values():
             del result["membership"]["found_at_1_percent_false"]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(written))
     before = PrivacyResults.read(path)
-    assert before.teachers == {} and before.sid == results.sid
+    assert before.teachers == before.within == {} and before.sid == results.sid
     assert "attacks on generated features" in table(before)
 
 

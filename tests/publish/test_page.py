@@ -12,8 +12,10 @@ from support.recipe import wanted
 
 from s3prl_dd.cli import main, parse
 from s3prl_dd.errors import UserError
+from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.privacy.attacks import View
 from s3prl_dd.privacy.results import PrivacyResults
+from s3prl_dd.privacy.within import WithinClass
 from s3prl_dd.publish import words
 from s3prl_dd.publish.page import write_page
 from s3prl_dd.publish.study import studies
@@ -226,6 +228,10 @@ def test_attacks_that_miss_copies_say_little():
     missed = dataclasses.replace(sets["copied"].nearest, caught=False)
     sets["copied"] = dataclasses.replace(sets["copied"], nearest=missed)
     assert "say little: copies of training data escaped nearness to training utterances" in words.privacy(results)
+    known = {"proposed": WithinClass(Interval(0.08, 0.042, 0.151), floor=0.19, chance=0.05, caught=False)}
+    assert words.privacy(PrivacyResults({}, {}, within=known)) == (
+        "One who knows the file's speaker suppression and the class names 8 % (4 to 15; chance 5 %; with samples that "
+        "know nobody 19 %).")
     assert words.privacy(PrivacyResults({}, {})) == ""
 
 
