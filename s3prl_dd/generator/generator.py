@@ -21,7 +21,6 @@ from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
 from .centers import shift_to, shift_to_points, teaching_points
-from .disguise import Disguise
 from .file import Contents, read_file, write_file
 from .header import Header
 from .heads import LinearHeads
@@ -33,6 +32,7 @@ from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
 from .sampling import CENTERED, DEFAULTS, Center, Lengths, ResolvedCenter, resolve_center
 from .spill import Raw, Spill
+from .suppression import SpeakerSuppression
 
 BATCH = 512
 """Samples that are drawn at once. Matrix products of another size round differently in the last bit."""
@@ -44,14 +44,14 @@ class Generator:
     mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
     teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
     points: [C, n, D], learnt utterance means for small sets, or None
-    disguise: of the speech that heads on samples hear, or None; options: how samples are computed
+    suppression: of the speech that heads on samples hear, or None; options: how samples are computed
 
     Samples come from a faster copy of the network, made at the first draw: later changes of its weights are not seen.
     """
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
                  header: Header, teacher: LinearHeads | None = None, calibration: Calibration | None = None,
-                 points: torch.Tensor | None = None, disguise: Disguise | None = None,
+                 points: torch.Tensor | None = None, suppression: SpeakerSuppression | None = None,
                  options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
@@ -59,7 +59,7 @@ class Generator:
         self.teacher = teacher
         self.calibration = calibration
         self.points = points
-        self.disguise = disguise
+        self.suppression = suppression
         self.options = options
         self._inference: Inference | None = None
         self._source: Source | None = None
@@ -93,7 +93,7 @@ class Generator:
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
         contents = Contents(self.network, self.mean, self.std, self.class_means, self.header, self.teacher,
-                            self.calibration, self.points, self.disguise)
+                            self.calibration, self.points, self.suppression)
         write_file(path, contents, half)
 
     def to(self, device: str | torch.device) -> "Generator":
@@ -108,8 +108,8 @@ class Generator:
             self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
         if self.points is not None:
             self.points = self.points.to(device)
-        if self.disguise is not None:
-            self.disguise = self.disguise.to(device)
+        if self.suppression is not None:
+            self.suppression = self.suppression.to(device)
         return self
 
     @property

@@ -60,8 +60,8 @@ class DistilledExpert(EmotionExpert):
         self.generator = _open_generator(data, upstream_dim, launched, run, expdir)
         self.placeholder = make_placeholder() if launched else make_silence()
         super().__init__(upstream_dim, downstream_expert, expdir, recordings, **run)
-        if self.generator is not None and self.generator.disguise is not None:
-            self.projector = Hearing(self.projector, self.generator.disguise)
+        if self.generator is not None and self.generator.suppression is not None:
+            self.projector = Hearing(self.projector, self.generator.suppression)
 
     # data
 
