@@ -99,7 +99,7 @@ class FileMaker:
         config = self.config
         generator = Generator.load(path)
         header = generator.header
-        older = header.network != self.network  # it was kept before the run was killed, and went on with other movement
+        older = header.network != self.network  # it was kept before a kill, and the run went on with other deviations
         if older:
             training = {**header.training, "network": dataclasses.asdict(config.network)}
             header = generator.header = dataclasses.replace(header, network=self.network, training=training)

@@ -35,9 +35,9 @@ def described(path: str | Path) -> dict[str, str]:
 
 def _network(network: Network) -> dict[str, str]:
     numbers = sum(parameter.numel() for parameter in empty_network(network).parameters())
-    moving = ", which move as other ones" if network.movement == "any" else ""
+    deviations = ", frame deviations of any class" if network.movement == "any" else ""
     return {"network": f"{network.architecture}, {numbers:,} parameters, samples of [{network.frames}, {network.dim}]"
-                       f"{moving}"}
+                       f"{deviations}"}
 
 
 def _beside(layout: Layout) -> dict[str, str]:

@@ -81,7 +81,7 @@ class DistilledExpert(EmotionExpert):
                             "distil with one.")
         samples = self._samples(generator, seed, data.resample, data.center)
         self.train_dataset = Placeholders(samples, self.placeholder)
-        kind = sets_in_words(samples.resample, samples.movements) + (", centred" if data.center else "")
+        kind = sets_in_words(samples.resample, samples.ways) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:
