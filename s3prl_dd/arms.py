@@ -30,7 +30,7 @@ class Source(StrEnum):
     GAUSSIAN_FRAMES = "gaussian_frames"
     """the same with frames in closed form"""
     GAUSSIAN_FRAMES_ANY = "gaussian_frames_any"
-    """the same whose frames move as those of any class"""
+    """the same with the frame deviations of any class"""
     GRADIENT_MATCHING = "gradient_matching"
     """learnt by gradients of random linear heads"""
     CLOSED_FORM = "closed_form"

@@ -1,17 +1,17 @@
 """What a file tells of speakers, and how to take it out: the key `privacy`, and heads that never heard speech.
 
-The dial, beyond the paper, changes in three ways what samples and the heads in the file keep of speakers.
+The privacy setting, beyond the paper, changes in three ways what samples and the heads in the file keep of speakers.
 
 Covariance. Within a class an utterance mean is the class's mean, an offset of its speaker, and a rest that changes from
 utterance to utterance. Calibration gives samples a covariance (generator/calibrate.py); the offsets' share is taken out
 of it: in what all that a speaker says of a class has in common, speakers differ (`speaker_scatter`).
 
 Means. Speakers' means, over all that they say, span few directions. What a sample has in these goes towards the middle,
-its class's mean there too (generator/disguise.py): at 1 samples do not differ in any direction in which the speakers'
-means do. Heads on samples hear all speech so.
+its class's mean there too: speaker suppression (generator/suppression.py). At 1 samples do not differ in any direction
+in which the speakers' means do. Heads on samples hear all speech so.
 
 Heads. Those of the pool heard the speakers' directions, and in samples that have none their labels say little. So the
-heads in the file hear speech as `privacy` disguises it, and one head by ridge regression, which cannot learn utterances
+heads in the file hear speech with speaker suppression, and one head by ridge regression, which cannot learn utterances
 by heart, takes the place of the pool's (`ridge_teacher`).
 
 Heads in the file tell by their loss whom they were trained on. Pupils of theirs, which heard samples alone, tell less.
@@ -26,7 +26,7 @@ from ..devices import side_by_side
 from ..errors import UserError
 from ..generator import Generator, LinearHeads
 from ..generator.calibrate import class_means, covariance
-from ..generator.disguise import Disguise
+from ..generator.suppression import SpeakerSuppression
 from ..pool.pool import Points, train_heads
 from .data import Scale
 from .matching import ridge_head
@@ -81,8 +81,9 @@ def speaker_scatter(means: torch.Tensor, labels: torch.Tensor, speakers: torch.T
     return Scatter(whole - rest, rest)
 
 
-def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, privacy: float) -> Disguise:
-    """The Disguise that leaves 1 - privacy of each way along the span of the speakers' means, at 1 nothing.
+def speaker_suppression(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, privacy: float
+                        ) -> SpeakerSuppression:
+    """Leaves 1 - privacy of each way along the span of the speakers' means, at 1 nothing.
 
     means: [N, D]; labels: class indices [N]; speakers: indices [N]; privacy: in [0, 1]
     """
@@ -95,11 +96,11 @@ def disguise(means: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor, 
     span = directions[:size]  # [K, D], orthonormal, in units of each dimension's spread
     spread = scale.spread.double()
     away, along = privacy * span.T / spread[:, None], span * spread
-    return Disguise(away.to(means.dtype), along.to(means.dtype), class_means(means, labels).mean(dim=0))
+    return SpeakerSuppression(away.to(means.dtype), along.to(means.dtype), class_means(means, labels).mean(dim=0))
 
 
-def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHeads:
-    """One head (M = 1) by ridge regression of utterance means as they are disguised; each class weighs the same.
+def ridge_teacher(train: Points, dev: Points, suppression: SpeakerSuppression) -> LinearHeads:
+    """One head (M = 1) by ridge regression of suppressed utterance means; each class weighs the same.
 
     train, dev: utterance means [N, D] and class indices [N]; dev says how sure the head may be (SHARPNESS)
     """
@@ -107,9 +108,9 @@ def ridge_teacher(train: Points, dev: Points, disguised: Disguise) -> LinearHead
     scale = Scale.of(means)
     shares = torch.bincount(labels) / len(labels)  # [C]
     targets = F.one_hot(labels, len(shares)) / (shares * len(shares))
-    weight, bias = ridge_head((disguised.of(means) - scale.center) / scale.spread, targets, TEACHER_RIDGE)
+    weight, bias = ridge_head((suppression.of(means) - scale.center) / scale.spread, targets, TEACHER_RIDGE)
     weight = weight / scale.spread
-    head = disguised.heard_by_heads(LinearHeads(weight, bias - weight @ scale.center))
+    head = suppression.heard_by_heads(LinearHeads(weight, bias - weight @ scale.center))
     outputs = head.of_means(dev[0])[0]  # [N', C]
     losses = [F.cross_entropy(outputs * factor, dev[1]).item() for factor in SHARPNESS]
     sharpness = SHARPNESS[losses.index(min(losses))]

@@ -21,7 +21,7 @@ Folds = Annotated[int, Field(ge=0, le=100), Number]
 Learnt = Annotated[int, Field(ge=0, le=1000), Number]
 """Points of a class."""
 
-Dial = Annotated[float, Field(ge=0, le=1), Number]
+Privacy = Annotated[float, Field(ge=0, le=1), Number]
 """From nothing, 0, to all of it, 1."""
 
 Kinds = Annotated[tuple[Kind, ...], Field(min_length=1)]
@@ -136,7 +136,7 @@ class DistillConfig:
     calibrate: bool = False
     """Beyond the paper: give samples the real class means and within-class covariance (generator/calibrate.py)."""
 
-    privacy: Dial = 0
+    privacy: Privacy = 0
     """Beyond the paper: how much of the differences between speakers is removed from samples and from the heads in the
     file (distill/anonymous.py). 0: nothing. 1: all, in the covariance within classes and along the speakers' means.
     Needs calibrate: true."""

@@ -7,9 +7,9 @@ import torch
 
 from ..devices import side_by_side
 from ..generator import Generator
-from ..generator.disguise import Disguise
 from ..generator.samples import Samples, index_labels
 from ..generator.sampling import Lengths
+from ..generator.suppression import SpeakerSuppression
 from ..pool.frame_heads import Kind
 from ..pool.kinds import HEADS
 from ..pool.pool import LabelledFrames, Points
@@ -46,11 +46,11 @@ class Measured(NamedTuple):
 class Evaluator:
     """Measures generators on the dev part of the data, each by samples that its step has of its own."""
 
-    def __init__(self, config: DistillConfig, data: TrainingData, disguise: Disguise | None, head_steps: HeadSteps
-                 ) -> None:
-        """data: with a dev part; disguise: of the speech that heads on samples hear, or None"""
+    def __init__(self, config: DistillConfig, data: TrainingData, suppression: SpeakerSuppression | None,
+                 head_steps: HeadSteps) -> None:
+        """data: with a dev part; suppression: of the speech that heads on samples hear, or None"""
         assert data.dev is not None
-        self.config, self.data, self.disguise, self.head_steps = config, data, disguise, head_steps
+        self.config, self.data, self.suppression, self.head_steps = config, data, suppression, head_steps
         self.dev, self.device, self.classes = data.dev, data.device, len(data.class_counts)
         self.seed = config.seed + EVALUATION_SEED
 
@@ -94,16 +94,16 @@ class Evaluator:
             samples = samples[0].cpu(), samples[1].cpu()
         scale = self.data.means.std(dim=0).mean()
         means, labels = self.dev
-        heard_means = as_heard(means, self.disguise)
+        heard_means = as_heard(means, self.suppression)
         return quick_uar(samples, (heard_means, labels), scale, heads, self.head_steps.quick, self.classes)
 
     @cached_property
     def _heard_dev(self) -> Utterances:
         """Frames of dev as heads on samples hear them."""
         whole = self.data.dev_frames
-        if self.disguise is None:
+        if self.suppression is None:
             return whole
-        return Utterances.of(as_heard(frames[:length], self.disguise) for frames, length in zip(*whole, strict=True))
+        return Utterances.of(as_heard(frames[:length], self.suppression) for frames, length in zip(*whole, strict=True))
 
     def _heard_samples(self, kind: Kind, generator: Generator, step: int) -> LabelledFrames:
         """Samples as heads of this kind hear them in training, and their labels."""

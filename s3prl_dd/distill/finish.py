@@ -13,10 +13,10 @@ import torch.nn as nn
 
 from ..generator import Calibration, Generator, LinearHeads, Network
 from ..generator.calibrate import class_means, fit_calibration
-from ..generator.disguise import Disguise
 from ..generator.samples import Samples, index_labels
+from ..generator.suppression import SpeakerSuppression
 from ..pool.pool import Points, Pool, train_crossed
-from .anonymous import disguise, pupils, ridge_teacher, speaker_scatter
+from .anonymous import pupils, ridge_teacher, speaker_scatter, speaker_suppression
 from .config import DistillConfig
 from .data import TrainingData
 from .parts import Parts
@@ -34,7 +34,7 @@ class FileMaker:
     """Makes a Generator of a network's weights, and finishes the one that is kept.
 
     teacher: the heads of the file as linear maps, or None
-    disguise: of speech as samples have it, or None: it stays as it is (the configuration's `privacy`)
+    suppression: of speech as samples have it, or None: it stays as it is (the configuration's `privacy`)
     """
 
     def __init__(self, config: DistillConfig, network: Network, data: TrainingData, parts: Parts, pool: Pool | None,
@@ -46,22 +46,22 @@ class FileMaker:
         self.config, self.network, self.data, self.parts, self.head_steps = config, network, data, parts, head_steps
         self.device = data.device
         self.wanted_covariance = _wanted_covariance(data, config.privacy)
-        self.disguise = _disguise(data, config.privacy)
+        self.suppression = _suppression(data, config.privacy)
         self.teacher = self._make_teacher(pool) if config.teacher else None
 
     def _make_teacher(self, pool: Pool | None) -> LinearHeads:
         """The pool's best heads, or cross-fitted ones, or that of `privacy`."""
-        config, data, disguised = self.config, self.data, self.disguise
+        config, data, suppression = self.config, self.data, self.suppression
         assert data.dev is not None
         if config.teacher_folds:
             assert data.speakers is not None
-            train, dev = ((as_heard(means, disguised), labels)
+            train, dev = ((as_heard(means, suppression), labels)
                           for means, labels in ((data.means, data.labels), data.dev))
             heads = train_crossed(train, dev, data.speakers, config.teacher_folds, steps=self.head_steps.teacher,
                                   classes=self.network.classes).linear()
-            heads = heads if disguised is None else disguised.heard_by_heads(heads)
-        elif disguised is not None:
-            heads = ridge_teacher((data.means, data.labels), data.dev, disguised)
+            heads = heads if suppression is None else suppression.heard_by_heads(heads)
+        elif suppression is not None:
+            heads = ridge_teacher((data.means, data.labels), data.dev, suppression)
         else:
             assert pool is not None
             heads = pool.teacher().linear()
@@ -76,8 +76,9 @@ class FileMaker:
         unknown = torch.zeros(self.network.classes, self.network.dim)
         draft = Generator(network, data.mean.clone(), data.std.clone(), unknown, header, self.teacher).to(self.device)
         centers, calibration = self._statistics(draft)
-        hidden = None if self.disguise is None else self.disguise.to(self.device)
-        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration, disguise=hidden)
+        suppression = None if self.suppression is None else self.suppression.to(self.device)
+        return Generator(network, draft.mean, draft.std, centers, header, self.teacher, calibration,
+                         suppression=suppression)
 
     def _statistics(self, draft: Generator) -> tuple[torch.Tensor, Calibration | None]:
         """Where the file's samples lie: class means [C, D], the real ones with a calibration, which leads there."""
@@ -87,8 +88,8 @@ class FileMaker:
             return class_means(means, labels), None
         real = self.data.means.to(self.device), self.data.labels.to(self.device)
         calibration = fit_calibration(*real, means, labels, self.wanted_covariance)
-        if self.disguise is not None:
-            calibration = self.disguise.to(self.device).of_calibration(calibration)
+        if self.suppression is not None:
+            calibration = self.suppression.to(self.device).of_calibration(calibration)
         return calibration.real.clone(), calibration
 
     # behind training
@@ -98,7 +99,7 @@ class FileMaker:
         config = self.config
         generator = Generator.load(path)
         header = generator.header
-        older = header.network != self.network  # it was kept before the run was killed, and went on with other movement
+        older = header.network != self.network  # it was kept before a kill, and the run went on with other deviations
         if older:
             training = {**header.training, "network": dataclasses.asdict(config.network)}
             header = generator.header = dataclasses.replace(header, network=self.network, training=training)
@@ -115,13 +116,13 @@ class FileMaker:
         return Generator.load(path)
 
     def _learnt_points(self, generator: Generator, progress: bool) -> torch.Tensor:
-        """[C, n, D], see points.py. With `privacy` they are learnt of disguised speech, and disguised themselves."""
-        means, labels = as_heard(self.data.means.cpu(), self.disguise), self.data.labels.cpu()
+        """[C, n, D], see points.py. With `privacy` they are learnt of suppressed speech, and suppressed themselves."""
+        means, labels = as_heard(self.data.means.cpu(), self.suppression), self.data.labels.cpu()
         speakers, chosen = self.data.speakers, chosen_of_each(labels)
         heard = None if speakers is None else speakers.cpu()[chosen]
         points = learn_points(generator, self.config.points, (means[chosen], labels[chosen]), heard,
                               self.config.seed + POINTS_SEED, progress)
-        return as_heard(points, self.disguise)
+        return as_heard(points, self.suppression)
 
 
 def _wanted_covariance(data: TrainingData, privacy: float) -> torch.Tensor | None:
@@ -132,17 +133,17 @@ def _wanted_covariance(data: TrainingData, privacy: float) -> torch.Tensor | Non
     return speaker_scatter(data.means, data.labels, data.speakers).kept(privacy).to(data.device)
 
 
-def _disguise(data: TrainingData, privacy: float) -> Disguise | None:
+def _suppression(data: TrainingData, privacy: float) -> SpeakerSuppression | None:
     """Of utterance means as samples have them; None: they stay as they are."""
     if not privacy:
         return None
     assert data.speakers is not None
-    return disguise(data.means, data.labels, data.speakers, privacy)
+    return speaker_suppression(data.means, data.labels, data.speakers, privacy)
 
 
-def as_heard(speech: torch.Tensor, disguised: Disguise | None) -> torch.Tensor:
+def as_heard(speech: torch.Tensor, suppression: SpeakerSuppression | None) -> torch.Tensor:
     """Real speech [..., D] as heads on samples hear it."""
-    return speech if disguised is None else disguised.to(speech.device).of(speech)
+    return speech if suppression is None else suppression.to(speech.device).of(speech)
 
 
 def draw_means(generator: Generator, counts: list[int], seed: int, epoch: int = 0, soft: bool = False) -> Points:

@@ -1,4 +1,4 @@
-"""How frames move within an utterance: measures of samples beside real speech, and what the losses of frames compare.
+"""Frame deviations within utterances: measures of samples beside real speech, and what the losses of frames compare.
 
 Frames are standardised, T of them a sample; all is taken about the utterance's mean, which heads hear in other ways.
 """

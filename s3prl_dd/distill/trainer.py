@@ -116,7 +116,7 @@ class Trainer:
         self.data = data.to(self.device)
         self._take_pool()
         self.maker = FileMaker(self.config, self.network, self.data, parts, self.pool, head_steps)
-        self.evaluator = Evaluator(self.config, self.data, self.maker.disguise, head_steps)
+        self.evaluator = Evaluator(self.config, self.data, self.maker.suppression, head_steps)
         self.batches = Batches(self.data, batch, self.network.noise, config.seed, self.ranks, self.device)
         self._make_networks()
         self._measure_real()

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ..arms import REAL, TEACHER, Arm, Source
 from ..files import atomic_path
-from ..generator.sampling import movements_of, sets_in_words, sets_of
+from ..generator.sampling import sets_in_words, sets_of, ways_of
 from ..pool.kinds import HEADS
 from ..recipe.results import ArmResult, Results, Sizes
 from .significance import wilson
@@ -42,13 +42,13 @@ def _heading(results: Results) -> str:
 
 
 def _points(results: Results) -> str:
-    """What small sets are, where they are the file's learnt points, and how they move for heads that hear it."""
+    """What small sets are, where they are learnt points, and how their frames deviate for heads that hear them."""
     hears_frames, last = HEADS[results.head].hears_frames, results.learnt_points
     text = ""
     if last and (results.center == "learnt" or results.center == "auto" and not hears_frames):
         text = f" Up to {last} a class they are the file's learnt points (docs/method.md)."
-    if hears_frames and (ways := movements_of(results.resample, 1)) > 1:
-        text += f" Budgets in numbers are one set each that moves in {ways} ways in turn."
+    if hears_frames and (ways := ways_of(results.resample, 1)) > 1:
+        text += f" Budgets in numbers are one set each whose frames deviate in {ways} ways in turn."
     return text
 
 

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import UserError
 from ..rng import keyed
 from ..timing import Timed, median_ratio
+from .deviations import drawn
 from .inference import DRAWN, DrawOptions, Inference
-from .movement import drawn
 from .networks import NetworkConfig, build_generator
 
 BATCH = 512
@@ -55,7 +55,7 @@ def bench_sample(networks: Mapping[str, NetworkConfig], dim: int, classes: int =
     """Seconds a sample of networks by name, random weights, turn about: two rows each, the first the baseline.
 
     The baseline is the network of build_generator in one batch; then how Generator draws, with `options`. A network
-    whose samples move as any class makes two passes a sample either way.
+    whose samples have the frame deviations of any class makes two passes a sample either way.
     """
     if rounds < 1:
         raise UserError(f"rounds {rounds}: expected 1 or more.")
@@ -84,16 +84,16 @@ def _bench(name: str, network: nn.Module, options: DrawOptions, rounds: int) -> 
     """The two rows of a network, which is on its device."""
     inference = Inference(network, options)
     device = next(network.parameters()).device
-    moving = inference.config.movement == "any"
-    flop = operations(network, inference.config.noise) * (2 if moving else 1)
+    twice = inference.config.movement == "any"
+    flop = operations(network, inference.config.noise) * (2 if twice else 1)
     count = int(min(BATCH, max(4, ROUND_FLOP // max(flop, 1))))
     noise = torch.randn(count, inference.config.noise, generator=keyed(0, "bench")).to(device)
     labels = torch.arange(count, device=device) % inference.config.classes
-    as_class = labels.roll(1) if moving else None
+    other_labels = labels.roll(1) if twice else None
     matrix = torch.randn(MATRIX, MATRIX, generator=keyed(0, "matrix")).to(device)
     ways: list[Callable[[], torch.Tensor]] = [
-        lambda: matrix @ matrix, lambda: drawn(network, noise, labels, as_class),
-        lambda: drawn(inference, noise, labels, as_class)]
+        lambda: matrix @ matrix, lambda: drawn(network, noise, labels, other_labels),
+        lambda: drawn(inference, noise, labels, other_labels)]
     with torch.no_grad():
         expected, folded = network(noise, labels), inference(noise, labels)
         taken = [[_seconds(way, device) for way in ways] for _ in range(rounds + 1)][1:]  # the first warms up

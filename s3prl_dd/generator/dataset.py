@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from .budget import Budget
 from .generator import BATCH, Generator, noise_numbers
 from .samples import Samples, index_labels, places_of
-from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, movements_of, set_of, sets_of
+from .sampling import DEFAULTS, Center, Lengths, Resample, Sampling, set_of, sets_of, ways_of
 from .store import SampleStore, StoredSet
 
 KEPT_BYTES = 10**9
@@ -31,19 +31,19 @@ class Item(NamedTuple):
     """[C], sums to 1; None where the file carries no teacher."""
 
     name: str
-    """generated-SET-NUMBER, SET the epoch that the set was drawn for; SET.MOVEMENT where it moves anew."""
+    """generated-SET-NUMBER, SET the epoch that the set was drawn for; SET.WAY from way 1 on."""
 
 
 class SetNumber(NamedTuple):
-    """Which set, and which of its movements: see noise.draw_noise."""
+    """Which set, and in which of its ways its frames deviate: see noise.draw_noise."""
 
     epoch: int
-    movement: int
+    way: int
 
     def name(self, index: int) -> str:
         """Of its sample number `index`, see Item."""
-        moved = f".{self.movement}" if self.movement else ""
-        return f"generated-{self.epoch}{moved}-{index}"
+        way = f".{self.way}" if self.way else ""
+        return f"generated-{self.epoch}{way}-{index}"
 
 
 class GeneratedDataset(Dataset[Item]):
@@ -51,7 +51,7 @@ class GeneratedDataset(Dataset[Item]):
 
     Item i is sample i of Generator.sample with the same budget, seed, epoch, lengths and center. With `resample` each
     epoch (set_epoch) is a new draw, or one of K in turn; without it every epoch is the same fixed set. A budget in
-    numbers under `resample: auto` is one set whose frames move in 8 ways in turn (noise.draw_noise); the first is
+    numbers under `resample: auto` is one set whose frames deviate in 8 ways in turn (noise.draw_noise); the first is
     `sample`'s. `center: auto` is what sampling.resolve_center chooses for the set.
 
     store: where drawn sets are kept on disk and shared with other processes (see store.SampleStore, which rounds
@@ -70,8 +70,8 @@ class GeneratedDataset(Dataset[Item]):
         self.generator, self.seed, self.lengths = generator, seed, lengths
         self.resample = sets_of(resample, budget)
         self.means = means
-        moves = generator.header.network.moves and not means
-        self.movements = movements_of(resample, budget) if moves else 1
+        deviates = generator.header.network.draws_deviations and not means
+        self.ways = ways_of(resample, budget) if deviates else 1
         self.store = SampleStore(store) if isinstance(store, Path | str) else store
         self.counts = generator.counts(budget)
         self.center = generator.resolve_center(center, self.counts, means, fixed=not self.resample)
@@ -87,13 +87,13 @@ class GeneratedDataset(Dataset[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Make the set of this epoch the one that is served; a fixed set stays as it is."""
-        number = SetNumber(set_of(self.resample, epoch), epoch % self.movements)
+        number = SetNumber(set_of(self.resample, epoch), epoch % self.ways)
         if number == self.number:
             return
         self.number = self.items = self.stored = self.shift = None
         if self.store is not None:
             self.stored = self.store.get(self.generator, self.counts, self.seed, number.epoch, self.lengths,
-                                         self.center, number.movement)
+                                         self.center, number.way)
         elif self.means or self.set_bytes() <= KEPT_BYTES:
             self.items = self._draw_all(number)
         elif self.center:
@@ -102,7 +102,7 @@ class GeneratedDataset(Dataset[Item]):
 
     def _shift(self, number: SetNumber) -> torch.Tensor:
         """[N, D], see Generator.shift."""
-        return self.generator.shift(self.labels, self.seed, number.epoch, center=self.center, movement=number.movement)
+        return self.generator.shift(self.labels, self.seed, number.epoch, center=self.center, way=number.way)
 
     def _draw_all(self, number: SetNumber) -> list[Item]:
         items: list[Item] = []
@@ -114,10 +114,10 @@ class GeneratedDataset(Dataset[Item]):
         """The whole set in batches; one too large for memory is drawn twice if it is centred."""
         if self.set_bytes() <= KEPT_BYTES:
             yield from self.generator.draw_set(self.labels, self.seed, number.epoch, self.lengths, center=self.center,
-                                               movement=number.movement)
+                                               way=number.way)
             return
         batches = self.generator.raw_batches(self.labels, self.seed, number.epoch, center=self.center,
-                                             movement=number.movement)
+                                             way=number.way)
         if not self.center:
             for raw in batches:
                 yield self.generator.finish(raw, self.lengths)
@@ -155,7 +155,7 @@ class GeneratedDataset(Dataset[Item]):
         numbers = self.numbers[indices].tolist()
         shift = None if self.shift is None else self.shift[indices]
         batch = self.generator.generate(self.labels[indices], numbers, self.seed, number.epoch, self.lengths, shift,
-                                        self.places[indices], number.movement)
+                                        self.places[indices], number.way)
         return self._split(batch, indices, number)
 
     def _read(self, stored: StoredSet, index: int, number: SetNumber) -> Item:

@@ -15,21 +15,22 @@ from torch import nn
 from ..errors import UserError
 from ..files import atomic_path
 from .calibrate import Calibration
-from .disguise import Disguise
 from .header import METADATA_KEY, REMEDY, Header, open_file
 from .heads import LinearHeads
 from .layout import (
     CALIBRATION,
-    DISGUISE,
     NETWORK,
     POINTS,
+    SUPPRESSION,
     TEACHER,
     Layout,
     check_shapes,
     check_values,
     empty_network,
     layout_of,
+    names_in,
 )
+from .suppression import SpeakerSuppression
 
 
 class Contents(NamedTuple):
@@ -59,7 +60,7 @@ class Contents(NamedTuple):
     points: torch.Tensor | None = None
     """[C, n, D], utterance means of each class that were learnt, a list in order: for small sets."""
 
-    disguise: Disguise | None = None
+    suppression: SpeakerSuppression | None = None
     """Of its samples, and of the speech that heads on them hear."""
 
 
@@ -71,7 +72,7 @@ def read_file(path: str | Path) -> Contents:
     """
     with open_file(path) as file:
         layout = layout_of(path, file)
-        tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in layout.shapes}
+        tensors = {name: file.get_tensor(there).to(torch.float32, copy=True) for name, there in names_in(file).items()}
     try:
         check_values(tensors)
     except ValueError as error:
@@ -81,8 +82,8 @@ def read_file(path: str | Path) -> Contents:
     teacher = LinearHeads(**part_of(tensors, TEACHER)) if layout.heads else None
     calibration = Calibration(**part_of(tensors, CALIBRATION)) if layout.calibrated else None
     means = tensors["mean"], tensors["std"], tensors["class_means"]
-    disguise = Disguise(**part_of(tensors, DISGUISE)) if layout.disguised else None
-    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS), disguise)
+    suppression = SpeakerSuppression(**part_of(tensors, SUPPRESSION)) if layout.suppressed else None
+    return Contents(network, *means, layout.header, teacher, calibration, tensors.get(POINTS), suppression)
 
 
 def write_file(path: str | Path, contents: Contents, half: bool = False) -> None:
@@ -111,8 +112,8 @@ def _tensors(contents: Contents, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         weights.update({CALIBRATION + part: tensor for part, tensor in contents.calibration._asdict().items()})
     if contents.points is not None:
         weights[POINTS] = contents.points
-    if contents.disguise is not None:
-        weights.update({DISGUISE + part: tensor for part, tensor in contents.disguise._asdict().items()})
+    if contents.suppression is not None:
+        weights.update({SUPPRESSION + part: tensor for part, tensor in contents.suppression._asdict().items()})
     tensors = {name: weight.to(dtype) for name, weight in weights.items()}
     tensors.update(mean=contents.mean.float(), std=contents.std.float(), class_means=contents.class_means.float())
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

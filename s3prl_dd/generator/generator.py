@@ -3,7 +3,7 @@
     generator = Generator.load("generator.safetensors")
     samples = generator.sample({"ppc": 50}, seed=0)     # features [B, T, D], lengths [B], labels [B]
 
-Noise > network > movement > the features' mean and spread > calibration > centring > frames.
+Noise > network > frame deviations > the features' mean and spread > calibration > centring > frames.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ from ..files import file_digest
 from .budget import Budget, class_counts
 from .calibrate import Calibration, calibrate
 from .centers import shift_to, shift_to_points, teaching_points
-from .disguise import Disguise
+from .deviations import any_class, drawn
 from .file import Contents, read_file, write_file
 from .header import Header
 from .heads import LinearHeads
 from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
-from .movement import any_class, drawn
 from .networks import Points
 from .noise import Noise, draw_noise
 from .samples import Samples, index_labels, length_at, places_of, stretch
 from .sampling import CENTERED, DEFAULTS, Center, Lengths, ResolvedCenter, resolve_center
 from .spill import Raw, Spill
+from .suppression import SpeakerSuppression
 
 BATCH = 512
 """Samples that are drawn at once. Matrix products of another size round differently in the last bit."""
@@ -44,14 +44,14 @@ class Generator:
     mean, std: [D] of real frames; class_means: [C, D], where the samples' utterance means lie on average;
     teacher: for soft labels, or None; calibration: for utterance means as real ones, or None
     points: [C, n, D], learnt utterance means for small sets, or None
-    disguise: of the speech that heads on samples hear, or None; options: how samples are computed
+    suppression: of the speech that heads on samples hear, or None; options: how samples are computed
 
     Samples come from a faster copy of the network, made at the first draw: later changes of its weights are not seen.
     """
 
     def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, class_means: torch.Tensor,
                  header: Header, teacher: LinearHeads | None = None, calibration: Calibration | None = None,
-                 points: torch.Tensor | None = None, disguise: Disguise | None = None,
+                 points: torch.Tensor | None = None, suppression: SpeakerSuppression | None = None,
                  options: DrawOptions = DRAWN) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std, self.class_means = mean, std, class_means
@@ -59,7 +59,7 @@ class Generator:
         self.teacher = teacher
         self.calibration = calibration
         self.points = points
-        self.disguise = disguise
+        self.suppression = suppression
         self.options = options
         self._inference: Inference | None = None
         self._source: Source | None = None
@@ -93,7 +93,7 @@ class Generator:
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the file, whole or not at all; `half` stores float16. Raises UserError, see file.write_file."""
         contents = Contents(self.network, self.mean, self.std, self.class_means, self.header, self.teacher,
-                            self.calibration, self.points, self.disguise)
+                            self.calibration, self.points, self.suppression)
         write_file(path, contents, half)
 
     def to(self, device: str | torch.device) -> "Generator":
@@ -108,8 +108,8 @@ class Generator:
             self.calibration = Calibration(*(tensor.to(device) for tensor in self.calibration))
         if self.points is not None:
             self.points = self.points.to(device)
-        if self.disguise is not None:
-            self.disguise = self.disguise.to(device)
+        if self.suppression is not None:
+            self.suppression = self.suppression.to(device)
         return self
 
     @property
@@ -141,15 +141,15 @@ class Generator:
 
     def draw_set(self, labels: torch.Tensor, seed: int, epoch: int = 0, lengths: Lengths = DEFAULTS.lengths,
                  batch_size: int = BATCH, center: ResolvedCenter = CENTERED,
-                 spill: Path | None = None, movement: int = 0) -> Iterator[Samples]:
+                 spill: Path | None = None, way: int = 0) -> Iterator[Samples]:
         """The set of samples number 0, 1, 2, ... of these labels [N], in batches. Each is drawn once.
 
-        movement: which of the set's movements, see noise.draw_noise
+        way: in which of its ways the set's frames deviate, see noise.draw_noise
         Where the set is centred, all of it waits in memory, or in the file `spill`, which the caller removes.
         """
         check_lengths(lengths)
         check_center(center)
-        parts = self.raw_batches(labels, seed, epoch, batch_size, center, movement)
+        parts = self.raw_batches(labels, seed, epoch, batch_size, center, way)
         if not center:
             yield from (self.finish(part, lengths) for part in parts)
             return
@@ -164,7 +164,7 @@ class Generator:
             yield self.finish(kept.pop(0), lengths, next(shift))
 
     def shift(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
-              center: ResolvedCenter = CENTERED, movement: int = 0) -> torch.Tensor:
+              center: ResolvedCenter = CENTERED, way: int = 0) -> torch.Tensor:
         """[N, D] to add to what is drawn of these labels [N], so that the mean of each class lies at its center.
 
         Beyond the paper. A set of 6 a class misses the class's mean by 0.4 of its spread, and a head trained on few
@@ -173,7 +173,7 @@ class Generator:
         those that go to learnt points, each to its own.
         """
         check_center(center)
-        return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center, movement), center)
+        return self._shift(self.raw_batches(labels, seed, epoch, batch_size, center, way), center)
 
     def resolve_center(self, center: Center, counts: Sequence[int], means: bool, fixed: bool) -> ResolvedCenter:
         """sampling.resolve_center with what this file carries."""
@@ -208,7 +208,7 @@ class Generator:
         return self.points
 
     def raw_batches(self, labels: torch.Tensor, seed: int, epoch: int = 0, batch_size: int = BATCH,
-                    center: ResolvedCenter = False, movement: int = 0) -> Iterator[Raw]:
+                    center: ResolvedCenter = False, way: int = 0) -> Iterator[Raw]:
         """Samples number 0, 1, 2, ... of these labels [N], as drawn: what a set with this `center` is made of.
 
         At teaching points the classes are in step: the first samples of all classes are made from the same noise, and
@@ -218,29 +218,29 @@ class Generator:
         numbers = noise_numbers(labels, center)
         for start in range(0, len(labels), batch_size):
             here = slice(start, start + batch_size)
-            yield self.raw(labels[here], numbers[here].tolist(), seed, epoch, places[here], movement)
+            yield self.raw(labels[here], numbers[here].tolist(), seed, epoch, places[here], way)
 
     # batches
 
     def generate(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
                  lengths: Lengths = DEFAULTS.lengths, shift: torch.Tensor | None = None,
-                 places: torch.Tensor | None = None, movement: int = 0) -> Samples:
+                 places: torch.Tensor | None = None, way: int = 0) -> Samples:
         """One batch of any samples: their class indices [B], and their numbers [B] (>= 0), the keys of the noise.
 
         shift: [B, D] added to each frame of a sample, or None
         places: [B], of each in its class (samples.places_of), which a list of points needs
-        movement: which of the set's movements, see noise.draw_noise
+        way: in which of its ways the set's frames deviate, see noise.draw_noise
         """
         check_lengths(lengths)
-        return self.finish(self.raw(labels, indices, seed, epoch, places, movement), lengths, shift)
+        return self.finish(self.raw(labels, indices, seed, epoch, places, way), lengths, shift)
 
     @torch.no_grad()
     def raw(self, labels: torch.Tensor, indices: Sequence[int], seed: int, epoch: int = 0,
-            places: torch.Tensor | None = None, movement: int = 0) -> Raw:
+            places: torch.Tensor | None = None, way: int = 0) -> Raw:
         """One batch as drawn, in the features' units and calibrated; see `generate`."""
         network = self.header.network
-        apart = network.moves and (network.movement == "any" or movement > 0)
-        noise = draw_noise(seed, epoch, indices, network.noise, apart, movement)
+        apart = network.draws_deviations and (network.movement == "any" or way > 0)
+        noise = draw_noise(seed, epoch, indices, network.noise, apart, way)
         labels = torch.as_tensor(labels, device=self.device)
         frames = self._standardised(noise, labels, places) * self.std + self.mean
         if self.calibration is not None:
@@ -248,15 +248,16 @@ class Generator:
         return Raw(frames, labels, noise.quantiles)
 
     def _standardised(self, noise: Noise, labels: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
-        """What the network makes of noise and labels [B], moving as the file says [B, T, D]."""
+        """What the network makes of noise and labels [B], with the deviations that the file says [B, T, D]."""
         if self._inference is None:
             self._inference = Inference(self.network, self.options)
-        network, as_class, movers = self.header.network, None, None
+        network, other_labels, other_inputs = self.header.network, None, None
         if network.movement == "any":
-            as_class = any_class(noise.chances, network.classes).to(self.device)
-        if noise.movers is not None:
-            movers = noise.movers.to(self.device)
-        return drawn(self._inference, self._inputs(noise, places).to(self.device), labels, as_class, movers)
+            other_labels = any_class(noise.chances, network.classes).to(self.device)
+        if noise.of_deviations is not None:
+            other_inputs = noise.of_deviations.to(self.device)
+        inputs = self._inputs(noise, places).to(self.device)
+        return drawn(self._inference, inputs, labels, other_labels, other_inputs)
 
     def _inputs(self, noise: Noise, places: torch.Tensor | None) -> torch.Tensor:
         """What the network maps to frames [B, Z]: the noise, or for a list of points their places [B]."""

@@ -35,18 +35,19 @@ def described(path: str | Path) -> dict[str, str]:
 
 def _network(network: Network) -> dict[str, str]:
     numbers = sum(parameter.numel() for parameter in empty_network(network).parameters())
-    moving = ", which move as other ones" if network.movement == "any" else ""
+    deviations = ", frame deviations of any class" if network.movement == "any" else ""
     return {"network": f"{network.architecture}, {numbers:,} parameters, samples of [{network.frames}, {network.dim}]"
-                       f"{moving}"}
+                       f"{deviations}"}
 
 
 def _beside(layout: Layout) -> dict[str, str]:
     """What the file holds beside its network."""
+    directions = layout.suppressed
     return {
         "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
         "small sets": f"{layout.points} learnt points a class" if layout.points else "as drawn, no learnt points",
         "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
-        "disguised": f"in {layout.disguised} directions, as is what heads hear" if layout.disguised else "no",
+        "speakers": f"suppressed in {directions} directions, for heads too" if directions else "not suppressed",
     }
 
 

@@ -6,9 +6,9 @@
     teacher.weight, teacher.bias    [M, C, D], [M, C], if the file carries soft labels
     calibration.*                   [D, D], [C, D], [C, D], if it is calibrated
     learnt_points                   [C, n, D], if it carries points for small sets
-    disguise.*                      [D, K], [K, D], [D], if the key `privacy` was turned
+    suppression.*                   [D, K], [K, D], [D], if the key `privacy` is above 0
 
-Files of a development version may also hold `latents`, which are ignored.
+Files of development versions may also hold `latents`, which are ignored, and have some tensors by former names.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from ..errors import UserError
 from .header import REMEDY, Header, header_of, open_file
 from .networks import Network, build_generator
 
-NETWORK, TEACHER, CALIBRATION, DISGUISE = "generator.", "teacher.", "calibration.", "disguise."
+NETWORK, TEACHER, CALIBRATION, SUPPRESSION = "generator.", "teacher.", "calibration.", "suppression."
 """What the names of a part's tensors begin with."""
 
 POINTS = "learnt_points"
@@ -30,6 +30,9 @@ POINTS = "learnt_points"
 
 IGNORED = "latents"
 """A tensor that files of a development version hold, and that nothing reads."""
+
+FORMER_NAMES = {f"disguise.{part}": f"{SUPPRESSION}{part}" for part in ("away", "along", "middle")}
+"""Tensors' names in files of development versions -> today's."""
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 """How weights are stored: safetensors' name -> torch's."""
@@ -62,9 +65,9 @@ class Layout(NamedTuple):
         return f"{CALIBRATION}matrix" in self.shapes
 
     @property
-    def disguised(self) -> int:
-        """K, directions in which its samples are disguised; 0 without any."""
-        shape = self.shapes.get(f"{DISGUISE}along", ())
+    def suppressed(self) -> int:
+        """K, directions in which its samples are suppressed; 0 without any."""
+        shape = self.shapes.get(f"{SUPPRESSION}along", ())
         return shape[0] if shape else 0
 
 
@@ -77,7 +80,7 @@ def read_layout(path: str | Path) -> Layout:
 def layout_of(path: str | Path, file: Any) -> Layout:
     """The layout of an open file (see header.open_file)."""
     header = header_of(path, file)
-    slices = {name: file.get_slice(name) for name in file.keys() if name != IGNORED}
+    slices = {name: file.get_slice(there) for name, there in names_in(file).items()}
     layout = Layout(header, {name: tuple(item.get_shape()) for name, item in slices.items()})
     try:
         check_shapes(layout)
@@ -87,6 +90,11 @@ def layout_of(path: str | Path, file: Any) -> Layout:
     except ValueError as error:
         raise UserError(f"{path}: {error}. {REMEDY}") from None
     return layout
+
+
+def names_in(file: Any) -> dict[str, str]:
+    """What an open file holds: today's name of a tensor -> its name there."""
+    return {FORMER_NAMES.get(name, name): name for name in file.keys() if name != IGNORED}
 
 
 def check_shapes(layout: Layout) -> None:
@@ -118,10 +126,10 @@ def expected_shapes(layout: Layout) -> Shapes:
         shapes.update({f"{CALIBRATION}generated": (classes, dim), f"{CALIBRATION}real": (classes, dim)})
     if POINTS in layout.shapes:
         shapes[POINTS] = (classes, max(1, layout.points), dim)
-    if any(name.startswith(DISGUISE) for name in layout.shapes):
-        directions = max(1, layout.disguised)
-        shapes.update({f"{DISGUISE}away": (dim, directions), f"{DISGUISE}along": (directions, dim)})
-        shapes[f"{DISGUISE}middle"] = (dim,)
+    if any(name.startswith(SUPPRESSION) for name in layout.shapes):
+        directions = max(1, layout.suppressed)
+        shapes.update({f"{SUPPRESSION}away": (dim, directions), f"{SUPPRESSION}along": (directions, dim)})
+        shapes[f"{SUPPRESSION}middle"] = (dim,)
     return shapes
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch.distributed.nn.functional import all_reduce
 
 from ..config import Number, settings
-from .movement import Movement
+from .deviations import Deviations
 
 Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian", "gaussian_frames", "points"]
 GANS: tuple[Architecture, ...] = ("gan_cnn", "gan_att", "gan_1d")
@@ -64,15 +64,15 @@ class NetworkConfig:
     utterance_branch: bool = False
     """Beyond the paper: critic and generator each see the utterance mean."""
 
-    movement: Movement = "own"
+    movement: Deviations = "own"
     """Whose frame deviations a sample gets. own: its own. any: those of another sample, of a random class and from
-    independent noise (beyond the paper, for frame-level heads; generator/movement.py). Applied when samples are drawn,
-    not in training."""
+    independent noise (beyond the paper, for frame-level heads; generator/deviations.py). Applied when samples are
+    drawn, not in training."""
 
     @property
-    def moves(self) -> bool:
-        """Whether the frames of a sample differ by its noise. Those of a Gaussian of means are all the same, those of a
-        list of points are in the file."""
+    def draws_deviations(self) -> bool:
+        """Whether frame deviations come from noise. A Gaussian of means has none, those of a list of points are in the
+        file."""
         return self.architecture not in ("gaussian", "points")
 
     def __post_init__(self) -> None:
@@ -81,9 +81,9 @@ class NetworkConfig:
             raise ValueError(f"frames: expected a multiple of {step} for {self.architecture}, found {self.frames}")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd number, found {self.kernel}")
-        if self.movement == "any" and not self.moves:
-            raise ValueError(f"movement: any is for networks whose frames move, and those of {self.architecture} are "
-                             "fixed. Give own.")
+        if self.movement == "any" and not self.draws_deviations:
+            raise ValueError("movement: any is for networks that draw frame deviations, and those of "
+                             f"{self.architecture} are fixed. Give own.")
 
     def sized(self, classes: int, dim: int, points: list[int] | None = None) -> "Network":
         """The network for C classes and D dimensions; points: see Network.

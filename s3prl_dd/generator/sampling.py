@@ -48,7 +48,7 @@ class Sampling:
     resample: Resample = "auto"
     """false: one fixed set. true: a new set each epoch. A number K, from 2 up: K sets in turn, epoch by epoch. auto: 8
     sets in turn where the budget is as many points as the corpus has; a budget in numbers is one set of so many, whose
-    frames, for heads that hear them, move about the same utterance means in 8 ways in turn."""
+    frames, for heads that hear them, deviate from the same utterance means in 8 ways in turn."""
 
     lengths: Lengths = "generator"
     """Frames of a sample: generator, the network's own T, or corpus, stretched to lengths drawn from the corpus's."""
@@ -83,15 +83,15 @@ def sets_of(resample: Resample, budget: Budget) -> bool | int:
     return resample
 
 
-def movements_of(resample: Resample, budget: Budget) -> int:
-    """In how many ways in turn the frames of a set of this budget move, for heads that hear them."""
+def ways_of(resample: Resample, budget: Budget) -> int:
+    """In how many ways in turn the frames of a set of this budget deviate, for heads that hear them."""
     return SETS if resample == "auto" and sets_of(resample, budget) is False else 1
 
 
-def sets_in_words(resample: bool | int, movements: int = 1) -> str:
-    """How often samples are drawn anew. resample: `auto` resolved"""
-    if movements > 1:
-        return f"one fixed set that moves in {movements} ways in turn"
+def sets_in_words(resample: bool | int, ways: int = 1) -> str:
+    """How often samples are drawn anew. resample: `auto` resolved; ways: see ways_of"""
+    if ways > 1:
+        return f"one fixed set whose frames deviate in {ways} ways in turn"
     if isinstance(resample, bool):
         return "a new set each epoch" if resample else "one fixed set"
     return f"{resample} sets in turn"

@@ -38,6 +38,9 @@ CORPUS_BATCH: Final = 64
 ABOUT: Final = "set.json"
 """A set's description; of the time when the set was last asked for."""
 
+FORMER_NAME: Final = "movement"
+"""Of SetKey.way, in descriptions: sets that were drawn under it are found again."""
+
 NOT_WHOLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
 """What StoredSet.open raises for what is no whole set of its key."""
 
@@ -60,12 +63,14 @@ class SetKey(NamedTuple):
 
     format: int = FORMAT
 
-    movement: int = 0
-    """Which of the set's movements, see noise.draw_noise."""
+    way: int = 0
+    """In which of its ways the set's frames deviate, see noise.draw_noise."""
 
     def to_json(self) -> str:
-        """As it stands in a set's description; movement 0 is not told, as before there were others."""
-        return json.dumps({name: value for name, value in self._asdict().items() if name != "movement" or value})
+        """As it stands in a set's description, in which `way` has its FORMER_NAME and way 0 is not told."""
+        values = self._asdict()
+        way = values.pop("way")
+        return json.dumps(values if way == 0 else {**values, FORMER_NAME: way})
 
     def name(self) -> str:
         """The set's folder."""
@@ -158,13 +163,13 @@ class SampleStore:
         self.folder, self.bytes = Path(folder), int(gigabytes * 10**9)
 
     def get(self, generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths,
-            center: ResolvedCenter, movement: int = 0) -> StoredSet:
+            center: ResolvedCenter, way: int = 0) -> StoredSet:
         """The set of Generator.draw_set with these arguments, drawn if it is not there.
 
         counts: samples per class [C]
         Raises UserError for a generator that was not loaded from a file, and where the disk refuses.
         """
-        key = key_of(generator, counts, seed, epoch, lengths, center, movement)
+        key = key_of(generator, counts, seed, epoch, lengths, center, way)
         stored = self.find(key)
         if stored is not None:
             return stored
@@ -230,13 +235,13 @@ class SampleStore:
 
 
 def key_of(generator: Generator, counts: list[int], seed: int, epoch: int, lengths: Lengths, center: ResolvedCenter,
-           movement: int = 0) -> SetKey:
+           way: int = 0) -> SetKey:
     """The key of a set. Raises UserError for a generator that was not loaded from a file."""
     if generator.digest is None:
         raise UserError("a store of samples knows a generator by its file, and this one was made in memory. "
                         "Save it and load the file, or draw without a store.")
     half = computes_in_bfloat16(generator.options, generator.device)
-    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half, movement=movement)
+    return SetKey(generator.digest, tuple(counts), seed, epoch, lengths, center, half, way=way)
 
 
 # writing
@@ -253,7 +258,7 @@ def write_set(folder: Path, generator: Generator, key: SetKey) -> None:
         writers["offsets"].write(np.zeros(1, np.int64))
         writers["scale"].write(scale.cpu().numpy())
         for part in generator.draw_set(labels, key.seed, key.epoch, key.lengths, batch, key.center, spill,
-                                       key.movement):
+                                       key.way):
             _write_part(writers, part, scale)
         arrays = {name: writer.close() for name, writer in writers.items()}
     spill.unlink(missing_ok=True)

@@ -60,8 +60,8 @@ class DistilledExpert(EmotionExpert):
         self.generator = _open_generator(data, upstream_dim, launched, run, expdir)
         self.placeholder = make_placeholder() if launched else make_silence()
         super().__init__(upstream_dim, downstream_expert, expdir, recordings, **run)
-        if self.generator is not None and self.generator.disguise is not None:
-            self.projector = Hearing(self.projector, self.generator.disguise)
+        if self.generator is not None and self.generator.suppression is not None:
+            self.projector = Hearing(self.projector, self.generator.suppression)
 
     # data
 
@@ -81,7 +81,7 @@ class DistilledExpert(EmotionExpert):
                             "distil with one.")
         samples = self._samples(generator, seed, data.resample, data.center)
         self.train_dataset = Placeholders(samples, self.placeholder)
-        kind = sets_in_words(samples.resample, samples.movements) + (", centred" if data.center else "")
+        kind = sets_in_words(samples.resample, samples.ways) + (", centred" if data.center else "")
         self.say(f"training on {sum(samples.counts)} generated points ({slashed(samples.counts)}), {kind}, "
                  f"{data.labels} labels, seed {seed}, from {data.generator}")
         if not data.root:

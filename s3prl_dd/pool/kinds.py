@@ -19,7 +19,7 @@ class HeadKind:
     """What it changes in the `modelrc` of SUPERB's downstream: dotted key -> value."""
 
     hears_frames: bool = True
-    """Whether frames matter to it; else an utterance is its mean over time, however it moves."""
+    """Whether frames matter to it; else an utterance is its mean over time."""
 
     counts_frames: bool = False
     """Whether it matters how many frames an utterance has, as it does to convolutions over time."""

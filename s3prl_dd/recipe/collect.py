@@ -99,7 +99,7 @@ def _of_file(generator: Path) -> dict[str, Any]:
     with contextlib.suppress(UserError):
         layout = read_layout(generator)
         network = layout.header.network
-        return {"architecture": network.architecture, "movement": network.movement, "learnt_points": layout.points}
+        return {"architecture": network.architecture, "deviations": network.movement, "learnt_points": layout.points}
     return {}
 
 

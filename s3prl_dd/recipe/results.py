@@ -12,7 +12,7 @@ from ..config import Count, Weight, Whole, build, settings
 from ..errors import UserError
 from ..files import read_json, write_json
 from ..generator.budget import Budget
-from ..generator.movement import Movement
+from ..generator.deviations import Deviations
 from ..generator.networks import GANS, Architecture
 from ..generator.sampling import (
     DEFAULTS,
@@ -20,14 +20,17 @@ from ..generator.sampling import (
     Labels,
     Lengths,
     Resample,
-    movements_of,
     sets_in_words,
     sets_of,
+    ways_of,
 )
 from ..pool.kinds import HEADS
 
 CENTERS: dict[Center, tuple[str, ...]] = {False: ("uncentred",), True: ("at class means",)}
 """What a table's row says of samples that lie elsewhere than by default."""
+
+FORMER_NAMES = {"movement": "deviations"}
+"""Keys of results.json in files of development versions -> today's."""
 
 
 @settings
@@ -136,8 +139,8 @@ class Results:
     """The test list; None in files of older versions."""
     architecture: Architecture | None = None
     """Of the generator file's network; None where there is none, and in files of older versions."""
-    movement: Movement = "own"
-    """As which class its samples move (generator.movement)."""
+    deviations: Deviations = "own"
+    """Whose frame deviations its samples have (NetworkConfig.movement)."""
     learnt_points: Whole = 0
     """Points of each class that the generator file carries for small sets."""
     distill_seconds: Weight | None = None
@@ -154,7 +157,7 @@ class Results:
         if not isinstance(values, Mapping):
             raise UserError(f"{path}: expected results of a run, found {type(values).__name__}. Run `s3prl-dd report` "
                             "anew.")
-        results = build(cls, values, path)
+        results = build(cls, {FORMER_NAMES.get(str(key), str(key)): value for key, value in values.items()}, path)
         for name in results.arms:
             Arm.parse(name)
         return results
@@ -187,8 +190,8 @@ class Results:
             words += self._sets_of(arm)
         if self.lengths == "corpus":
             words.append("corpus lengths")
-        if arm.generated and self.movement == "any" and HEADS[self.head].hears_frames:
-            words.append("moving as any class")
+        if arm.generated and self.deviations == "any" and HEADS[self.head].hears_frames:
+            words.append("frame deviations of any class")
         if kind.file is not None and self.rival_frames != RIVAL_FRAMES:
             words.append(f"{self.rival_frames} frames")
         return " ".join(words)
@@ -196,9 +199,9 @@ class Results:
     def _sets_of(self, arm: Arm) -> list[str]:
         """How often an arm's samples were drawn anew, where it is not as by default."""
         budget = arm.budget or "original"
-        ways, as_usual = ((sets_of(resample, budget), self._movements(resample, budget))
+        ways, as_usual = ((sets_of(resample, budget), self._ways_of(resample, budget))
                           for resample in (self.resample, DEFAULTS.resample))
         return [] if ways == as_usual else [sets_in_words(*ways)]
 
-    def _movements(self, resample: Resample, budget: Budget) -> int:
-        return movements_of(resample, budget) if HEADS[self.head].hears_frames else 1
+    def _ways_of(self, resample: Resample, budget: Budget) -> int:
+        return ways_of(resample, budget) if HEADS[self.head].hears_frames else 1

@@ -1,4 +1,4 @@
-"""The dial of privacy: made-up speakers whose scatter is known, and its way into a generator file."""
+"""The privacy setting: made-up speakers whose scatter is known, and its way into a generator file."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import torch
 from support.gauss import FEW_STEPS, tiny_data, tiny_pool, tiny_trainer, write_run
 
 from s3prl_dd.corpora.metadata import read_fold
-from s3prl_dd.distill.anonymous import disguise, pupils, ridge_teacher, speaker_scatter
+from s3prl_dd.distill.anonymous import pupils, ridge_teacher, speaker_scatter, speaker_suppression
 from s3prl_dd.distill.data import TrainingData
 from s3prl_dd.distill.points import Learning, learn_points
 from s3prl_dd.errors import UserError
@@ -46,7 +46,7 @@ def test_known_scatter_is_found_without_bias():
         assert (between - OFFSETS).abs().max() < 0.3
 
 
-def test_the_parts_are_the_covariance_and_the_dial_takes_one_of_them_out():
+def test_the_parts_are_the_covariance_and_the_setting_takes_one_of_them_out():
     means, labels, speakers = talk(30)
     scatter = speaker_scatter(means, labels, speakers)
     torch.testing.assert_close(scatter.kept(0), within(means, labels))
@@ -88,12 +88,12 @@ def test_calibration_takes_the_covariance_that_is_wanted():
     assert (within(means, labels) - wanted).abs().max() > 3
 
 
-# the disguise
+# speaker suppression
 
 
-def matrix_of(hidden):
+def matrix_of(suppression):
     """What is left of a point's way from the middle [D, D]."""
-    return torch.eye(len(hidden.middle)) - hidden.away @ hidden.along
+    return torch.eye(len(suppression.middle)) - suppression.away @ suppression.along
 
 
 def spoken(speakers=6, takes=20, seed=3):
@@ -110,48 +110,49 @@ def apart(means, speakers):
     return torch.pdist(torch.stack([means[speakers == name].mean(dim=0) for name in speakers.unique()])).mean()
 
 
-def test_the_dial_brings_speakers_means_together():
+def test_the_setting_brings_speakers_means_together():
     means, labels, who = spoken()
-    few = who < 3  # whose means span two directions, of three that a disguise may take
+    few = who < 3  # whose means span two directions, of three that a suppression may take
     means, labels, who = means[few], labels[few], who[few]
-    distances = [apart(disguise(means, labels, who, privacy).of(means), who) for privacy in (0, 0.25, 0.5, 1)]
+    suppressions = [speaker_suppression(means, labels, who, privacy) for privacy in (0, 0.25, 0.5, 1)]
+    distances = [apart(suppression.of(means), who) for suppression in suppressions]
     expected = apart(means, who) * torch.tensor([1, 0.75, 0.5, 0])
     torch.testing.assert_close(torch.stack(distances), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_disguise_leaves_the_middle_and_what_lies_beside_speakers():
+def test_suppression_leaves_the_middle_and_what_lies_beside_speakers():
     means, labels, who = spoken(3)
-    hidden = disguise(means, labels, who, 1)
-    torch.testing.assert_close(hidden.of(hidden.middle[None]), hidden.middle[None])
-    torch.testing.assert_close(hidden.of(hidden.of(means)), hidden.of(means), rtol=1e-4, atol=1e-4)
-    assert torch.linalg.matrix_rank(matrix_of(hidden)) == 10
+    suppression = speaker_suppression(means, labels, who, 1)
+    torch.testing.assert_close(suppression.of(suppression.middle[None]), suppression.middle[None])
+    torch.testing.assert_close(suppression.of(suppression.of(means)), suppression.of(means), rtol=1e-4, atol=1e-4)
+    assert torch.linalg.matrix_rank(matrix_of(suppression)) == 10
 
 
 def test_more_speakers_than_dimensions_leave_most_directions():
-    assert torch.linalg.matrix_rank(matrix_of(disguise(*spoken(40), 1))) == 9
+    assert torch.linalg.matrix_rank(matrix_of(speaker_suppression(*spoken(40), 1))) == 9
 
 
-def test_heads_hear_all_speech_as_if_it_were_disguised():
+def test_heads_hear_all_speech_suppressed():
     means, labels, who = spoken()
-    hidden = disguise(means, labels, who, 0.7)
+    suppression = speaker_suppression(means, labels, who, 0.7)
     heads = LinearHeads(torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(1)), torch.tensor([[1.0, 2.0]]))
-    torch.testing.assert_close(hidden.heard_by_heads(heads).of_means(means), heads.of_means(hidden.of(means)))
+    torch.testing.assert_close(suppression.heard_by_heads(heads).of_means(means), heads.of_means(suppression.of(means)))
 
 
-def test_the_dials_teacher_knows_classes_and_hears_no_speaker():
+def test_the_ridge_teacher_knows_classes_and_hears_no_speaker():
     means, labels, who = spoken(3, 60)
-    hidden = disguise(means, labels, who, 1)
+    suppression = speaker_suppression(means, labels, who, 1)
     heard, dev = (torch.arange(len(means)) // 2 % 2 == side for side in (0, 1))
-    heads = ridge_teacher((means[heard], labels[heard]), (means[dev], labels[dev]), hidden)
+    heads = ridge_teacher((means[heard], labels[heard]), (means[dev], labels[dev]), suppression)
     assert (heads.soften(means).argmax(dim=1) == labels).float().mean() > 0.8
-    torch.testing.assert_close(heads.soften(hidden.of(means)), heads.soften(means), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(heads.soften(suppression.of(means)), heads.soften(means), rtol=1e-3, atol=1e-4)
 
 
-def test_the_dials_teacher_is_as_sure_as_dev_allows():
+def test_the_ridge_teacher_is_as_sure_as_dev_allows():
     """On dev whose labels are drawn by lot it is unsure, on its own training set it is surer."""
     means, labels, who = spoken(3, 60)
-    hidden, lot = disguise(means, labels, who, 1), torch.arange(len(labels)) // 2 % 2
-    sure, unsure = (ridge_teacher((means, labels), (means, of_dev), hidden) for of_dev in (labels, lot))
+    suppression, lot = speaker_suppression(means, labels, who, 1), torch.arange(len(labels)) // 2 % 2
+    sure, unsure = (ridge_teacher((means, labels), (means, of_dev), suppression) for of_dev in (labels, lot))
     assert sure.soften(means).amax(dim=1).mean() > unsure.soften(means).amax(dim=1).mean() + 0.1
 
 
@@ -163,7 +164,7 @@ def known(data):
     return dataclasses.replace(data, speakers=torch.arange(len(data.labels)) % 3)
 
 
-def test_a_file_has_the_covariance_of_its_dial(tmp_path):
+def test_a_file_has_the_covariance_of_its_setting(tmp_path):
     data = known(tiny_data())
     pool = tiny_pool(data)
     made = {}
@@ -172,25 +173,25 @@ def test_a_file_has_the_covariance_of_its_dial(tmp_path):
         made[privacy] = tiny_trainer(tmp_path / str(privacy), data, pool, calibrate=True, **changes).current()
     matrices = {privacy: generator.calibration.matrix for privacy, generator in made.items()}
     assert torch.equal(matrices[None], matrices[0]) and not torch.equal(matrices[0], matrices[1])
-    undisguised = tiny_trainer(tmp_path / "undisguised", data, pool, calibrate=True, privacy=1)
-    undisguised.maker.disguise = None
-    assert not torch.equal(undisguised.current().calibration.matrix, matrices[0])  # the offsets are not there either
+    unsuppressed = tiny_trainer(tmp_path / "unsuppressed", data, pool, calibrate=True, privacy=1)
+    unsuppressed.maker.suppression = None
+    assert not torch.equal(unsuppressed.current().calibration.matrix, matrices[0])  # the offsets are not there either
     scatter = speaker_scatter(data.means, data.labels, data.speakers)
-    whole = disguise(data.means, data.labels, data.speakers, 1)
+    whole = speaker_suppression(data.means, data.labels, data.speakers, 1)
     for privacy, generator in made.items():
         samples = generator.sample({"ppc": 1000}, seed=5, center=False)
         means = samples.features.mean(dim=1)
         centred = means - generator.class_means[samples.labels]
-        hidden = disguise(data.means, data.labels, data.speakers, privacy or 0)
-        wanted = matrix_of(hidden).T @ scatter.kept(privacy or 0) @ matrix_of(hidden)
+        suppression = speaker_suppression(data.means, data.labels, data.speakers, privacy or 0)
+        wanted = matrix_of(suppression).T @ scatter.kept(privacy or 0) @ matrix_of(suppression)
         assert (covariance(centred) - wanted).norm() < 0.35 * wanted.norm()
         assert generator.header.training["privacy"] == (privacy or 0)
         assert torch.allclose(whole.of(means), means, atol=1e-4) == bool(privacy)
-        torch.testing.assert_close(generator.class_means, hidden.of(class_means(data.means, data.labels)))
+        torch.testing.assert_close(generator.class_means, suppression.of(class_means(data.means, data.labels)))
 
 
-def test_learnt_points_are_disguised(tmp_path, monkeypatch):
-    """Learnt of disguised speech, they lie nowhere in the speakers' span."""
+def test_learnt_points_are_suppressed(tmp_path, monkeypatch):
+    """Learnt of suppressed speech, they lie nowhere in the speakers' span."""
     monkeypatch.setattr("s3prl_dd.distill.points.FILE_LEARNING", Learning(steps=40))
     heard = []
 
@@ -200,14 +201,14 @@ def test_learnt_points_are_disguised(tmp_path, monkeypatch):
 
     monkeypatch.setattr("s3prl_dd.distill.finish.learn_points", learn)
     data = known(tiny_data())
-    hidden = disguise(data.means, data.labels, data.speakers, 1)
+    suppression = speaker_suppression(data.means, data.labels, data.speakers, 1)
     changes = {"steps": 2, "eval_every": 2, "calibrate": True, "points": 5}
     points = {privacy: tiny_trainer(tmp_path / str(privacy), data, tiny_pool(data), privacy=privacy, **changes)
               .train(progress=False).points.flatten(0, 1) for privacy in (0, 1)}
     torch.testing.assert_close(heard[0][0], data.means)
-    torch.testing.assert_close(heard[1][0], hidden.of(data.means))
-    assert torch.allclose(hidden.of(points[1]), points[1], atol=1e-4)
-    assert not torch.allclose(hidden.of(points[0]), points[0], atol=1e-2)
+    torch.testing.assert_close(heard[1][0], suppression.of(data.means))
+    assert torch.allclose(suppression.of(points[1]), points[1], atol=1e-4)
+    assert not torch.allclose(suppression.of(points[0]), points[0], atol=1e-2)
 
 
 def test_generators_are_chosen_by_dev_as_heads_hear_it(tmp_path, monkeypatch):
@@ -218,29 +219,29 @@ def test_generators_are_chosen_by_dev_as_heads_hear_it(tmp_path, monkeypatch):
     data = known(tiny_data())
     data = dataclasses.replace(data, dev_utterances=[torch.randn(4 + number % 3, data.dim)
                                                      for number in range(len(data.dev[1]))])
-    hidden = disguise(data.means, data.labels, data.speakers, 1)
+    suppression = speaker_suppression(data.means, data.labels, data.speakers, 1)
     trainer = tiny_trainer(tmp_path, data, tiny_pool(data), calibrate=True, privacy=1,
                            eval_kinds=["superb", "attentive"], steps=2, eval_every=2)
-    assert trainer.train(progress=False).disguise is not None
+    assert trainer.train(progress=False).suppression is not None
     (means, labels), (frames, of_frames) = heard
-    torch.testing.assert_close(means, hidden.of(data.dev[0]))
+    torch.testing.assert_close(means, suppression.of(data.dev[0]))
     whole, lengths = data.dev_frames
     for number, length in enumerate(lengths):
-        torch.testing.assert_close(frames.frames[number, :length], hidden.of(whole[number, :length]))
+        torch.testing.assert_close(frames.frames[number, :length], suppression.of(whole[number, :length]))
     assert torch.equal(labels, data.dev[1]) and torch.equal(of_frames, labels)
 
 
-def test_the_dials_teacher_takes_the_place_of_the_pools(tmp_path):
-    """Cross-fitted heads hear disguised speech too, and no pool is needed for either."""
+def test_the_ridge_teacher_takes_the_place_of_the_pools(tmp_path):
+    """Cross-fitted heads hear suppressed speech too, and no pool is needed for either."""
     data = known(tiny_data())
-    hidden = disguise(data.means, data.labels, data.speakers, 1)
-    dial, no_matching = {"calibrate": True, "privacy": 1}, {"lambdas": {"softmax_matching": 0}}
-    teacher = tiny_trainer(tmp_path / "ridge", data, tiny_pool(data), **dial).current().teacher
-    expected = ridge_teacher((data.means, data.labels), data.dev, hidden)
+    suppression = speaker_suppression(data.means, data.labels, data.speakers, 1)
+    setting, no_matching = {"calibrate": True, "privacy": 1}, {"lambdas": {"softmax_matching": 0}}
+    teacher = tiny_trainer(tmp_path / "ridge", data, tiny_pool(data), **setting).current().teacher
+    expected = ridge_teacher((data.means, data.labels), data.dev, suppression)
     torch.testing.assert_close(teacher.weight, expected.weight)
-    crossed = tiny_trainer(tmp_path / "crossed", data, None, teacher_folds=2, **dial, **no_matching).current()
+    crossed = tiny_trainer(tmp_path / "crossed", data, None, teacher_folds=2, **setting, **no_matching).current()
     assert len(crossed.teacher.weight) == 10
-    torch.testing.assert_close(crossed.soften(hidden.of(data.means)), crossed.soften(data.means))
+    torch.testing.assert_close(crossed.soften(suppression.of(data.means)), crossed.soften(data.means))
 
 
 def test_data_that_do_not_say_who_speaks_are_refused(tmp_path):

@@ -59,7 +59,7 @@ def assert_same_states(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", ["the last", "that of before"])
-def test_movement_may_change_on_the_way(kept, tmp_path, data, pool, monkeypatch):
+def test_frame_deviations_may_change_on_the_way(kept, tmp_path, data, pool, monkeypatch):
     """Training does not see it; the file that comes of it has today's, whichever step it is of."""
     network = {**SMALL["network"], "architecture": "gan_1d", "frames": 8}
     changes = {"steps": 2, "save_every": 1, "eval_every": 50}
@@ -74,7 +74,7 @@ def test_movement_may_change_on_the_way(kept, tmp_path, data, pool, monkeypatch)
     assert header.metrics["step"] == (3 if kept == "the last" else 2)
 
 
-def test_movement_may_not_change_where_it_chooses_the_generator(data):
+def test_frame_deviations_may_not_change_where_they_choose_the_generator(data):
     """Quick frame-level heads hear it."""
     named = {}
     for movement in ("own", "any"):

@@ -1,4 +1,4 @@
-"""How frames move: measures and losses against closed forms, and in training."""
+"""Frame deviations: measures and losses against closed forms, and in training."""
 
 import math
 

@@ -95,19 +95,19 @@ def test_what_is_no_gan_is_told_by_the_file_and_in_old_results_by_the_name(chang
     assert row_of(compare([run]), "distilled_full").trained_on == title
 
 
-def test_other_movement_is_another_row_for_heads_that_hear_it(tmp_path):
+def test_other_frame_deviations_are_another_row_for_heads_that_hear_them(tmp_path):
     arms = {"real": heads(0.8), "distilled_full": heads(0.7)}
     for head, rows in (("superb", 2), ("attentive", 3)):
-        own, other = (write_run(tmp_path / f"{head}-{fold}", arms, fold, head=head, movement=movement)
-                      for fold, movement in (("fold1", "own"), ("fold2", "any")))
+        own, other = (write_run(tmp_path / f"{head}-{fold}", arms, fold, head=head, deviations=deviations)
+                      for fold, deviations in (("fold1", "own"), ("fold2", "any")))
         found = compare([own, other]).rows
         assert len(found) == rows
-    assert {row.variant for row in found} == {"", "gan_1d soft labels at class means one fixed set",
-                                              "gan_1d soft labels at class means one fixed set moving as any class"}
+    as_usual = "gan_1d soft labels at class means one fixed set"
+    assert {row.variant for row in found} == {"", as_usual, f"{as_usual} frame deviations of any class"}
 
 
-def test_a_small_set_that_does_not_move_anew_is_another_row_for_heads_that_hear_it(tmp_path):
-    """With resample: auto it does."""
+def test_a_small_set_of_fixed_frames_is_another_row_for_heads_that_hear_them(tmp_path):
+    """With resample: auto its frames deviate in turn."""
     arms = {"real": heads(0.8), "distilled_6ppc": heads(0.7)}
     for head, rows in (("superb", 2), ("attentive", 3)):
         folders = [write_run(tmp_path / f"{head}-{fold}", arms, fold, head=head, resample=resample)

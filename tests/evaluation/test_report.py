@@ -44,12 +44,12 @@ def test_small_sets_of_learnt_points_are_called_so(results):
         assert "learnt points" not in table(other)
 
 
-def test_heads_that_hear_frames_have_sets_that_move(results):
+def test_heads_that_hear_frames_have_sets_whose_frames_deviate_in_turn(results):
     points = replace(results, head="cnn", center="auto", learnt_points=50, resample="auto")
-    assert "Budgets in numbers are one set each that moves in 8 ways in turn." in table(points)
+    assert "Budgets in numbers are one set each whose frames deviate in 8 ways in turn." in table(points)
     assert "Up to 50 a class they are" in table(replace(points, center="learnt"))
     for other in (replace(points, resample=False), replace(points, resample=2), replace(points, head="superb")):
-        assert "moves in" not in table(other)
+        assert "deviate" not in table(other)
 
 
 def test_what_the_heading_says(results):

@@ -26,7 +26,7 @@ def test_two_rows_a_network(monkeypatch):
     assert "maps, folded" in table(rows, 10, "cpu")
 
 
-def test_a_sample_that_moves_as_any_class_takes_two_passes(monkeypatch):
+def test_a_sample_with_deviations_of_any_class_takes_two_passes(monkeypatch):
     monkeypatch.setattr(module, "MATRIX", 64)
     counted = []
     row = lambda *words: counted.append(words[4]) or words  # noqa: E731

@@ -72,7 +72,7 @@ def test_large_sets_lie_at_the_class_means():
 
 
 def test_a_small_set_of_means_lies_at_the_files_points():
-    """The first of each class, each sample at its own; frames move as they were drawn; other sets lie as without."""
+    """The first of each class, each sample at its own; frames deviate as they were drawn; other sets lie as without."""
     generator, plain = tiny_generator(points=4), tiny_generator()
     means = GeneratedDataset(generator, {"counts": [4, 2, 3]}, seed=2, means=True)
     expected = torch.cat([generator.points[label, :count] for label, count in enumerate([4, 2, 3])])

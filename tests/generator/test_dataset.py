@@ -113,8 +113,8 @@ def test_epochs_are_new_draws_or_one_fixed_set(generator):
 
 
 @pytest.mark.parametrize("center", [False, True, "teaching"])
-def test_a_budget_in_numbers_is_one_set_that_moves_in_turn(generator, center):
-    """Its utterance means, lengths and labels stay; the ninth epoch moves as the first, which is `sample`'s."""
+def test_a_budget_in_numbers_is_one_set_that_deviates_in_turn(generator, center):
+    """Its utterance means, lengths and labels stay; the ninth epoch is as the first, which is `sample`'s."""
     for lengths in ("generator", "corpus"):
         data = GeneratedDataset(generator, 4, seed=2, lengths=lengths, center=center)
         first = whole(data)
@@ -132,7 +132,7 @@ def test_a_budget_in_numbers_is_one_set_that_moves_in_turn(generator, center):
         identical(whole(data), first)
 
 
-def test_means_fixed_sets_and_frames_that_stand_still_do_not_move(generator):
+def test_means_fixed_sets_and_frames_without_deviations_stay(generator):
     still = tiny_generator(NetworkConfig(architecture="gaussian", noise=10))
     for data in (GeneratedDataset(generator, 4, means=True), GeneratedDataset(generator, 4, resample=False),
                  GeneratedDataset(still, 4)):

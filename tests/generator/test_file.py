@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.tiny_generator import LABELS, rewrite, tiny_disguise, tiny_generator
+from support.tiny_generator import LABELS, rewrite, tiny_generator, tiny_suppression
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import Generator, NetworkConfig, read_header
+from s3prl_dd.generator.inspect import described
 
 NAN, INF = float("nan"), float("inf")
 
@@ -22,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 def whole(tmp_path_factory):
     """The bytes of a small file with all parts."""
     path = tmp_path_factory.mktemp("whole") / "generator.safetensors"
-    tiny_generator(calibration=True, points=4, disguise=tiny_disguise()).save(path)
+    tiny_generator(calibration=True, points=4, suppression=tiny_suppression()).save(path)
     return path.read_bytes()
 
 
@@ -37,16 +38,30 @@ def path(tmp_path, whole):
 
 
 def test_round_trip(tmp_path):
-    generator = tiny_generator(calibration=True, points=4, disguise=tiny_disguise())
+    generator = tiny_generator(calibration=True, points=4, suppression=tiny_suppression())
     generator.save(tmp_path / "file")
     loaded = Generator.load(tmp_path / "file")
     assert torch.equal(loaded.points, generator.points)
-    assert all(map(torch.equal, loaded.disguise, generator.disguise))
+    assert all(map(torch.equal, loaded.suppression, generator.suppression))
     assert loaded.header == generator.header == read_header(tmp_path / "file")
     one, other = generator.sample(5, seed=2), loaded.sample(5, seed=2)
     for key, value in vars(one).items():
         assert torch.equal(value, getattr(other, key)), key
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+def test_a_file_of_former_names_reads_the_same(path):
+    """Of development versions, which called speaker suppression a disguise."""
+    expected = Generator.load(path)
+    names = {f"disguise.{part}": f"suppression.{part}" for part in ("away", "along", "middle")}
+    rewrite(path, tensors=lambda tensors: tensors.update({former: tensors.pop(name) for former, name in names.items()}))
+    assert names.keys() <= load_file(path).keys() and not any("suppression" in name for name in load_file(path))
+    assert described(path)["speakers"] == "suppressed in 2 directions, for heads too"
+    found = Generator.load(path)
+    assert all(map(torch.equal, found.suppression, expected.suppression))
+    assert torch.equal(found.sample(5).features, expected.sample(5).features)
+    found.save(path)
+    assert set(names.values()) <= load_file(path).keys() and not any("disguise" in name for name in load_file(path))
 
 
 def test_file_holds_the_generator_and_nothing_else(tmp_path):

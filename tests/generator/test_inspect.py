@@ -27,13 +27,13 @@ def test_text(path, capsys):
     assert "mmd" not in told  # of weight 0
     assert f"{sum(weight.numel() for weight in tiny_generator().network.parameters()):,} parameters" in told
     assert [line.split()[1] for line in told.splitlines() if line.startswith("calibrated")] == ["no"]
-    assert "move as other ones" not in told
+    assert "frame deviations" not in told
 
 
-def test_text_of_frames_that_move_as_any_class(tmp_path, capsys):
+def test_text_of_frame_deviations_of_any_class(tmp_path, capsys):
     tiny_generator(NetworkConfig(frames=8, noise=6, channels=8, movement="any")).save(tmp_path / "file")
     inspect(tmp_path / "file")
-    assert "samples of [8, 10], which move as other ones" in capsys.readouterr().out
+    assert "samples of [8, 10], frame deviations of any class" in capsys.readouterr().out
 
 
 def test_tables_of_numbers_are_for_json(tmp_path, capsys):

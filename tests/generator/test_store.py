@@ -151,12 +151,14 @@ def test_each_part_of_the_key_alone_gives_another_set(generator, store, drawn, c
     assert drawn == []
 
 
-def test_movement_is_in_the_key_and_sets_of_before_it_was_are_found():
+def test_the_way_is_in_the_key_and_sets_of_before_it_was_are_found():
+    """By its former name, so that those of any way are found too."""
     key = SetKey("0", (2, 1, 3), 4, 0, "generator", True, False, 1)
     before = {"generator": "0", "counts": [2, 1, 3], "seed": 4, "epoch": 0, "lengths": "generator", "center": True,
               "bfloat16": False, "format": 1}
     assert json.loads(key.to_json()) == before
-    assert json.loads(key._replace(movement=2).to_json()) == {**before, "movement": 2}
+    assert json.loads(key._replace(way=2).to_json()) == {**before, "movement": 2}
+    assert (key.name(), key._replace(way=2).name()) == ("0c84122df9595521f1250686", "febdac4488d0964633dbb431")
 
 
 def test_another_file_precision_or_format_is_another_set(generator, store, tmp_path):

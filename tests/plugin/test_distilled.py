@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.experts import distilled, emotion
 from support.runs import LABELS, features_of, make_generator
-from support.tiny_generator import rewrite, tiny_disguise
+from support.tiny_generator import rewrite, tiny_suppression
 
 from s3prl_dd.errors import UserError
 from s3prl_dd.generator import CorpusInfo, Generator
@@ -194,16 +194,16 @@ def test_real_audio_goes_s3prls_way(corpus, tmp_path, fbank_generator):
     assert torch.equal(loss, plain)
 
 
-def test_heads_on_disguised_samples_hear_all_speech_disguised(corpus, tmp_path, fbank_generator):
+def test_heads_on_suppressed_samples_hear_all_speech_suppressed(corpus, tmp_path, fbank_generator):
     """Their checkpoints say the same as -d emotion, which knows no generator, and as this expert without its file."""
     generator = Generator.load(fbank_generator)
-    generator.disguise = tiny_disguise(240)
-    generator.save(tmp_path / "disguised.safetensors")
-    expert = distilled(corpus, tmp_path, tmp_path / "disguised.safetensors")
+    generator.suppression = tiny_suppression(240)
+    generator.save(tmp_path / "suppressed.safetensors")
+    expert = distilled(corpus, tmp_path, tmp_path / "suppressed.safetensors")
     batch = [torch.randn(9, 240), torch.randn(5, 240)], (0, 2), ("a", "b")
     loss = expert("dev", *batch, records=defaultdict(list), batch_id=0)
-    hidden = [generator.disguise.of(frames) for frames in batch[0]]
-    assert torch.isclose(loss, expert("dev", hidden, *batch[1:], records=defaultdict(list), batch_id=0), rtol=1e-4)
+    heard = [generator.suppression.of(frames) for frames in batch[0]]
+    assert torch.isclose(loss, expert("dev", heard, *batch[1:], records=defaultdict(list), batch_id=0), rtol=1e-4)
     for other in (emotion(corpus, tmp_path), distilled(corpus, tmp_path, "gone.safetensors", mode="evaluate")):
         before = other("dev", *batch, records=defaultdict(list), batch_id=0)
         other.load_state_dict(expert.state_dict())

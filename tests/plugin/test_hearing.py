@@ -1,8 +1,8 @@
-"""The first layer of heads on disguised samples, and its checkpoints, which are a plain layer's."""
+"""The first layer of heads on samples with speaker suppression, and its checkpoints, which are a plain layer's."""
 
 import pytest
 import torch
-from support.tiny_generator import tiny_disguise
+from support.tiny_generator import tiny_suppression
 from torch import nn
 
 from s3prl_dd.plugin.hearing import Hearing
@@ -10,14 +10,14 @@ from s3prl_dd.plugin.hearing import Hearing
 
 def made(privacy=1.0, seed=0):
     torch.manual_seed(seed)
-    return Hearing(nn.Linear(10, 4), tiny_disguise(privacy=privacy))
+    return Hearing(nn.Linear(10, 4), tiny_suppression(privacy=privacy))
 
 
 @pytest.mark.parametrize("privacy", [0.4, 1.0])
 def test_its_state_is_a_plain_layer_that_gives_the_same(privacy):
     layer, frames = made(privacy), torch.randn(2, 5, 10)
     expected = layer(frames)
-    torch.testing.assert_close(expected, nn.functional.linear(layer.disguise.of(frames), layer.weight, layer.bias))
+    torch.testing.assert_close(expected, nn.functional.linear(layer.suppression.of(frames), layer.weight, layer.bias))
     state = layer.state_dict()
     assert set(state) == {"weight", "bias"} and not any(tensor.requires_grad for tensor in state.values())
     plain = nn.Linear(10, 4)
@@ -39,13 +39,13 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_been(privacy):
     assert torch.equal(state["0.weight"], one.state_dict()["0.weight"]), "loading leaves what was given as it is"
 
 
-def test_what_samples_do_not_move_in_is_never_heard():
+def test_directions_in_which_samples_do_not_vary_are_never_heard():
     layer = made()
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
     for _ in range(5):
         optimizer.zero_grad()
-        layer(layer.disguise.of(torch.randn(8, 10))).square().sum().backward()
+        layer(layer.suppression.of(torch.randn(8, 10))).square().sum().backward()
         optimizer.step()
     speech = torch.randn(6, 10)
-    there = speech + torch.randn(6, 2) @ layer.disguise.along
+    there = speech + torch.randn(6, 2) @ layer.suppression.along
     torch.testing.assert_close(layer(there), layer(speech), atol=1e-4, rtol=1e-3)

@@ -39,10 +39,10 @@ def test_collect(run):
     assert results.variant == "gan_1d hard labels" and not results.gaussian
 
 
-def test_network_and_movement_are_the_generator_files(run):
-    assert (collect(run).architecture, collect(run).movement) == (None, "own")
+def test_network_and_frame_deviations_are_the_generator_files(run):
+    assert (collect(run).architecture, collect(run).deviations) == (None, "own")
     tiny_generator(NetworkConfig(frames=8, noise=6, channels=8, movement="any")).save(run.generator)
-    assert (collect(run).architecture, collect(run).movement) == ("gan_1d", "any")
+    assert (collect(run).architecture, collect(run).deviations) == ("gan_1d", "any")
 
 
 def test_learnt_points_of_the_generator_file(run):
@@ -72,6 +72,17 @@ def test_written_and_read(run):
         del values[key]  # a file of the version before
     run.results.write_text(json.dumps(values))
     assert Results.read(run.results).test is None
+
+
+def test_results_of_former_names_read_the_same(run):
+    """Of development versions, which called frame deviations a movement."""
+    tiny_generator(NetworkConfig(frames=8, noise=6, channels=8, movement="any")).save(run.generator)
+    results = collect(run)
+    results.write(run.results)
+    values = json.loads(run.results.read_text())
+    values["movement"] = values.pop("deviations")
+    run.results.write_text(json.dumps(values))
+    assert Results.read(run.results) == results and results.deviations == "any"
 
 
 @pytest.mark.parametrize(

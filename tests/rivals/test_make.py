@@ -102,7 +102,7 @@ def test_a_gaussian_with_frames_has_the_frames_of_the_material(material):
     assert make_rival("gaussian", material, WANTED, "soft", 0).header.network.frames == 1
 
 
-def test_the_two_gaussians_with_frames_differ_in_whose_movement_it_is_alone(material):
+def test_the_two_gaussians_with_frames_differ_in_whose_deviations_they_have_alone(material):
     own, other = (make_rival(name, material, WANTED, "soft", 0) for name in ("gaussian_frames", "gaussian_frames_any"))
     assert [rival.header.network.movement for rival in (own, other)] == ["own", "any"]
     theirs = other.network.state_dict()

@@ -20,7 +20,7 @@ from s3prl_dd.generator import (
     Provenance,
     build_generator,
 )
-from s3prl_dd.generator.disguise import Disguise
+from s3prl_dd.generator.suppression import SpeakerSuppression
 
 LABELS = {"neu": 0, "ang": 1, "sad": 2}
 CLASSES = len(LABELS)
@@ -45,7 +45,7 @@ def tiny_header(config: NetworkConfig | None = None, dim: int = 10, listed: list
 
 
 def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: bool = True, calibration: bool = False,
-                   points: int = 0, disguise: Disguise | None = None, **changes: Any) -> Generator:
+                   points: int = 0, suppression: SpeakerSuppression | None = None, **changes: Any) -> Generator:
     """A generator of random weights; its class means are far from where its samples lie.
 
     points: learnt ones of each class
@@ -59,15 +59,15 @@ def tiny_generator(config: NetworkConfig | None = None, dim: int = 10, teacher: 
         moves = Calibration(2 * torch.eye(dim), torch.randn(CLASSES, dim), torch.randn(CLASSES, dim))
         learnt = torch.randn(CLASSES, points, dim)
     return Generator(network, mean, std, class_means, header, heads if teacher else None,
-                     moves if calibration else None, learnt if points else None, disguise)
+                     moves if calibration else None, learnt if points else None, suppression)
 
 
-def tiny_disguise(dim: int = 10, privacy: float = 1.0) -> Disguise:
+def tiny_suppression(dim: int = 10, privacy: float = 1.0) -> SpeakerSuppression:
     """In two directions of D, whose dimensions have other spreads."""
     source = torch.Generator().manual_seed(5)
     span = torch.linalg.qr(torch.randn(dim, 2, generator=source)).Q.T  # [2, D]
     spread = 0.5 + torch.rand(dim, generator=source)
-    return Disguise(privacy * span.T / spread[:, None], span * spread, torch.randn(dim, generator=source))
+    return SpeakerSuppression(privacy * span.T / spread[:, None], span * spread, torch.randn(dim, generator=source))
 
 
 def loaded(generator: Generator, path: Path) -> Generator:

@@ -1,7 +1,8 @@
-"""What the key `privacy` leaves of speech along the directions in which speakers' means differ. Beyond the paper.
+"""Speaker suppression: what the key `privacy` leaves of speech along the directions in which speakers' means differ.
+Beyond the paper.
 
-Samples are disguised, and so is the speech that heads on them hear: what samples do not move in teaches a head nothing,
-and its random weights there would make noise of what real speech does in it.
+It is in samples, and in the speech that heads on them hear: directions in which samples do not vary teach a head
+nothing, and its random weights there would make noise of what real speech does in them.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from .calibrate import Calibration
 from .heads import LinearHeads
 
 
-class Disguise(NamedTuple):
+class SpeakerSuppression(NamedTuple):
     """Along K directions speech comes nearer to a point in the middle; at privacy 1 it does not differ there."""
 
     away: torch.Tensor
@@ -25,21 +26,21 @@ class Disguise(NamedTuple):
     """[D], the mean of the class means."""
 
     def of(self, speech: torch.Tensor) -> torch.Tensor:
-        """Utterance means or frames disguised. [..., D] -> [..., D]"""
+        """Utterance means or frames, suppressed. [..., D] -> [..., D]"""
         return speech - (speech - self.middle) @ self.away @ self.along
 
     def of_calibration(self, calibration: Calibration) -> Calibration:
-        """A calibration whose samples and class means are disguised."""
+        """A calibration whose samples and class means are suppressed."""
         matrix = calibration.matrix - calibration.matrix @ self.away @ self.along
         return Calibration(matrix, calibration.generated, self.of(calibration.real))
 
     def heard_by(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A linear layer that hears speech as if it were disguised. weight: [..., O, D]; bias: [..., O] -> the same"""
+        """A linear layer that hears any speech suppressed. weight: [..., O, D]; bias: [..., O] -> the same"""
         heard = weight - weight @ self.along.T @ self.away.T
         return heard, bias + weight @ (self.middle @ self.away @ self.along)
 
     def heard_by_heads(self, heads: LinearHeads) -> LinearHeads:
-        """Heads that hear speech as if it were disguised."""
+        """Heads that hear any speech suppressed."""
         return LinearHeads(*self.heard_by(*heads))
 
     def unheard_by(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +50,6 @@ class Disguise(NamedTuple):
         before = (weight.double() @ inverse.T).to(weight.dtype)
         return before, bias - before @ (self.middle @ self.away @ self.along)
 
-    def to(self, device: torch.device | str) -> "Disguise":
+    def to(self, device: torch.device | str) -> "SpeakerSuppression":
         """On this device."""
-        return Disguise(*(tensor.to(device) for tensor in self))
+        return SpeakerSuppression(*(tensor.to(device) for tensor in self))
