@@ -27,7 +27,7 @@ from ..evaluation.significance import wilson
 from ..features.store import FeatureStore
 from ..files import folder_held
 from ..generator import Generator, LinearHeads
-from ..generator.disguise import Disguise
+from ..generator.suppression import SpeakerSuppression
 from ..recipe.folder import Run, need
 from ..rng import evenly
 from . import attacks
@@ -200,7 +200,7 @@ def attack_speakers_within(runs: GanRuns, samples: int) -> dict[str, WithinClass
     """
     files: dict[str, Sampled] = {}
     for row, run in runs.by_row().items():
-        suppression = Generator.load(run.generator).disguise
+        suppression = Generator.load(run.generator).suppression
         for name, (frames, labels) in draw(run, row, samples).items():
             files[name] = Sampled(Spoken(attacks.vectors(frames), labels), partial(heard_by_heads, suppression))
     run = runs.proposed
@@ -209,7 +209,7 @@ def attack_speakers_within(runs: GanRuns, samples: int) -> dict[str, WithinClass
     return attack_within(train, dev, files, samples)
 
 
-def heard_by_heads(suppression: Disguise | None, means: np.ndarray) -> np.ndarray:
+def heard_by_heads(suppression: SpeakerSuppression | None, means: np.ndarray) -> np.ndarray:
     """Real utterance means [N, D] as heads on a file's samples hear them."""
     return means if suppression is None else suppression.of(torch.from_numpy(means)).numpy()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.privacy import write_run
-from support.tiny_generator import loaded, tiny_disguise, tiny_generator
+from support.tiny_generator import loaded, tiny_generator, tiny_suppression
 
 from s3prl_dd.corpora.metadata import Metadata, Utterance
 from s3prl_dd.distill.data import resample
@@ -172,7 +172,7 @@ def test_who_knows_the_file_gets_its_samples_their_classes_and_what_it_leaves_of
     monkeypatch.setattr(privacy, "attack_within", lambda *given: seen.append(given) or {})
     runs = GanRuns(*map(Run.open, write_two(tmp_path)))
     suppressed = Generator.load(runs.proposed.generator)
-    suppressed.disguise = tiny_disguise(suppressed.header.features.dim)
+    suppressed.suppression = tiny_suppression(suppressed.header.features.dim)
     suppressed = loaded(suppressed, runs.proposed.generator)
     privacy.attack_speakers_within(runs, 60)
     (train, dev, files, number), fold = seen[0], runs.proposed.fold
@@ -186,7 +186,7 @@ def test_who_knows_the_file_gets_its_samples_their_classes_and_what_it_leaves_of
     samples, heard = files["proposed_centred"]
     assert np.allclose(samples.means, drawn.features.mean(dim=1), atol=1e-5)
     assert samples.labels.tolist() == drawn.labels.tolist() and samples.speakers is None
-    left = suppressed.disguise.of(torch.from_numpy(dev.means))
+    left = suppressed.suppression.of(torch.from_numpy(dev.means))
     assert np.allclose(heard(dev.means), left) and not np.allclose(heard(dev.means), dev.means)
     assert np.array_equal(files["baseline"].heard(dev.means), dev.means)
 
