@@ -26,6 +26,7 @@ from .config import Number, Positive, Seed, load_config, settings
 from .corpora import CorpusName, CorpusOptions
 from .errors import UserError, did_you_mean
 from .files import disk_error, is_writable
+from .generator.header import refuse_generator
 from .generator.sampling import DEFAULTS, Center, Lengths
 from .privacy.settings import Settings as PrivacySettings
 from .recipe.settings import PRESETS, Settings, with_preset
@@ -384,13 +385,18 @@ class Sample:
         """Draw it."""
         from .generator import Generator
 
-        try:
-            budget = yaml.safe_load(self.budget)
-        except yaml.YAMLError:
-            budget = self.budget  # class_counts says what a budget is
+        budget = int(self.budget) if self.budget.isdecimal() else _as_yaml(self.budget)  # 010 is ten, and in YAML eight
         generator = Generator.load(self.generator)
         center = generator.resolve_center(self.center, generator.counts(budget), means=False, fixed=True)
         generator.write_samples(self.to, budget, self.seed, self.lengths, center)
+
+
+def _as_yaml(text: str) -> Any:
+    """A value as YAML reads it; text that it cannot read stays as it is."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 @settings
@@ -693,7 +699,11 @@ def answer(words: Sequence[str]) -> int:
 
 
 def call(verb: Verb) -> int:
-    """Do what a verb is for. returns: the exit code. What the disk does not take is a UserError."""
+    """Do what a verb is for. returns: the exit code. What the disk does not take is a UserError, and so is a `to` where
+    a generator file lies.
+    """
+    if isinstance(written := getattr(verb, "to", None), str):
+        refuse_generator(written)
     try:
         return verb() or 0
     except OSError as error:

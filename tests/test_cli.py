@@ -243,6 +243,12 @@ def test_sample_inspect_weights(tmp_path, fbank_generator, capsys):
 
     made = tmp_path / "set.safetensors"
     assert cli.main(["sample", str(fbank_generator), "--to", str(made), "--budget", "3", "--seed", "1"]) == 0
+    assert cli.main(["sample", str(fbank_generator), "--to", str(tmp_path / "ten"), "--budget", "010"]) == 0
+    assert len(load_file(tmp_path / "ten")["labels"]) == 40
+    kept = fbank_generator.read_bytes()
+    for verb in (["sample", str(fbank_generator)], ["card", str(fbank_generator)], ["compare", "run"]):
+        assert cli.main([*verb, "--to", str(fbank_generator)]) == 2
+        assert "is a generator file" in capsys.readouterr().err and fbank_generator.read_bytes() == kept
     samples = load_file(made)
     assert samples["features"].shape[0] == 12 and samples["labels"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     for center, same in (("True", True), ("False", False)):  # auto, which any head may read, is true

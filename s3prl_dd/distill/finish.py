@@ -104,14 +104,16 @@ class FileMaker:
             training = {**header.training, "network": dataclasses.asdict(config.network)}
             header = generator.header = dataclasses.replace(header, network=self.network, training=training)
         lacks_pupils = config.teacher_hears == "samples" and not header.training.get("pupils", False)
-        lacks_points = config.points > 0 and generator.points is None
-        if not (older or lacks_pupils or lacks_points):
+        other_points = config.points != (0 if generator.points is None else generator.points.shape[1])
+        if not (older or lacks_pupils or other_points):
             return generator
         if lacks_pupils:
             generator.teacher = pupils(generator, config.seed + PUPILS_SEED, self.head_steps.teacher)
             generator.header = dataclasses.replace(header, training={**header.training, "pupils": True})
-        if lacks_points:
-            generator.points = self._learnt_points(generator, progress)
+        if other_points:
+            generator.points = self._learnt_points(generator, progress) if config.points else None
+            training = {**generator.header.training, "points": config.points}
+            generator.header = dataclasses.replace(generator.header, training=training)
         generator.save(path, half=config.half_file)
         return Generator.load(path)
 

@@ -407,6 +407,7 @@ class Trainer:
         Returns the Generator that is kept; None on other ranks than the first.
         """
         self.load()
+        self._check_kept()
         lead, steps = self.rank == 0, self.config.steps
         bar = tqdm(total=steps, initial=self.step, desc="distil", unit="step", disable=not (lead and progress))
         with RunLog(self.out, self.step + 1) if lead else contextlib.nullcontext() as log, bar:
@@ -418,6 +419,13 @@ class Trainer:
                     wait_for_all(self.world)
                 bar.update()
         return self.maker.finish(self.out / GENERATOR, progress) if lead else None
+
+    def _check_kept(self) -> None:
+        """UserError where the generator that was kept before is no longer there."""
+        path = self.out / GENERATOR
+        if self.best.step and not path.is_file():
+            raise UserError(f"{path}: is gone; checkpoint.pt beside it says that step {self.best.step} was kept there. "
+                            f"Put it back, or delete {self.out / 'checkpoint.pt'} to distil anew.")
 
     def _after_step(self, taken: StepLog, log: RunLog, bar: tqdm) -> None:
         """What the first rank does for all: tell, measure, save."""
@@ -500,6 +508,10 @@ def _fitting_pool(config: DistillConfig, pool: Pool | None, dim: int) -> Pool | 
     if pool.heads.dim != dim:
         raise UserError(f"the pool's heads take {pool.heads.dim} dimensions, these features have {dim}. "
                         "Run `s3prl-dd pool` on the same features.")
+    missing = [kind for kind in config.pool_kinds if kind not in pool.kinds]
+    if missing:
+        raise UserError(f"the pool has no heads of kind {missing[0]}, which softmax_kinds asks for; it has "
+                        f"{', '.join(pool.kinds)}. Run `s3prl-dd pool` with this configuration first.")
     return pool
 
 

@@ -1,6 +1,7 @@
 """Budgets: how many samples of each class."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 from ..errors import UserError
@@ -25,15 +26,15 @@ def class_counts(budget: Budget | str, original: Sequence[int]) -> list[int]:
     classes = len(original)
     kind, value = _kind(budget)
     if kind == "ppc" and _positive(value):
-        counts = [value] * classes
+        counts = [int(value)] * classes
     elif kind == "total" and _positive(value):
-        counts = _shares(value, original)
+        counts = _shares(int(value), original)
     elif kind == "balanced":
         counts = [sum(original) // classes] * classes
     elif kind == "original":
         counts = list(original)
     elif kind == "counts" and isinstance(value, (list, tuple)) and len(value) == classes and all(map(_positive, value)):
-        counts = list(value)
+        counts = [int(number) for number in value]
     else:
         raise UserError(f"budget {budget!r}: expected a number of points per class, {{ppc: N}}, {{total: N}}, "
                         f"balanced, original, or {{counts: [{classes} positive numbers]}}.")
@@ -48,13 +49,13 @@ def _kind(budget: object) -> tuple[str | None, Any]:
         return next(iter(budget.items()))
     if isinstance(budget, bool):
         return None, None
-    if isinstance(budget, int):
+    if isinstance(budget, Integral):
         return "ppc", budget
     return (budget, None) if isinstance(budget, str) else (None, None)
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _shares(total: int, original: Sequence[int]) -> list[int]:

@@ -78,6 +78,7 @@ class GeneratedDataset(Dataset[Item]):
         self.labels = index_labels(self.counts)
         self.places = places_of(self.labels)
         self.numbers = noise_numbers(self.labels, self.center)
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that stay hear of the next one by it
         self.number: SetNumber | None = None  # of the set that is there
         self.items: list[Item] | None = None
         self.stored: StoredSet | None = None
@@ -86,10 +87,18 @@ class GeneratedDataset(Dataset[Item]):
             self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the set of this epoch the one that is served; a fixed set stays as it is."""
+        """Make the set of this epoch the one that is served; a fixed set stays as it is.
+
+        Workers of a DataLoader follow, those with persistent_workers too: these draw the set themselves.
+        """
+        self.epoch.fill_(epoch)
+        self._serve(epoch)
+
+    def _serve(self, epoch: int) -> SetNumber:
+        """Have this epoch's set there. -> its number"""
         number = SetNumber(set_of(self.resample, epoch), epoch % self.ways)
         if number == self.number:
-            return
+            return number
         self.number = self.items = self.stored = self.shift = None
         if self.store is not None:
             self.stored = self.store.get(self.generator, self.counts, self.seed, number.epoch, self.lengths,
@@ -99,6 +108,7 @@ class GeneratedDataset(Dataset[Item]):
         elif self.center:
             self.shift = self._shift(number)
         self.number = number
+        return number
 
     def _shift(self, number: SetNumber) -> torch.Tensor:
         """[N, D], see Generator.shift."""
@@ -144,10 +154,7 @@ class GeneratedDataset(Dataset[Item]):
         indices = [int(index) for index in indices]
         if min(indices) < 0 or max(indices) >= len(self):
             raise IndexError(f"index out of range for {len(self)} samples")
-        if self.number is None:
-            self.set_epoch(0)
-        number = self.number
-        assert number is not None
+        number = self._serve(int(self.epoch))
         if self.stored is not None:
             return [self._read(self.stored, index, number) for index in indices]
         if self.items is not None:

@@ -23,7 +23,7 @@ from .calibrate import Calibration, calibrate
 from .centers import shift_to, shift_to_points, teaching_points
 from .deviations import any_class, drawn
 from .file import Contents, read_file, write_file
-from .header import Header
+from .header import Header, refuse_generator
 from .heads import LinearHeads
 from .hub import located
 from .inference import DRAWN, DrawOptions, Inference
@@ -291,8 +291,10 @@ class Generator:
                       center: ResolvedCenter = CENTERED) -> None:
         """A fixed synthetic set as safetensors: features [B, T, D], lengths [B], labels [B], soft_labels [B, C] if any.
 
-        Its metadata are labels, budget, seed, center and features (the header's), each as JSON.
+        Its metadata are labels, budget, seed, center and features (the header's), each as JSON. UserError where `path`
+        is a generator file.
         """
+        refuse_generator(path)
         samples = self.sample(budget, seed, lengths=lengths, center=center)
         about = {"labels": self.header.labels, "budget": budget, "seed": seed, "center": center,
                  "features": dataclasses.asdict(self.header.features)}

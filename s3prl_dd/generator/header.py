@@ -193,6 +193,18 @@ def read_header(path: str | Path) -> Header:
         return header_of(path, file)
 
 
+def refuse_generator(path: str | Path) -> None:
+    """Raise UserError where a generator file lies at `path`, and something else is to be written there."""
+    if not Path(path).is_file():
+        return
+    try:
+        read_header(path)
+    except UserError:
+        return
+    raise UserError(f"{path}: is a generator file, and what was asked for would take its place. Give another name for "
+                    "what is written.")
+
+
 def open_file(path: str | Path) -> Any:
     """The file as safetensors' safe_open gives it, a context manager. Raises UserError where it is none.
 

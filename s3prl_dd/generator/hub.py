@@ -105,7 +105,8 @@ def fetch(address: str) -> HubFile:
         path = Path(api.hf_hub_download(repo, FILE, revision=revision))
         commit = path.parent.name  # <cache>/models--USER--NAME/snapshots/<commit>/generator.safetensors
         about = Path(api.hf_hub_download(repo, ABOUT, revision=commit))
-    digest, pushed = file_digest(path), read_json(about, "description of a generator").get("sha256")
+    digest, described = file_digest(path), read_json(about, "description of a generator")
+    pushed = described.get("sha256") if isinstance(described, dict) else None
     if digest != pushed:
         raise UserError(f"{address}: {FILE} at revision {commit:.12} has SHA-256 {digest:.12}..., its {ABOUT} says "
                         f"{pushed!s:.12}...: it is not the file that was pushed. Take another revision, or have it "

@@ -1,10 +1,13 @@
 """The random numbers of samples: a function of (seed, epoch, way, sample number) alone, on any machine."""
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from ..errors import UserError
 
 
 class Noise(NamedTuple):
@@ -32,7 +35,9 @@ def draw_noise(seed: int, epoch: int, indices: Iterable[int], size: int, apart: 
     epoch: the set's number, in [0, 2^32)
     apart: whether frame deviations have noise of their own
     way: in which of its ways the set's frames deviate, from 0; all have the same vectors and lengths, the rest differs
+    UserError for a seed or an epoch that is no whole number from 0
     """
+    seed, epoch = _whole("seed", seed), _whole("epoch", epoch)
     vectors, quantiles, chances, deviations = [], [], [], []
     for index in indices:
         stream = _stream(seed, epoch, 0, index)
@@ -45,6 +50,13 @@ def draw_noise(seed: int, epoch: int, indices: Iterable[int], size: int, apart: 
             deviations.append(stream.standard_normal(size, dtype=np.float32))
     of_deviations = torch.from_numpy(np.stack(deviations)) if deviations else None
     return Noise(torch.from_numpy(np.stack(vectors)), quantiles, chances, of_deviations)
+
+
+def _whole(name: str, value: object) -> int:
+    """The number as Python's; it may be NumPy's."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    raise UserError(f"{name} {value!r}: expected a whole number from 0.")
 
 
 def _stream(seed: int, epoch: int, way: int, index: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ from ..corpora.text import shown
 from ..errors import UserError
 from ..files import file_digest
 from ..generator import Header, read_header
-from ..generator.hub import FILE, PREFIX
+from ..generator.hub import FILE, PREFIX, located, on_hub, parse
 from ..generator.inspect import described
 from ..recipe.folder import Run
 from . import tables, words
@@ -55,6 +55,9 @@ def card(file: str | Path, run: str | Path | None = None, repo: str | None = Non
     preview: whether samples.png lies beside it. Speakers are counted and not named. Raises UserError for a file that is
     none, and for a run whose generator is another one.
     """
+    if repo is None and on_hub(file):
+        repo = parse(str(file)).repo
+    file = located(file)
     header = read_header(file)
     study = _study(file, run) if run is not None else None
     terms = terms_for(header, run)

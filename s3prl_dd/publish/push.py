@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 
 from ..errors import UserError
 from ..generator import Generator, Header, Samples, read_header
-from ..generator.hub import ABOUT, FILE, PREFIX, is_repo, telling
+from ..generator.hub import ABOUT, FILE, PREFIX, is_repo, located, telling
 from .card import card, terms_for
 
 PREVIEW = 24
@@ -38,6 +38,7 @@ def push(file: str | Path, repo: str, run: str | Path | None = None, private: bo
     if get_token() is None:
         raise UserError(f"{repo}: no token of the Hub. Log in with `hf auth login`, or set HF_TOKEN; it needs the "
                         "right to write.")
+    file = located(file)
     header = read_header(file)
     terms = terms_for(header, run)
     nobodys = terms.license == "unknown" and header.corpus.synthetic

@@ -99,6 +99,17 @@ def test_resumed_is_as_if_not_interrupted(tmp_path, data, pool):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
 
 
+def test_a_file_that_is_gone_is_told(tmp_path, data, pool):
+    changes = {"steps": 2, "save_every": 2, "eval_every": 2}
+    tiny_trainer(tmp_path, data, pool, **changes).train(progress=False)
+    (tmp_path / "generator.safetensors").unlink()
+    with pytest.raises(UserError, match=r"generator.safetensors: is gone; .* delete .*checkpoint.pt to distil anew"):
+        tiny_trainer(tmp_path, data, pool, **changes).train(progress=False)
+    (tmp_path / "checkpoint.pt").unlink()
+    tiny_trainer(tmp_path, data, pool, **changes).train(progress=False)
+    assert (tmp_path / "generator.safetensors").is_file()
+
+
 @pytest.mark.slow
 def test_sigkill_at_any_step_ends_as_if_not_killed(tmp_path):
     """Killed twice at random steps, then run to the end: every file as without a kill."""

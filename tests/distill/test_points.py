@@ -158,6 +158,17 @@ def test_they_stand_in_the_finished_file(tmp_path):
     assert tiny_trainer(tmp_path / "none", data, tiny_pool(data), steps=2, eval_every=2).train(False).points is None
 
 
+@pytest.mark.parametrize("wanted", [3, 0])
+def test_other_numbers_of_them_are_learnt_anew(tmp_path, wanted):
+    """Points are no part of a checkpoint's identity: the file of a finished training gets what is asked for."""
+    data = tiny_data()
+    tiny_trainer(tmp_path, data, tiny_pool(data), points=7, steps=2, eval_every=2).train(progress=False)
+    made = tiny_trainer(tmp_path, data, tiny_pool(data), points=wanted, steps=2, eval_every=2).train(progress=False)
+    for generator in (made, Generator.load(tmp_path / "generator.safetensors")):
+        assert (0 if generator.points is None else generator.points.shape[1]) == wanted
+        assert generator.header.training["points"] == wanted
+
+
 def test_killed_while_they_are_learnt(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt

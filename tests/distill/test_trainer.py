@@ -322,6 +322,7 @@ def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path, data, pool)
     for config, given, its_pool, told in (
             (tiny_config(), data, None, "needs a pool.*s3prl-dd pool"),
             (tiny_config(), other, pool, f"take {DIM} dimensions, these features have 4"),
+            (tiny_config(softmax_kinds=["superb", "attentive"]), data, pool, "kind attentive.*it has superb"),
             (tiny_config(batch=5), data, pool, "batch 5: too small for two samples of each of 3 classes.*6 or more"),
             (tiny_config(), empty, pool, "no training example"),
             (tiny_config(), no_dev, pool, "no dev utterances"),

@@ -192,6 +192,18 @@ def test_a_resampled_set_that_nobody_gave_an_epoch_is_that_of_epoch_0(generator)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_that_stay_serve_the_set_of_each_epoch(generator, method):
+    data = GeneratedDataset(generator, 4, seed=9, resample=True)
+    loader = DataLoader(data, batch_size=5, num_workers=1, persistent_workers=True, collate_fn=data.collate,
+                        multiprocessing_context=method)
+    for epoch in range(3):
+        data.set_epoch(epoch)
+        served = torch.cat([batch.features for batch in loader])
+        assert torch.equal(served, generator.sample(4, seed=9, epoch=epoch).features)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:This process")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("lengths", ["generator", "corpus"])
 def test_data_loader(generator, drawn, workers, lengths):

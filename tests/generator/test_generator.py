@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support.tiny_generator import LABELS, gaussian_generator, tiny_generator
 
 from s3prl_dd.errors import UserError
-from s3prl_dd.generator import DEFAULTS, GeneratedDataset, Generator, NetworkConfig, Sampling
+from s3prl_dd.generator import DEFAULTS, GeneratedDataset, Generator, NetworkConfig, Sampling, class_counts
 from s3prl_dd.generator.noise import draw_noise
 from s3prl_dd.generator.sampling import CENTERED
 
@@ -224,6 +224,32 @@ def test_a_budget_that_is_none_writes_nothing(generator, tmp_path):
     with pytest.raises(UserError, match="plenty"):
         generator.write_samples(tmp_path / "samples", "plenty")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_never_takes_a_generators_place(generator, tmp_path):
+    path = tmp_path / "generator.safetensors"
+    generator.save(path)
+    kept = path.read_bytes()
+    with pytest.raises(UserError, match="is a generator file, and what was asked for would take its place"):
+        Generator.load(path).write_samples(path, 2)
+    assert path.read_bytes() == kept
+    generator.write_samples(tmp_path / "samples", 2)
+    generator.write_samples(tmp_path / "samples", 3)  # samples may be drawn anew
+    assert len(load_file(tmp_path / "samples")["labels"]) == 9
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", -1, True, None])
+def test_a_seed_or_an_epoch_that_is_no_whole_number(generator, seed):
+    with pytest.raises(UserError, match=r"seed .*: expected a whole number from 0"):
+        generator.sample(2, seed=seed)
+    with pytest.raises(UserError, match=r"epoch .*: expected a whole number from 0"):
+        generator.sample(2, epoch=seed)
+
+
+def test_numbers_may_be_numpys(generator):
+    drawn = generator.sample(np.int64(3), seed=np.int32(5), epoch=np.int64(1))
+    assert torch.equal(drawn.features, generator.sample(3, seed=5, epoch=1).features)
+    assert class_counts({"counts": [np.int64(1), 2, 3]}, [5, 5, 5]) == [1, 2, 3]
 
 
 def points_generator(counts=(3, 2, 4)):

@@ -203,6 +203,13 @@ def test_a_tampered_copy_is_refused(hub, file):
         Generator.load(f"hf://{REPO}")
 
 
+def test_a_description_that_is_none_is_refused(hub, file):
+    push(file, REPO)
+    hub.commit(REPO, "main", {"config.json": b"[]"})
+    with pytest.raises(UserError, match="its config.json says None"):
+        Generator.load(f"hf://{REPO}")
+
+
 def test_the_cache_serves_without_a_network(hub, file, monkeypatch):
     address = push(file, REPO)
     Generator.load(address)
@@ -237,6 +244,10 @@ def test_verbs(hub, file, tmp_path, capsys):
     assert "gan_1d" in capsys.readouterr().out
     assert main(["sample", f"hf://{REPO}", "--to", str(tmp_path / "set")]) == 0
     assert main(["push", str(file), "tones"]) == 2
+    assert main(["card", f"hf://{REPO}"]) == 0
+    assert f'Generator.load("hf://{REPO}")' in capsys.readouterr().out
+    assert main(["push", f"hf://{REPO}", "someone/again"]) == 0
+    assert hub.files("someone/again")["generator.safetensors"] == file.read_bytes()
 
 
 @pytest.mark.slow
