@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..files import read_json
 from .base import some
-from .text import read_text
+from .text import read_text, value_of
 
 COLUMNS = {
     "file": ("file", "wav", "path", "filename", "filepath", "wavpath", "audio", "audiopath"),
@@ -28,7 +28,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 
 class Record(NamedTuple):
-    """A line of a table. values: column, as the table writes it -> text without spaces around it."""
+    """A line of a table. values: column, as the table writes it -> text as of value_of(), '' where there is none."""
 
     line: int
     values: dict[str, str]
@@ -67,7 +67,7 @@ def read_delimited(path: Path, also: tuple[str, ...] = ()) -> Table:
                 header = [field.strip() for field in fields]
                 continue
             _check_width(f"{path}: line {here}", header, fields)
-            values = {name: field.strip() for name, field in zip(header, fields, strict=True) if name}
+            values = {name: value_of(field) for name, field in zip(header, fields, strict=True) if name}
             records.append(Record(here, values))
     except csv.Error as error:
         raise UserError(f"{path}: line {line}: expected CSV, found text that does not parse ({error}). "
@@ -133,7 +133,7 @@ def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _as_text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None else value_of(str(value))
 
 
 def choose(path: Path, table: Table, asked: str | None) -> dict[str, str]:

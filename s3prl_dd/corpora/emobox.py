@@ -120,7 +120,7 @@ def _renamed(folder: Path, rows: dict[int, dict[Part, list[Row]]]) -> dict[int, 
     names = read_json(path, "EmoBox label map")
     if not isinstance(names, dict):
         raise UserError(f"{path}: expected a JSON object, label to name, found {names!r:.60}.")
-    return {number: {part: [row._replace(emotion=str(names.get(row.emotion, row.emotion))) for row in of_part]
+    return {number: {part: [row._replace(emotion=str(names.get(row.emotion) or row.emotion)) for row in of_part]
                      for part, of_part in parts.items()} for number, parts in rows.items()}
 
 

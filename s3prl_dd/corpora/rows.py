@@ -28,8 +28,8 @@ EMOBOX_SPEAKERS = {
 """EmoBox' name of a corpus -> where its file names have the speaker: the groups, joined."""
 
 
-NOTHING = ("", "nan", "<na>")
-"""A table's empty field, in small letters; pandas writes some."""
+COUNT_AS_EMPTY = " (NaN, NA, None and null count as empty)"
+"""Said where a field is empty that may not be."""
 
 
 class Row(NamedTuple):
@@ -57,8 +57,8 @@ def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | 
 def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None, needed: bool) -> Row:
     values = {field: record.values.get(chosen[field], "") if field in chosen else "" for field in COLUMNS}
     for field in ("file", "emotion"):
-        if field in chosen and values[field].casefold() in NOTHING:
-            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out.")
+        if field in chosen and not values[field]:
+            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out{COUNT_AS_EMPTY}.")
         if not values[field]:
             header = " Is its first line a header?" if not chosen else ""
             raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, found "
@@ -69,6 +69,9 @@ def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None
         speaker = _match(pattern, file, where)[1]
     elif known and (not speaker or record.values["dataset"] == "iemocap"):
         speaker = "".join(_match(known, file, where).groups())
+    if not speaker and needed and "speaker" in chosen:
+        raise UserError(f"{where}: its {chosen['speaker']} is empty. Fill it in, leave the line out, or give --speaker "
+                        f"REGEX with one group that finds it in the file's path{COUNT_AS_EMPTY}.")
     if not speaker and needed:
         raise UserError(f"{where}: no speaker of {file}; folds must not share speakers. Add a column speaker, or "
                         "give --speaker REGEX with one group that finds it in the file's path.")
@@ -94,8 +97,8 @@ def _match(pattern: str, path: str, where: str) -> re.Match[str]:
 
 
 def _seconds(text: str, where: str) -> float | None:
-    """2.5, 0:00:02.5 or pandas' "0 days 00:00:02.5" in seconds; None of an empty field and of NaT."""
-    if text.lower() in ("", "nat", "nan", "none"):
+    """2.5, 0:00:02.5 or pandas' "0 days 00:00:02.5" in seconds; None of an empty field."""
+    if not text:
         return None
     match = re.fullmatch(r"(?:(\d+) days?,? ?)?(?:(?:(\d+):)?(\d+):)?(\d*\.?\d*(?:[eE][+-]?\d+)?)", text)
     try:
@@ -146,9 +149,14 @@ def on_disk(file: str, root: Path) -> str:
 def listing_of(root: Path, table: Path, rows: list[Row], classes: Classes) -> Listing:
     """The utterances of the rows whose emotion is kept, in their order; no folds yet.
 
-    An utterance that is listed twice, and a root under which no file lies, are a UserError.
+    A row without a speaker, an utterance that is listed twice, and a root under which no file lies, are a UserError.
     """
     kept = [row for row in rows if classes.class_of[row.emotion]]
+    for row in kept:
+        if not row.speaker:
+            where = f"{table}: line {row.line}" if row.line else f"{table}"
+            raise UserError(f"{where}: {shown(row.file)} has no speaker. Fill it in, or leave the line out"
+                            f"{COUNT_AS_EMPTY}.")
     utterances = [utterance_of(root, row, classes) for row in kept]
     check_paths(table, root, utterances)
     listing = Listing(utterances, {}, classes.labels, notes=list(classes.notes))

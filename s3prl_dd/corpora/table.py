@@ -28,7 +28,7 @@ from .labels import classes_of
 from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, Metadata
 from .rows import Row, find_files, listing_of, parse_rows, relative
 from .splits import given_parts
-from .text import shown
+from .text import shown, value_of
 
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -162,7 +162,8 @@ def _s3prl_folds(table: Path) -> dict[str, dict[Part, Metadata]]:
 
 
 def _s3prl_rows(metadata: Metadata, fold: str) -> list[Row]:
-    return [Row(item.path, item.label, item.speaker, fold, "", item.start, item.end, 0) for item in metadata.utterances]
+    return [Row(item.path, item.label, value_of(item.speaker), fold, "", item.start, item.end, 0)
+            for item in metadata.utterances]
 
 
 def _parts_of(root: Path, parts: dict[Part, Metadata]) -> dict[str, Part]:

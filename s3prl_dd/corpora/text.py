@@ -42,6 +42,16 @@ def _encodings(data: bytes, also: tuple[str, ...]) -> tuple[str, ...]:
     return ("utf-8", *also)
 
 
+NOTHING = ("", "nan", "nat", "<na>", "n/a", "none", "null")
+"""What programs write for an empty field, in small letters; R's NA is one in capitals alone."""
+
+
+def value_of(text: str) -> str:
+    """A field's text without spaces around it; '' for the words that programs write where there is nothing."""
+    text = text.strip()
+    return "" if text == "NA" or text.casefold() in NOTHING else text
+
+
 def shown(value: object) -> str:
     """A name as it can be printed in one line: what is not printable (line ends, bytes without a letter) is escaped."""
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in str(value))

@@ -107,6 +107,47 @@ def test_an_empty_emotion_is_told_with_its_line(rows, tmp_path, empty):
         prepared(tmp_path, rows)
 
 
+EMPTY = ["", "NaN", "<NA>", "NA", "n/a", "None", "NULL"]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_an_empty_speaker_is_nobody(rows, tmp_path, empty):
+    rows[2][2] = empty
+    with pytest.raises(UserError, match="t.csv: line 4: its speaker is empty. Fill it in, leave the line out, or give"):
+        prepared(tmp_path, rows)
+    assert prepared(tmp_path, rows, speaker="audio/(.)").speakers == 3
+
+
+@pytest.mark.parametrize("field, told", [("fold", "some lines have a fold and some have none"),
+                                         ("split", "line 4: no split, other lines have one")])
+@pytest.mark.parametrize("empty", EMPTY)
+def test_an_empty_fold_or_split_is_none(rows, tmp_path, field, told, empty):
+    said = {"a": ("1", "train"), "b": ("2", "train"), "c": ("3", "test")}
+    lines = [[*row, said[row[2]][field == "split"]] for row in rows]
+    lines[2][3] = empty
+    with pytest.raises(UserError, match=told):
+        prepared(tmp_path, lines, header=[*HEADER, field])
+    lines = [[*row, empty] for row in rows]
+    assert len(prepared(tmp_path, lines, header=[*HEADER, field]).folds) == 3
+
+
+def test_a_column_of_nothing_is_not_in_the_way(rows, tmp_path):
+    lines = [[*row, "nan"] for row in rows]
+    assert prepared(tmp_path, lines, header=[*HEADER, "spk"]).speakers == 3
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), "None", " "])
+def test_an_empty_speaker_in_json_is_nobody(rows, tmp_path, empty):
+    rows[2][2] = empty
+    (tmp_path / "t.json").write_text(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows]))
+    with pytest.raises(UserError, match="line 3: its speaker is empty"):
+        prepare("table", tmp_path / "t.json", tmp_path / "out")
+    items = [dict(zip(("path", "label", "speaker"), row, strict=True)) for row in rows]
+    (tmp_path / "s.json").write_text(json.dumps({"labels": {"happy": 0, "sad": 1}, "meta_data": items}))
+    with pytest.raises(UserError, match="s.json: .*speaker"):
+        prepare("table", tmp_path / "s.json", tmp_path / "out")
+
+
 def test_a_table_without_a_header(rows, tmp_path):
     with pytest.raises(UserError, match="line 2: no file; .*Is its first line a header"):
         prepared(tmp_path, rows[1:], header=rows[0])
