@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..files import read_json
 from .base import some
-from .text import read_text, value_of
+from .text import read_text, tidied, value_of
 
 COLUMNS = {
     "file": ("file", "wav", "path", "filename", "filepath", "wavpath", "audio", "audiopath"),
@@ -42,8 +43,8 @@ class Table(NamedTuple):
 
 
 def plain(name: str) -> str:
-    """A name without what does not count in it: case, spaces, underscores and hyphens."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
+    """A name without what does not count in it: case, spaces, underscores, hyphens and how Unicode writes a letter."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", tidied(name))).casefold()
 
 
 def read_delimited(path: Path, also: tuple[str, ...] = ()) -> Table:

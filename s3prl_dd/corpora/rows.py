@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from .delimited import COLUMNS, Record, Table
 from .labels import Classes
 from .metadata import Utterance
 from .splits import part_named
-from .text import shown
+from .text import shown, tidied
 
 EMOBOX_SPEAKERS = {
     "iemocap": r"(Ses\d\d)[FM]_[^/]*_([FM])[^_/]*$",
@@ -32,6 +33,10 @@ COUNT_AS_EMPTY = " (NaN, NA, None and null count as empty)"
 """Said where a field is empty that may not be."""
 
 
+NAMES = ("emotion", "speaker", "fold", "split")
+"""Fields that are people's names of something; that of a file is found by its bytes."""
+
+
 class Row(NamedTuple):
     """A line of the table. file: as written there; fold, split: '' where the table has none; start, end: seconds."""
 
@@ -45,20 +50,44 @@ class Row(NamedTuple):
     line: int
 
 
-def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | None, needed: bool = True) -> list[Row]:
+class Parsed(NamedTuple):
+    """rows: of the table's lines, in their order; respelt: a name as the table writes it -> as it counts."""
+
+    rows: list[Row]
+    respelt: dict[str, str]
+
+
+def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | None, needed: bool = True) -> Parsed:
     """The table's records as Rows; a line without a file, an emotion or a speaker is a UserError.
 
     chosen: what a column says -> the column; speaker: regular expression that goes before a column speaker
     needed: whether each line must have a speaker
     """
-    return [_row(record, f"{path}: line {record.line}", chosen, speaker, needed) for record in table.records]
+    rows = [_row(record, f"{path}: line {record.line}", chosen, speaker, needed) for record in table.records]
+    columns = [chosen[field] for field in NAMES if field in chosen]
+    return Parsed(rows, respellings(record.values.get(column, "") for record in table.records for column in columns))
+
+
+def respellings(names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that tidied() changes -> what it makes of them."""
+    return {name: tidied(name) for name in names if tidied(name) != name}
+
+
+def tell_respelt(respelt: dict[str, str]) -> list[str]:
+    """A sentence about names that count otherwise than they are written; none where all count as they are."""
+    if not respelt:
+        return []
+    name, now = next(iter(respelt.items()))
+    return [f"{len(respelt)} names count without their invisible letters and in one Unicode form: {name!a} is {now!r}"]
 
 
 def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None, needed: bool) -> Row:
     values = {field: record.values.get(chosen[field], "") if field in chosen else "" for field in COLUMNS}
+    values |= {field: tidied(values[field]) for field in NAMES}
     for field in ("file", "emotion"):
         if field in chosen and not values[field]:
-            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out{COUNT_AS_EMPTY}.")
+            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out"
+                            f"{COUNT_AS_EMPTY}.")
         if not values[field]:
             header = " Is its first line a header?" if not chosen else ""
             raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, found "
@@ -87,7 +116,7 @@ def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None
 def _match(pattern: str, path: str, where: str) -> re.Match[str]:
     """Where the pattern finds the speaker in the path; its first group is not empty."""
     try:
-        match = re.search(pattern, path)
+        match = re.search(unicodedata.normalize("NFC", pattern), tidied(path))
         speaker = match[1] if match else None
     except (re.error, IndexError) as error:
         raise UserError(f"speaker={pattern!r}: expected a regular expression with one group ({error}).") from None

@@ -26,9 +26,9 @@ from .base import Corpus, Listing, Part, some, spread
 from .delimited import choose, is_records, plain, read_delimited, read_json_lines
 from .labels import classes_of
 from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, Metadata
-from .rows import Row, find_files, listing_of, parse_rows, relative
+from .rows import Parsed, Row, find_files, listing_of, parse_rows, relative, respellings, tell_respelt
 from .splits import given_parts
-from .text import shown, value_of
+from .text import shown, tidied, value_of
 
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -56,14 +56,17 @@ def find(
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
         rows, order, given = _s3prl(root, table)
+        respelt = respellings(row.speaker for row in rows)
+        rows = [row._replace(speaker=tidied(row.speaker)) for row in rows]
     else:
-        rows, notes = find_files(root, _rows(table, columns, speaker))
+        parsed, respelt = _rows(table, columns, speaker)
+        rows, notes = find_files(root, parsed)
     if not rows:
         raise UserError(f"{table}: lists no files; expected one a line.")
     classes = classes_of(table, Counter(row.emotion for row in rows), emotions, order)
     listing = listing_of(root, table, rows, classes)
     listing.name = _name(table)
-    listing.notes += notes
+    listing.notes += [*notes, *tell_respelt(respelt)]
     listing.warnings += _alike(utterance.speaker for utterance in listing.utterances)
     kept = [row for row in rows if classes.class_of[row.emotion]]
     if given:
@@ -103,7 +106,7 @@ def _check_table(root: Path, table: str | Path | None) -> Path:
 # the kinds of tables
 
 
-def _rows(table: Path, columns: str | None, speaker: str | None) -> list[Row]:
+def _rows(table: Path, columns: str | None, speaker: str | None) -> Parsed:
     """The lines of a CSV, TSV or JSONL file. columns, speaker: as in CorpusOptions."""
     kind = table.suffix.lower()
     if kind not in (*DELIMITED, *JSON_LINES, ".json"):

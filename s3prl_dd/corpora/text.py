@@ -1,6 +1,7 @@
 """Text files in the encodings that people have, and names shown in one line."""
 
 import codecs
+import unicodedata
 from pathlib import Path
 
 from ..errors import UserError
@@ -50,6 +51,17 @@ def value_of(text: str) -> str:
     """A field's text without spaces around it; '' for the words that programs write where there is nothing."""
     text = text.strip()
     return "" if text == "NA" or text.casefold() in NOTHING else text
+
+
+def tidied(name: str) -> str:
+    """A name as people see it: in Unicode's composed form (NFC), without its invisible letters (category Cf).
+
+    Not for names of files, which are found by their bytes alone.
+    """
+    if name.isascii():
+        return name
+    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return value_of(unicodedata.normalize("NFC", visible))
 
 
 def shown(value: object) -> str:
