@@ -107,7 +107,7 @@ def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None
     start, end = (_seconds(values[field], f"{where}: {field}") for field in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: the segment ends at {end:g} s and starts at {start or 0.0:g} s. Correct the line.")
-    fold, split = values["fold"], values["split"]
+    fold, split = re.sub(r"^(\d+)\.0+$", r"\1", values["fold"]), values["split"]  # pandas' 10.0 is 10
     if part_named(fold) and not split:  # a column fold that holds train, dev and test
         fold, split = "", fold
     return Row(file, values["emotion"], speaker, fold, split, start, end, record.line)

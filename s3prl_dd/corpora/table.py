@@ -55,7 +55,7 @@ def find(
     if table.is_dir() and emobox.fold_folders(table):
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
-        rows, order, given = _s3prl(root, table)
+        rows, order, given, notes = _s3prl(root, table)
         respelt = respellings(row.speaker for row in rows)
         rows = [row._replace(speaker=tidied(row.speaker)) for row in rows]
     else:
@@ -77,7 +77,7 @@ def find(
     elif any(row.split for row in kept):
         _take_splits(table, kept, listing)
     elif any(row.fold for row in kept):
-        listing.fold_of = _given_folds(table, kept)
+        _take_folds(table, kept, listing)
     else:
         _deal(listing, folds)
     return listing
@@ -124,11 +124,15 @@ def _name(table: Path) -> str:
 
 
 class OwnLists(NamedTuple):
-    """S3PRL's metadata as rows. labels: class name -> index; given: as in Listing, where the folder gives lists."""
+    """S3PRL's metadata as rows. labels: class name -> index; given: as in Listing, where the folder gives lists.
+
+    notes: sentences about its folds' numbers
+    """
 
     rows: list[Row]
     labels: dict[str, int]
     given: dict[int, dict[str, Part]]
+    notes: list[str]
 
 
 def _s3prl(root: Path, table: Path) -> OwnLists:
@@ -138,17 +142,17 @@ def _s3prl(root: Path, table: Path) -> OwnLists:
     """
     if not table.is_dir():
         metadata = Metadata.read(table)
-        return OwnLists(_s3prl_rows(metadata, ""), metadata.labels, {})
+        return OwnLists(_s3prl_rows(metadata, ""), metadata.labels, {}, [])
     folds = _s3prl_folds(table)
     rows = [row for number, parts in folds.items() for row in _s3prl_rows(parts["test"], number)]
     every = {(row.file, row.start, row.end): row
              for parts in folds.values() for metadata in parts.values() for row in _s3prl_rows(metadata, "")}
     labels = _same_labels(table, folds)
     if not any("dev" in parts for parts in folds.values()) and len(every) == len(rows):
-        return OwnLists(rows, labels, {})
+        return OwnLists(rows, labels, {}, [])
     numbers = fold_numbers(set(folds))
     given = {numbers[number]: _parts_of(root, parts) for number, parts in folds.items()}
-    return OwnLists(list(every.values()), labels, given)
+    return OwnLists(list(every.values()), labels, given, tell_numbers(numbers))
 
 
 def _s3prl_folds(table: Path) -> dict[str, dict[Part, Metadata]]:
@@ -225,34 +229,50 @@ def _take_splits(table: Path, rows: list[Row], listing: Listing) -> None:
     listing.notes += notes
 
 
-def _given_folds(table: Path, rows: list[Row]) -> dict[str, int]:
-    """Speaker -> fold number from the fold column."""
+def _take_folds(table: Path, rows: list[Row], listing: Listing) -> None:
+    """Each speaker's fold number from the fold column."""
     values = {row.fold for row in rows}
     if "" in values:
         raise UserError(f"{table}: some lines have a fold and some have none. Give one for each, or none at all.")
     numbers = fold_numbers(values)
-    fold_of: dict[str, int] = {}
+    listing.notes += tell_numbers(numbers)
     for row in rows:
         number = numbers[row.fold]
-        if fold_of.setdefault(row.speaker, number) != number:
+        if listing.fold_of.setdefault(row.speaker, number) != number:
             raise UserError(f"{table}: speaker {row.speaker} is in more than one fold; folds must not share speakers. "
                             "Change the column fold, or remove it.")
-    return fold_of
 
 
 def fold_numbers(values: set[str]) -> dict[str, int]:
     """A fold's name in the table -> its number: the one that ends the name.
 
-    Where a name ends in none, or two names in the same, it is each name's place among the sorted ones.
+    Where a name ends in none from 1 up, or two names in the same, it is each name's place among the sorted ones; 9 goes
+    before 10.
     """
-    numbers = {}
-    for value in values:
-        match = re.fullmatch(r"\D*0*([1-9]\d*)", value)
-        if match:
-            numbers[value] = int(match[1])
+    numbers = {value: number for value in values if (number := _number_of(value))}
     if len(set(numbers.values())) < len(values):
-        return {value: place for place, value in enumerate(sorted(values), 1)}
+        return {value: place for place, value in enumerate(sorted(values, key=_by_numbers), 1)}
     return numbers
+
+
+def tell_numbers(numbers: dict[str, int]) -> list[str]:
+    """A sentence about folds of other numbers than their names say; none where each has its own."""
+    if all(_number_of(name) == number for name, number in numbers.items()):
+        return []
+    told = [f"fold{number} is {name!r}" for name, number in sorted(numbers.items(), key=lambda item: item[1])]
+    return [f"folds are numbered by their place: {some(told, most=30)}"]
+
+
+def _number_of(fold: str) -> int | None:
+    """The number from 1 up that ends a fold's name; None where none does."""
+    match = re.fullmatch(r"\D*0*([1-9]\d*)", fold)
+    return int(match[1]) if match else None
+
+
+def _by_numbers(fold: str) -> tuple[list[str | int], str]:
+    """A key to sort folds by: what is a number in a name counts as one."""
+    parts = re.split(r"(\d+)", fold)  # every second part is digits
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], fold
 
 
 CORPUS = Corpus("table", find, "not known: the table does not say")
