@@ -33,6 +33,9 @@ from .text import shown, tidied, value_of
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
 
+FOLDS = 5
+"""How many folds speakers are dealt to, where nothing says otherwise."""
+
 SAY_NOTHING = ("metadata", "labels", "label", "table", "list", "lists", "files", "index", "data", "all", "audio",
                "train", "test", "trainmetadata", "testmetadata", "session1")
 """Names of tables and folders, in the spelling of plain(), that say nothing of which corpus it is."""
@@ -42,19 +45,24 @@ def find(
     root: Path,
     table: str | Path | None = None,
     columns: str | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     speaker: str | None = None,
     emotions: str | None = None,
     allow_shared_speakers: bool = False,
 ) -> Listing:
-    """The utterances that a table lists; the options are those of CorpusOptions."""
+    """The utterances that a table lists; the options are those of CorpusOptions.
+
+    An option that this kind of table does not read is a UserError.
+    """
     table = _check_table(root, table)
     notes: list[str] = []
     order: dict[str, int] = {}
     given: dict[int, dict[str, Part]] = {}
     if table.is_dir() and emobox.fold_folders(table):
+        _refuse(table, "EmoBox' folds, whose columns and folds are known", columns=columns, folds=folds)
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
+        _refuse(table, "S3PRL's metadata, which says what is what", columns=columns, speaker=speaker)
         rows, order, given, notes = _s3prl(root, table)
         respelt = respellings(row.speaker for row in rows)
         rows = [row._replace(speaker=tidied(row.speaker)) for row in rows]
@@ -70,17 +78,28 @@ def find(
     listing.warnings += _alike(utterance.speaker for utterance in listing.utterances)
     kept = [row for row in rows if classes.class_of[row.emotion]]
     if given:
+        _refuse(table, "lists of train, dev and test", folds=folds)
         ids = {utterance.id for utterance in listing.utterances}
         listing.given = {number: {key: part for key, part in parts.items() if key in ids}
                          for number, parts in given.items()}
         listing.notes.append("train, dev and test are the folder's own")
     elif any(row.split for row in kept):
+        _refuse(table, "a column of train, dev and test (--columns split= leaves it out)", folds=folds)
         _take_splits(table, kept, listing)
     elif any(row.fold for row in kept):
+        _refuse(table, "folds of its own" if table.is_dir() else "a column of folds (--columns fold= leaves it out)",
+                folds=folds)
         _take_folds(table, kept, listing)
     else:
-        _deal(listing, folds)
+        _deal(listing, folds or FOLDS)
     return listing
+
+
+def _refuse(table: Path, found: str, **options: object) -> None:
+    """UserError for the first of the options that was given: they are not read where `found` is found."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{table}: found {found}; --{name} {value} would not be read. Leave --{name} out.")
 
 
 def folder_of(root: str | Path) -> Path:

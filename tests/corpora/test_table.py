@@ -92,6 +92,26 @@ def test_folds_as_pandas_writes_them(tmp_path, files):
     assert "folds are numbered by their place: fold1 is '0', fold2 is '1', fold3 is '2'" in summary.notes
 
 
+@pytest.mark.parametrize("option, value", [("speaker", "(.)_"), ("columns", "file=gone"), ("folds", 2)])
+def test_an_option_that_s3prls_folder_does_not_read_is_refused(tmp_path, files, option, value):
+    prepare("table", csv_table(tmp_path, files), tmp_path / "s3prl", folds=3)
+    with pytest.raises(UserError, match=rf"s3prl: found .*; --{option} .* would not be read. Leave --{option} out"):
+        prepare("table", tmp_path, tmp_path / "out", table=tmp_path / "s3prl", **{option: value})
+    if option != "folds":
+        with pytest.raises(UserError, match=rf"data.json: found S3PRL's metadata.*; --{option} "):
+            prepare("table", tmp_path, tmp_path / "out", table=tmp_path / "s3prl/Session1/train_meta_data.json",
+                    **{option: value})
+
+
+@pytest.mark.parametrize("column, of_speaker", [("fold", {"a": 1, "b": 1, "c": 2}),
+                                                ("split", {"a": "train", "b": "train", "c": "test"})])
+def test_a_number_of_folds_beside_folds_is_refused(tmp_path, files, column, of_speaker):
+    table = csv_table(tmp_path, [(*row, of_speaker[row[2]]) for row in files], f"file,emotion,speaker,{column}")
+    with pytest.raises(UserError, match=f"table.csv: found a column .*--columns {column}= .*; --folds 3 would not be"):
+        prepare("table", table, tmp_path / "out", folds=3)
+    assert len(prepare("table", table, tmp_path / "out", folds=3, columns=f"{column}=").folds) == 3
+
+
 def test_emobox_jsonl_reads_speakers_of_known_corpora(tmp_path):
     lines = []
     for speaker in ("03", "08"):
