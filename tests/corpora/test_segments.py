@@ -1,5 +1,6 @@
 """Segments of files, long recordings, and files that are missing."""
 
+import errno
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import soundfile
 from support.iemocap_tree import lists, tone
 
-from s3prl_dd.corpora import prepare
+from s3prl_dd.corpora import audio, prepare
 from s3prl_dd.corpora.audio import audio_info, audio_length, load_audio
 from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
 from s3prl_dd.errors import UserError
@@ -175,3 +176,20 @@ def test_over_five_percent_missing_is_an_error_unless_allowed(tmp_path):
         prepare("table", path, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     assert prepare("table", path, tmp_path / "other", allow_missing=True).utterances == 37
+
+
+def test_a_name_that_is_too_long_and_a_file_that_may_not_be_read_are_left_out_and_named(tmp_path, monkeypatch):
+    rows = []
+    for number in range(40):
+        tone(tmp_path / f"{number}.wav", pitch=100 + 5 * number)
+        rows.append(f"{number}.wav,{('neu', 'sad')[number % 2]},{'ab'[number // 2 % 2]}")
+    too_long = 300 * "x" + ".wav"
+    (tmp_path / "7.wav").write_bytes(b"libsndfile cannot open it")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(audio, "is_pointer", refuse)  # opens the file; root may read all
+    table_file = table(tmp_path, *rows, f"{too_long},neu,a", header="file,emotion,speaker")
+    summary = prepare("table", table_file, tmp_path / "out")
+    assert summary.excluded == {"7.wav": "unreadable, Permission denied", too_long: "unreadable, File name too long"}
