@@ -1,6 +1,7 @@
 """Segments of files, long recordings, and files that are missing."""
 
 import errno
+import itertools
 import json
 
 import numpy as np
@@ -156,6 +157,38 @@ def test_cut_keeps_splits_and_starts(ramps):
             max_seconds=1, long="cut")
     fold = read_fold(ramps / "out", "fold1", valid_ratio=0.5)
     assert [item.id for item in fold.test.utterances] == ["b.wav#0.0-1.0", "b.wav#2.0-3.0"]
+
+
+def test_a_fold_that_is_left_empty_is_told_where_it_is_asked_for(tmp_path):
+    rows = []
+    for number, (speaker, emotion) in enumerate(itertools.product("abc", ("neu", "sad"))):
+        tone(tmp_path / f"{number}.wav", seconds=3 if speaker == "c" else 0.3, pitch=200 + 10 * number)
+        rows.append(f"{number}.wav,{emotion},{speaker},{'abc'.index(speaker) + 1}")
+    path = table(tmp_path, *rows, header="file,emotion,speaker,fold")
+    with pytest.raises(UserError, match="nothing is left of fold3, .*Left are fold1, fold2; .* --long cut"):
+        prepare("table", path, tmp_path / "out", fold="fold3", max_seconds=1)
+    assert not (tmp_path / "out").exists()
+    assert prepare("table", path, tmp_path / "out", fold="fold2", max_seconds=1).folds == ("fold1", "fold2")
+    assert len(prepare("table", path, tmp_path / "out", fold="fold3", max_seconds=1, long="cut").folds) == 3
+
+
+@pytest.mark.parametrize("start, end, same", [("0", "", True), ("", "4", True), ("0.0", "4.05", True),
+                                              ("0", "3.9", False), ("0.1", "", False)])
+def test_the_same_part_of_a_file_twice_is_told(ramps, start, end, same):
+    summary = prepare("table", table(ramps, *ROWS, "a.wav,sad,a,,", f"a.wav,sad,a,{start},{end}"), ramps / "out")
+    same_parts = "the same part of a file is kept more than once: a.wav = a.wav#"
+    told = [text for text in summary.warnings if same_parts in text]
+    assert len(told) == same and summary.utterances == 6
+
+
+def test_what_cutting_makes_the_same_is_kept_once(ramps):
+    rows = [*ROWS, "a.wav,sad,a,,", "b.wav,sad,b,0,1", "b.wav,sad,b,0,3"]
+    summary = prepare("table", table(ramps, *rows), ramps / "out", max_seconds=1, long="cut")
+    train, test = lists(ramps / "out", "fold1")
+    assert sorted(item.id for item in (*train.utterances, *test.utterances)) == [
+        "a.wav#0.0-1.0", "a.wav#1.5-2.25", "b.wav#0.0-1.0", "b.wav#2.0-3.0"]
+    assert summary.excluded["a.wav"] == "4.0 s, and cut it is a.wav#0.0-1.0, which is there"
+    assert set(summary.excluded) == {"a.wav", "b.wav#0.0-2.0", "b.wav#0.0-3.0"}
 
 
 # missing files
