@@ -107,7 +107,7 @@ def limit(listing: Listing, checked: Checked, options: CorpusOptions) -> Listing
                 continue
             start = utterance.start or 0.0
             utterance = replace(utterance, start=start, end=start + options.max_seconds)
-            if utterance.id in taken - {old}:
+            if utterance.id != old and utterance.id in taken:
                 checked.too_long[old] = f"{info.seconds:.1f} s, and cut it is {shown(utterance.id)}, which is there"
                 continue
             taken.add(utterance.id)
@@ -139,7 +139,7 @@ def same_parts(utterances: Iterable[Utterance], infos: Mapping[str, AudioInfo]) 
 
 
 def tell(listing: Listing, checked: Checked) -> Listing:
-    """The listing with sentences about unusable, silent, repeated and long ones, and about segments."""
+    """The listing with sentences about unusable, silent, repeated and long files, and about segments."""
     warnings, notes = [*listing.warnings], [*listing.notes]
     if checked.errors:
         left_out = some(f"{shown(key)} ({error.cause})" for key, error in checked.errors.items())
