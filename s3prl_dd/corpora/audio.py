@@ -155,13 +155,13 @@ class Excerpt:
 
 @contextlib.contextmanager
 def _open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """An open sound file, Forward where its header only guesses; what libsndfile says of it becomes an AudioError."""
+    """An open sound file, Forward where its header only guesses; what is refused is an AudioError."""
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(path, "no such file", "Check the path, or unpack the corpus again.")
-    if path.stat().st_size == 0:
-        raise AudioError(path, "the file has no bytes")
     try:
+        if not path.is_file():
+            raise AudioError(path, "no such file", "Check the path, or unpack the corpus again.")
+        if path.stat().st_size == 0:
+            raise AudioError(path, "the file has no bytes")
         with soundfile.SoundFile(os.fsencode(path)) as file:
             if not _guesses(file, path):
                 yield file
@@ -172,12 +172,23 @@ def _open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
     except AudioError:
         raise
     except (soundfile.SoundFileError, RuntimeError, OSError, MemoryError) as error:
-        if is_pointer(path):
-            raise AudioError(path, "a Git LFS pointer, not the audio itself",
-                             "Run `git lfs pull` in the corpus' clone.") from None
-        said = str(getattr(error, "error_string", error)).rstrip(".")
-        remedy = "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again."
-        raise AudioError(path, f"unreadable, {said}", remedy) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    """What is wrong with a file that does not open or read; the system's own word goes before libsndfile's."""
+    try:
+        if not isinstance(error, OSError) and is_pointer(path):
+            return AudioError(path, "a Git LFS pointer, not the audio itself",
+                              "Run `git lfs pull` in the corpus' clone.")
+    except OSError as refused:
+        error = refused
+    if isinstance(error, OSError):
+        return AudioError(path, f"unreadable, {error.strerror or error}",
+                          "Check the file's name and its permissions, or copy it again.")
+    said = str(getattr(error, "error_string", error)).rstrip(".")
+    return AudioError(path, f"unreadable, {said}",
+                      "Expected WAV, FLAC or another format of libsndfile; convert or copy the file again.")
 
 
 def _guesses(file: soundfile.SoundFile, path: Path) -> bool:
@@ -201,12 +212,18 @@ def _open_forward(path: Path, kind: str, tells_length: bool) -> Iterator[Forward
 
 @contextlib.contextmanager
 def _piped(path: Path) -> Iterator[int]:
-    """A pipe's end from which the file's bytes can be read."""
+    """A pipe's end from which the file's bytes can be read; an OSError of reading the file is raised at the end."""
     reading, writing = os.pipe()
+    refused: list[OSError] = []
 
     def feed() -> None:
-        with contextlib.suppress(BrokenPipeError), open(path, "rb") as source, os.fdopen(writing, "wb") as pipe:
-            shutil.copyfileobj(source, pipe)
+        try:
+            with os.fdopen(writing, "wb") as pipe, open(path, "rb") as source:
+                shutil.copyfileobj(source, pipe)
+        except BrokenPipeError:
+            pass  # enough was read
+        except OSError as error:
+            refused.append(error)
 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
@@ -215,6 +232,8 @@ def _piped(path: Path) -> Iterator[int]:
     finally:
         os.close(reading)
         thread.join()
+    if refused:
+        raise refused[0]
 
 
 def is_pointer(path: str | Path) -> bool:
@@ -276,8 +295,9 @@ def audio_info(path: str | Path, start: float | None = None, end: float | None =
             samples += len(block)
             peak = float(np.maximum(peak, np.abs(block).max(initial=0)))  # keeps what is no number
         excerpt.check(samples)
+        size = Path(path).stat().st_size
     _check_finite(path, np.array([peak], dtype=np.float32))
-    return AudioInfo(excerpt.rate, channels, samples / excerpt.rate, Path(path).stat().st_size, peak)
+    return AudioInfo(excerpt.rate, channels, samples / excerpt.rate, size, peak)
 
 
 def _cut_short(path: Path) -> bool:

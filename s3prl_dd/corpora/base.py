@@ -11,7 +11,7 @@ from typing import Literal
 from ..errors import UserError
 from .audio import is_readable
 from .metadata import Utterance
-from .text import is_text, shown
+from .text import is_text, shown, tidied
 
 EMOTIONS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 """S3PRL's labels and their order."""
@@ -120,7 +120,8 @@ class FileNames:
         return re.search(rf"(?:^|/)(?:{self.pattern})\Z", os.path.splitext(path)[0], flags)
 
     def _emotion(self, match: re.Match[str]) -> str:
-        return match["emotion"].lower() if self.any_case else match["emotion"]
+        emotion = tidied(match["emotion"])
+        return emotion.lower() if self.any_case else emotion
 
     def _utterance(self, match: re.Match[str]) -> str:
         """What the files of one utterance have in common."""
@@ -128,7 +129,8 @@ class FileNames:
         return name.casefold() if self.any_case else name
 
     def _add(self, listing: Listing, path: str, match: re.Match[str]) -> None:
-        speaker = match["speaker"].upper() if self.any_case else match["speaker"]
+        speaker = tidied(match["speaker"])
+        speaker = speaker.upper() if self.any_case else speaker
         speaker = self.aliases.get(speaker, speaker)
         listing.utterances.append(Utterance(path, self.emotions[self._emotion(match)], speaker))
         listing.fold_of[speaker] = self.fold_of(speaker)

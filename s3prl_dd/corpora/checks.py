@@ -1,5 +1,6 @@
 """The audio of a listing: every file is decoded once, and what cannot be used or is too long is told."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def limit(listing: Listing, checked: Checked, options: CorpusOptions) -> Listing
     kept: list[Utterance] = []
     new_id: dict[str, str] = {}
     cut = []
+    taken = {utterance.id for utterance in listing.utterances}
     for utterance in listing.utterances:
         info = checked.infos.get(utterance.id)
         if info is None:
@@ -105,6 +107,10 @@ def limit(listing: Listing, checked: Checked, options: CorpusOptions) -> Listing
                 continue
             start = utterance.start or 0.0
             utterance = replace(utterance, start=start, end=start + options.max_seconds)
+            if utterance.id != old and utterance.id in taken:
+                checked.too_long[old] = f"{info.seconds:.1f} s, and cut it is {shown(utterance.id)}, which is there"
+                continue
+            taken.add(utterance.id)
             checked.infos[utterance.id] = replace(info, seconds=options.max_seconds)
             cut.append(old)
         kept.append(utterance)
@@ -122,6 +128,16 @@ def limit(listing: Listing, checked: Checked, options: CorpusOptions) -> Listing
     return replace(listing, utterances=kept, given=given, notes=notes)
 
 
+def same_parts(utterances: Iterable[Utterance], infos: Mapping[str, AudioInfo]) -> list[list[str]]:
+    """Groups of ids that name the same samples of one file, such as the whole and a segment from 0 on."""
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for utterance in utterances:
+        info = infos[utterance.id]
+        first, samples = round((utterance.start or 0.0) * info.rate), round(info.seconds * info.rate)
+        groups.setdefault((utterance.path, first, samples), []).append(utterance.id)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def tell(listing: Listing, checked: Checked) -> Listing:
     """The listing with sentences about unusable, silent, repeated and long files, and about segments."""
     warnings, notes = [*listing.warnings], [*listing.notes]
@@ -133,6 +149,8 @@ def tell(listing: Listing, checked: Checked) -> Listing:
         warnings.append(f"{len(silent)} silent files are kept: {some(silent)}")
     for group in twins(checked.files):
         warnings.append(f"byte-identical files are kept: {' = '.join(map(shown, group))}")
+    for group in same_parts(listing.utterances, checked.infos):
+        warnings.append(f"the same part of a file is kept more than once: {' = '.join(map(shown, group))}")
     long = sorted((key for key, info in checked.infos.items() if info.seconds > LONG),
                   key=lambda key: -checked.infos[key].seconds)
     if long:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..files import read_json
 from .base import some
-from .text import read_text
+from .text import read_text, tidied, value_of
 
 COLUMNS = {
     "file": ("file", "wav", "path", "filename", "filepath", "wavpath", "audio", "audiopath"),
@@ -28,7 +29,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 
 class Record(NamedTuple):
-    """A line of a table. values: column, as the table writes it -> text without spaces around it."""
+    """A line of a table. values: column, as the table writes it -> text as of value_of(), '' where there is none."""
 
     line: int
     values: dict[str, str]
@@ -42,8 +43,8 @@ class Table(NamedTuple):
 
 
 def plain(name: str) -> str:
-    """A name without what does not count in it: case, spaces, underscores and hyphens."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
+    """A name without what does not count in it: case, spaces, underscores, hyphens and how Unicode writes a letter."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", tidied(name))).casefold()
 
 
 def read_delimited(path: Path, also: tuple[str, ...] = ()) -> Table:
@@ -67,7 +68,7 @@ def read_delimited(path: Path, also: tuple[str, ...] = ()) -> Table:
                 header = [field.strip() for field in fields]
                 continue
             _check_width(f"{path}: line {here}", header, fields)
-            values = {name: field.strip() for name, field in zip(header, fields, strict=True) if name}
+            values = {name: value_of(field) for name, field in zip(header, fields, strict=True) if name}
             records.append(Record(here, values))
     except csv.Error as error:
         raise UserError(f"{path}: line {line}: expected CSV, found text that does not parse ({error}). "
@@ -133,7 +134,7 @@ def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _as_text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None else value_of(str(value))
 
 
 def choose(path: Path, table: Table, asked: str | None) -> dict[str, str]:

@@ -14,9 +14,9 @@ from .base import Corpus, Listing, Part, some, tally
 from .delimited import choose, read_json_lines
 from .labels import Classes, classes_of
 from .metadata import Utterance
-from .rows import Row, check_paths, parse_rows, utterance_of
+from .rows import Parsed, Row, check_paths, parse_rows, tell_respelt, utterance_of
 from .splits import check_complete, part_named
-from .text import shown
+from .text import shown, tidied
 
 UNKNOWN_SPEAKER = "unknown"
 """Of all utterances of lists that name no speaker."""
@@ -91,12 +91,18 @@ def listing_of_folds(
 ) -> Listing:
     """The folds of `folder` as they are. root: where the paths start; the other options as in CorpusOptions."""
     rows: dict[int, dict[Part, list[Row]]] = {}
+    respelt: dict[str, str] = {}
     for number, fold in fold_folders(folder).items():
-        rows[number] = {part: _rows(path, speaker, not allow_shared_speakers) for part, path in _lists(fold).items()}
+        rows[number] = {}
+        for part, path in _lists(fold).items():
+            parsed = _rows(path, speaker, not allow_shared_speakers)
+            rows[number][part] = parsed.rows
+            respelt |= parsed.respelt
     rows = _renamed(folder, rows)
     every = [row for parts in rows.values() for part in parts.values() for row in part]
     classes = classes_of(folder, Counter(row.emotion for row in every), emotions)
-    listing = Listing([], {}, classes.labels, notes=list(classes.notes), root=root, name=shown(folder.name))
+    listing = Listing([], {}, classes.labels, notes=[*classes.notes, *tell_respelt(respelt)], root=root,
+                      name=shown(folder.name))
     utterances: dict[str, Utterance] = {}
     for number, parts in rows.items():
         listing.given[number] = _fold(root, folder, parts, classes, utterances)
@@ -106,10 +112,10 @@ def listing_of_folds(
     return listing
 
 
-def _rows(path: Path, speaker: str | None, needed: bool) -> list[Row]:
+def _rows(path: Path, speaker: str | None, needed: bool) -> Parsed:
     table = read_json_lines(path)
-    rows = parse_rows(path, table, choose(path, table, None), speaker, needed)
-    return [row if row.speaker else row._replace(speaker=UNKNOWN_SPEAKER) for row in rows]
+    rows, respelt = parse_rows(path, table, choose(path, table, None), speaker, needed)
+    return Parsed([row if row.speaker else row._replace(speaker=UNKNOWN_SPEAKER) for row in rows], respelt)
 
 
 def _renamed(folder: Path, rows: dict[int, dict[Part, list[Row]]]) -> dict[int, dict[Part, list[Row]]]:
@@ -120,7 +126,7 @@ def _renamed(folder: Path, rows: dict[int, dict[Part, list[Row]]]) -> dict[int, 
     names = read_json(path, "EmoBox label map")
     if not isinstance(names, dict):
         raise UserError(f"{path}: expected a JSON object, label to name, found {names!r:.60}.")
-    return {number: {part: [row._replace(emotion=str(names.get(row.emotion, row.emotion))) for row in of_part]
+    return {number: {part: [row._replace(emotion=tidied(str(names.get(row.emotion) or row.emotion))) for row in of_part]
                      for part, of_part in parts.items()} for number, parts in rows.items()}
 
 

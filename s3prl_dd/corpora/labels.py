@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..errors import UserError
 from .base import EMOTIONS, some
 from .delimited import pairs, plain
+from .text import tidied
 
 ALIASES = {
     "neu": "neu", "neutral": "neu",
@@ -52,7 +53,7 @@ def classes_of(
 
 def _renamed(source: Path, emotions: Mapping[str, int], renamed: str) -> Classes:
     """By --emotions; a name counts as it is written there, else without case, spaces, underscores and hyphens."""
-    given = dict(pairs(renamed))
+    given = {tidied(name): tidied(value) for name, value in pairs(renamed)}
     by_spelling = {plain(name): value for name, value in given.items()}
     class_of = {}
     for name in sorted(emotions):
@@ -71,7 +72,7 @@ def _as_written(source: Path, emotions: Mapping[str, int]) -> Classes:
     class_of: dict[str, str] = {}
     for spellings in _spellings(emotions).values():
         most = max(sorted(spellings), key=emotions.__getitem__)
-        name = ALIASES.get(plain(most), most)
+        name = ALIASES.get(plain(most), tidied(most))
         class_of |= dict.fromkeys(spellings, name)
         if len(spellings) > 1:
             notes.append(f"{' and '.join(sorted(spellings))} are one class, {name}")

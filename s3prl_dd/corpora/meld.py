@@ -15,6 +15,7 @@ from .base import Corpus, Listing, Part, find_audio, some
 from .delimited import read_delimited
 from .labels import classes_of
 from .rows import Row, listing_of
+from .text import tidied
 
 EMOTIONS = "neutral=neu,joy=hap,anger=ang,sadness=sad,surprise=,fear=,disgust="
 PARTS: tuple[Part, ...] = ("train", "dev", "test")
@@ -83,7 +84,7 @@ def _rows(root: Path, part: Part, clips: dict[tuple[Part, str], str]) -> list[Ro
         values = record.values
         name = f"dia{values['Dialogue_ID']}_utt{values['Utterance_ID']}"
         path = clips.get((part, name), f"{part}/{name}.wav")
-        rows.append(Row(path, values["Emotion"], values["Speaker"], "", part, None, None, record.line))
+        rows.append(Row(path, tidied(values["Emotion"]), tidied(values["Speaker"]), "", part, None, None, record.line))
     return rows
 
 

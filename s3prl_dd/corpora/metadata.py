@@ -127,7 +127,7 @@ def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
     """Of the file's items; names that are alike share their memory."""
     names: dict[str, str] = {}
     for item in items:
-        path, label, speaker = item["path"], item["label"], str(item["speaker"])
+        path, label, speaker = item["path"], item["label"], _speaker(item["speaker"])
         if not isinstance(path, str) or not isinstance(label, str):
             raise ValueError(f"path {path!r:.60}, label {label!r:.60}")
         longest = max(len(name.encode(errors="replace")) for name in path.split("/"))
@@ -135,6 +135,15 @@ def _utterances(items: Iterable[Any]) -> Iterator[Utterance]:
             raise ValueError(f"path {path!r:.60}, which no file can have")
         yield Utterance(path, names.setdefault(label, label), names.setdefault(speaker, speaker),
                         _seconds(item, "start"), _seconds(item, "end"))
+
+
+def _speaker(value: Any) -> str:
+    """A speaker's name or number as text; ValueError for null and NaN, which would make one person of all unknown."""
+    named = isinstance(value, str) and value.strip()
+    numbered = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not named and not numbered:
+        raise ValueError(f"speaker {value!r:.60}, where a name must be")
+    return str(value)
 
 
 def _seconds(item: Any, key: str) -> float | None:

@@ -13,6 +13,7 @@ from .delimited import Record, plain, read_delimited
 from .labels import classes_of
 from .rows import Row, listing_of
 from .splits import given_parts
+from .text import tidied
 
 EMOTIONS = "N=neu,H=hap,A=ang,S=sad,U=,F=,D=,C=,O=,X="
 """Neutral, happy, angry, sad; surprise, fear, disgust, contempt, other, no agreement."""
@@ -68,11 +69,11 @@ def _is_used(record: dict[str, str]) -> bool:
 
 
 def _row(record: dict[str, str], place_of: dict[str, str]) -> Row:
-    name, speaker = record["FileName"], record["SpkrID"]
+    name, speaker = record["FileName"], tidied(record["SpkrID"])
     if speaker.lower() in ("", "unknown"):
         speaker = f"unknown of {'_'.join(name.split('_')[:2])}"  # MSP-PODCAST_0001_0008.wav
     path = place_of.get(name, f"Audios/{name}")
-    return Row(path, record["EmoClass"], speaker, "", record["Split_Set"], None, None, 0)
+    return Row(path, tidied(record["EmoClass"]), speaker, "", tidied(record["Split_Set"]), None, None, 0)
 
 
 CORPUS = Corpus("msp_podcast", find, "MSP-Podcast, licence of UT Dallas (Lotfian and Busso 2019)")

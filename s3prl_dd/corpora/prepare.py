@@ -62,6 +62,10 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
     checked.files = take_inventory(root, (utterance.path for utterance in listing.utterances))
     listing = tell(listing, checked)
     folds = _folds(root, listing, asked.allow_shared_speakers)
+    if fold is not None and fold not in folds:
+        raise UserError(f"{root}: nothing is left of {fold}, all its files are left out (too long, missing or "
+                        f"unreadable). Left are {', '.join(folds)}; take one of them as --fold, or more with "
+                        "--max-seconds or --long cut.")
     listing.warnings += [told for name, parts in folds.items() if (told := _tell_shared(name, parts))]
     summary = _summary(corpus, root, listing, checked, folds)
     _write(out, folds, summary, checked.files)

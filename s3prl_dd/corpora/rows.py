@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from .delimited import COLUMNS, Record, Table
 from .labels import Classes
 from .metadata import Utterance
 from .splits import part_named
-from .text import shown
+from .text import shown, tidied
 
 EMOBOX_SPEAKERS = {
     "iemocap": r"(Ses\d\d)[FM]_[^/]*_([FM])[^_/]*$",
@@ -28,8 +29,12 @@ EMOBOX_SPEAKERS = {
 """EmoBox' name of a corpus -> where its file names have the speaker: the groups, joined."""
 
 
-NOTHING = ("", "nan", "<na>")
-"""A table's empty field, in small letters; pandas writes some."""
+COUNT_AS_EMPTY = " (NaN, NA, None and null count as empty)"
+"""Said where a field is empty that may not be."""
+
+
+NAMES = ("emotion", "speaker", "fold", "split")
+"""Fields that are people's names of something; that of a file is found by its bytes."""
 
 
 class Row(NamedTuple):
@@ -45,20 +50,44 @@ class Row(NamedTuple):
     line: int
 
 
-def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | None, needed: bool = True) -> list[Row]:
+class Parsed(NamedTuple):
+    """rows: of the table's lines, in their order; respelt: a name as the table writes it -> as it counts."""
+
+    rows: list[Row]
+    respelt: dict[str, str]
+
+
+def parse_rows(path: Path, table: Table, chosen: dict[str, str], speaker: str | None, needed: bool = True) -> Parsed:
     """The table's records as Rows; a line without a file, an emotion or a speaker is a UserError.
 
     chosen: what a column says -> the column; speaker: regular expression that goes before a column speaker
     needed: whether each line must have a speaker
     """
-    return [_row(record, f"{path}: line {record.line}", chosen, speaker, needed) for record in table.records]
+    rows = [_row(record, f"{path}: line {record.line}", chosen, speaker, needed) for record in table.records]
+    columns = [chosen[field] for field in NAMES if field in chosen]
+    return Parsed(rows, respellings(record.values.get(column, "") for record in table.records for column in columns))
+
+
+def respellings(names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that tidied() changes -> what it makes of them."""
+    return {name: tidied(name) for name in names if tidied(name) != name}
+
+
+def tell_respelt(respelt: dict[str, str]) -> list[str]:
+    """A sentence about names that count otherwise than they are written; none where all count as they are."""
+    if not respelt:
+        return []
+    name, now = next(iter(respelt.items()))
+    return [f"{len(respelt)} names count without their invisible letters and in one Unicode form: {name!a} is {now!r}"]
 
 
 def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None, needed: bool) -> Row:
     values = {field: record.values.get(chosen[field], "") if field in chosen else "" for field in COLUMNS}
+    values |= {field: tidied(values[field]) for field in NAMES}
     for field in ("file", "emotion"):
-        if field in chosen and values[field].casefold() in NOTHING:
-            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out.")
+        if field in chosen and not values[field]:
+            raise UserError(f"{where}: its {chosen[field]} is empty. Fill it in, or leave the line out"
+                            f"{COUNT_AS_EMPTY}.")
         if not values[field]:
             header = " Is its first line a header?" if not chosen else ""
             raise UserError(f"{where}: no {field}; expected a column {' or '.join(COLUMNS[field])}, found "
@@ -69,13 +98,16 @@ def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None
         speaker = _match(pattern, file, where)[1]
     elif known and (not speaker or record.values["dataset"] == "iemocap"):
         speaker = "".join(_match(known, file, where).groups())
+    if not speaker and needed and "speaker" in chosen:
+        raise UserError(f"{where}: its {chosen['speaker']} is empty. Fill it in, leave the line out, or give --speaker "
+                        f"REGEX with one group that finds it in the file's path{COUNT_AS_EMPTY}.")
     if not speaker and needed:
         raise UserError(f"{where}: no speaker of {file}; folds must not share speakers. Add a column speaker, or "
                         "give --speaker REGEX with one group that finds it in the file's path.")
     start, end = (_seconds(values[field], f"{where}: {field}") for field in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: the segment ends at {end:g} s and starts at {start or 0.0:g} s. Correct the line.")
-    fold, split = values["fold"], values["split"]
+    fold, split = re.sub(r"^(\d+)\.0+$", r"\1", values["fold"]), values["split"]  # pandas' 10.0 is 10
     if part_named(fold) and not split:  # a column fold that holds train, dev and test
         fold, split = "", fold
     return Row(file, values["emotion"], speaker, fold, split, start, end, record.line)
@@ -84,7 +116,7 @@ def _row(record: Record, where: str, chosen: dict[str, str], pattern: str | None
 def _match(pattern: str, path: str, where: str) -> re.Match[str]:
     """Where the pattern finds the speaker in the path; its first group is not empty."""
     try:
-        match = re.search(pattern, path)
+        match = re.search(unicodedata.normalize("NFC", pattern), tidied(path))
         speaker = match[1] if match else None
     except (re.error, IndexError) as error:
         raise UserError(f"speaker={pattern!r}: expected a regular expression with one group ({error}).") from None
@@ -94,8 +126,8 @@ def _match(pattern: str, path: str, where: str) -> re.Match[str]:
 
 
 def _seconds(text: str, where: str) -> float | None:
-    """2.5, 0:00:02.5 or pandas' "0 days 00:00:02.5" in seconds; None of an empty field and of NaT."""
-    if text.lower() in ("", "nat", "nan", "none"):
+    """2.5, 0:00:02.5 or pandas' "0 days 00:00:02.5" in seconds; None of an empty field."""
+    if not text:
         return None
     match = re.fullmatch(r"(?:(\d+) days?,? ?)?(?:(?:(\d+):)?(\d+):)?(\d*\.?\d*(?:[eE][+-]?\d+)?)", text)
     try:
@@ -146,9 +178,14 @@ def on_disk(file: str, root: Path) -> str:
 def listing_of(root: Path, table: Path, rows: list[Row], classes: Classes) -> Listing:
     """The utterances of the rows whose emotion is kept, in their order; no folds yet.
 
-    An utterance that is listed twice, and a root under which no file lies, are a UserError.
+    A row without a speaker, an utterance that is listed twice, and a root under which no file lies, are a UserError.
     """
     kept = [row for row in rows if classes.class_of[row.emotion]]
+    for row in kept:
+        if not row.speaker:
+            where = f"{table}: line {row.line}" if row.line else f"{table}"
+            raise UserError(f"{where}: {shown(row.file)} has no speaker. Fill it in, or leave the line out"
+                            f"{COUNT_AS_EMPTY}.")
     utterances = [utterance_of(root, row, classes) for row in kept]
     check_paths(table, root, utterances)
     listing = Listing(utterances, {}, classes.labels, notes=list(classes.notes))

@@ -26,12 +26,15 @@ from .base import Corpus, Listing, Part, some, spread
 from .delimited import choose, is_records, plain, read_delimited, read_json_lines
 from .labels import classes_of
 from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, Metadata
-from .rows import Row, find_files, listing_of, parse_rows, relative
+from .rows import Parsed, Row, find_files, listing_of, parse_rows, relative, respellings, tell_respelt
 from .splits import given_parts
-from .text import shown
+from .text import shown, tidied, value_of
 
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
+
+FOLDS = 5
+"""How many folds speakers are dealt to, where nothing says otherwise."""
 
 SAY_NOTHING = ("metadata", "labels", "label", "table", "list", "lists", "files", "index", "data", "all", "audio",
                "train", "test", "trainmetadata", "testmetadata", "session1")
@@ -42,42 +45,61 @@ def find(
     root: Path,
     table: str | Path | None = None,
     columns: str | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     speaker: str | None = None,
     emotions: str | None = None,
     allow_shared_speakers: bool = False,
 ) -> Listing:
-    """The utterances that a table lists; the options are those of CorpusOptions."""
+    """The utterances that a table lists; the options are those of CorpusOptions.
+
+    An option that this kind of table does not read is a UserError.
+    """
     table = _check_table(root, table)
     notes: list[str] = []
     order: dict[str, int] = {}
     given: dict[int, dict[str, Part]] = {}
     if table.is_dir() and emobox.fold_folders(table):
+        _refuse(table, "EmoBox' folds, whose columns and folds are known", columns=columns, folds=folds)
         return emobox.listing_of_folds(root, table, speaker, emotions, allow_shared_speakers)
     if table.is_dir() or (table.suffix.lower() == ".json" and not is_records(table)):
-        rows, order, given = _s3prl(root, table)
+        _refuse(table, "S3PRL's metadata, which says what is what", columns=columns, speaker=speaker)
+        rows, order, given, notes = _s3prl(root, table)
+        respelt = respellings(row.speaker for row in rows)
+        rows = [row._replace(speaker=tidied(row.speaker)) for row in rows]
     else:
-        rows, notes = find_files(root, _rows(table, columns, speaker))
+        parsed, respelt = _rows(table, columns, speaker)
+        rows, notes = find_files(root, parsed)
     if not rows:
         raise UserError(f"{table}: lists no files; expected one a line.")
     classes = classes_of(table, Counter(row.emotion for row in rows), emotions, order)
     listing = listing_of(root, table, rows, classes)
     listing.name = _name(table)
-    listing.notes += notes
+    listing.notes += [*notes, *tell_respelt(respelt)]
     listing.warnings += _alike(utterance.speaker for utterance in listing.utterances)
     kept = [row for row in rows if classes.class_of[row.emotion]]
     if given:
+        _refuse(table, "lists of train, dev and test", folds=folds)
         ids = {utterance.id for utterance in listing.utterances}
         listing.given = {number: {key: part for key, part in parts.items() if key in ids}
                          for number, parts in given.items()}
         listing.notes.append("train, dev and test are the folder's own")
     elif any(row.split for row in kept):
+        _refuse(table, "a column of train, dev and test (--columns split= leaves it out)", folds=folds)
         _take_splits(table, kept, listing)
     elif any(row.fold for row in kept):
-        listing.fold_of = _given_folds(table, kept)
+        _refuse(table, "folds of its own" if table.is_dir() else "a column of folds (--columns fold= leaves it out)",
+                folds=folds)
+        _take_folds(table, kept, listing)
     else:
-        _deal(listing, folds)
+        _deal(listing, folds or FOLDS)
     return listing
+
+
+def _refuse(table: Path, found: str, **options: object) -> None:
+    """UserError for the first of the options that was given: they are not read where `found` is found."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{table}: found {found}; --{name} {value} would not be read. Leave --{name} out.")
 
 
 def folder_of(root: str | Path) -> Path:
@@ -103,7 +125,7 @@ def _check_table(root: Path, table: str | Path | None) -> Path:
 # the kinds of tables
 
 
-def _rows(table: Path, columns: str | None, speaker: str | None) -> list[Row]:
+def _rows(table: Path, columns: str | None, speaker: str | None) -> Parsed:
     """The lines of a CSV, TSV or JSONL file. columns, speaker: as in CorpusOptions."""
     kind = table.suffix.lower()
     if kind not in (*DELIMITED, *JSON_LINES, ".json"):
@@ -121,11 +143,15 @@ def _name(table: Path) -> str:
 
 
 class OwnLists(NamedTuple):
-    """S3PRL's metadata as rows. labels: class name -> index; given: as in Listing, where the folder gives lists."""
+    """S3PRL's metadata as rows. labels: class name -> index; given: as in Listing, where the folder gives lists.
+
+    notes: sentences about its folds' numbers
+    """
 
     rows: list[Row]
     labels: dict[str, int]
     given: dict[int, dict[str, Part]]
+    notes: list[str]
 
 
 def _s3prl(root: Path, table: Path) -> OwnLists:
@@ -135,17 +161,17 @@ def _s3prl(root: Path, table: Path) -> OwnLists:
     """
     if not table.is_dir():
         metadata = Metadata.read(table)
-        return OwnLists(_s3prl_rows(metadata, ""), metadata.labels, {})
+        return OwnLists(_s3prl_rows(metadata, ""), metadata.labels, {}, [])
     folds = _s3prl_folds(table)
     rows = [row for number, parts in folds.items() for row in _s3prl_rows(parts["test"], number)]
     every = {(row.file, row.start, row.end): row
              for parts in folds.values() for metadata in parts.values() for row in _s3prl_rows(metadata, "")}
     labels = _same_labels(table, folds)
     if not any("dev" in parts for parts in folds.values()) and len(every) == len(rows):
-        return OwnLists(rows, labels, {})
+        return OwnLists(rows, labels, {}, [])
     numbers = fold_numbers(set(folds))
     given = {numbers[number]: _parts_of(root, parts) for number, parts in folds.items()}
-    return OwnLists(list(every.values()), labels, given)
+    return OwnLists(list(every.values()), labels, given, tell_numbers(numbers))
 
 
 def _s3prl_folds(table: Path) -> dict[str, dict[Part, Metadata]]:
@@ -162,7 +188,8 @@ def _s3prl_folds(table: Path) -> dict[str, dict[Part, Metadata]]:
 
 
 def _s3prl_rows(metadata: Metadata, fold: str) -> list[Row]:
-    return [Row(item.path, item.label, item.speaker, fold, "", item.start, item.end, 0) for item in metadata.utterances]
+    return [Row(item.path, item.label, value_of(item.speaker), fold, "", item.start, item.end, 0)
+            for item in metadata.utterances]
 
 
 def _parts_of(root: Path, parts: dict[Part, Metadata]) -> dict[str, Part]:
@@ -221,34 +248,50 @@ def _take_splits(table: Path, rows: list[Row], listing: Listing) -> None:
     listing.notes += notes
 
 
-def _given_folds(table: Path, rows: list[Row]) -> dict[str, int]:
-    """Speaker -> fold number from the fold column."""
+def _take_folds(table: Path, rows: list[Row], listing: Listing) -> None:
+    """Each speaker's fold number from the fold column."""
     values = {row.fold for row in rows}
     if "" in values:
         raise UserError(f"{table}: some lines have a fold and some have none. Give one for each, or none at all.")
     numbers = fold_numbers(values)
-    fold_of: dict[str, int] = {}
+    listing.notes += tell_numbers(numbers)
     for row in rows:
         number = numbers[row.fold]
-        if fold_of.setdefault(row.speaker, number) != number:
+        if listing.fold_of.setdefault(row.speaker, number) != number:
             raise UserError(f"{table}: speaker {row.speaker} is in more than one fold; folds must not share speakers. "
                             "Change the column fold, or remove it.")
-    return fold_of
 
 
 def fold_numbers(values: set[str]) -> dict[str, int]:
     """A fold's name in the table -> its number: the one that ends the name.
 
-    Where a name ends in none, or two names in the same, it is each name's place among the sorted ones.
+    Where a name ends in none from 1 up, or two names in the same, it is each name's place among the sorted ones; 9 goes
+    before 10.
     """
-    numbers = {}
-    for value in values:
-        match = re.fullmatch(r"\D*0*([1-9]\d*)", value)
-        if match:
-            numbers[value] = int(match[1])
+    numbers = {value: number for value in values if (number := _number_of(value))}
     if len(set(numbers.values())) < len(values):
-        return {value: place for place, value in enumerate(sorted(values), 1)}
+        return {value: place for place, value in enumerate(sorted(values, key=_by_numbers), 1)}
     return numbers
+
+
+def tell_numbers(numbers: dict[str, int]) -> list[str]:
+    """A sentence about folds of other numbers than their names say; none where each has its own."""
+    if all(_number_of(name) == number for name, number in numbers.items()):
+        return []
+    told = [f"fold{number} is {name!r}" for name, number in sorted(numbers.items(), key=lambda item: item[1])]
+    return [f"folds are numbered by their place: {some(told, most=30)}"]
+
+
+def _number_of(fold: str) -> int | None:
+    """The number from 1 up that ends a fold's name; None where none does."""
+    match = re.fullmatch(r"\D*0*([1-9]\d*)", fold)
+    return int(match[1]) if match else None
+
+
+def _by_numbers(fold: str) -> tuple[list[str | int], str]:
+    """A key to sort folds by: what is a number in a name counts as one."""
+    parts = re.split(r"(\d+)", fold)  # every second part is digits
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], fold
 
 
 CORPUS = Corpus("table", find, "not known: the table does not say")

@@ -1,6 +1,7 @@
 """Text files in the encodings that people have, and names shown in one line."""
 
 import codecs
+import unicodedata
 from pathlib import Path
 
 from ..errors import UserError
@@ -40,6 +41,27 @@ def _encodings(data: bytes, also: tuple[str, ...]) -> tuple[str, ...]:
     if b"\0" in data[:1000]:  # no text in UTF-8 has a zero byte, Latin text in UTF-16 has one a letter
         return ("utf-16-be",) if data[0] == 0 else ("utf-16-le",)
     return ("utf-8", *also)
+
+
+NOTHING = ("", "nan", "nat", "<na>", "n/a", "none", "null")
+"""What programs write for an empty field, in small letters; R's NA is one in capitals alone."""
+
+
+def value_of(text: str) -> str:
+    """A field's text without spaces around it; '' for the words that programs write where there is nothing."""
+    text = text.strip()
+    return "" if text == "NA" or text.casefold() in NOTHING else text
+
+
+def tidied(name: str) -> str:
+    """A name as people see it: in Unicode's composed form (NFC), without its invisible letters (category Cf).
+
+    Not for names of files, which are found by their bytes alone.
+    """
+    if name.isascii():
+        return name
+    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return value_of(unicodedata.normalize("NFC", visible))
 
 
 def shown(value: object) -> str:

@@ -1,5 +1,6 @@
 """Audio files: what is read, and what is said of those that cannot be used."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import soundfile
 from support.iemocap_tree import cut_in_half, tone, written
 
 from s3prl_dd.corpora import audio
-from s3prl_dd.corpora.audio import audio_info, audio_length, load_audio, read_audio
+from s3prl_dd.corpora.audio import AudioError, audio_info, audio_length, is_readable, load_audio, read_audio
 from s3prl_dd.errors import UserError
 
 
@@ -132,13 +133,18 @@ def test_a_flac_from_a_pipe_is_read_to_its_end(tmp_path):
     assert audio_info(path).seconds == 1.0
 
 
-def test_a_wav_that_says_it_has_no_bytes_is_read_for_what_it_holds(tmp_path):
-    path = tone(tmp_path / "a.wav", seconds=1.0)
-    expected = load_audio(path)
+def unsized(path):
+    """A WAV's bytes, whose data chunk says that it has none."""
     data = bytearray(path.read_bytes())
     place = data.index(b"data") + 4
     data[place: place + 4] = bytes(4)
-    path.write_bytes(data)
+    return bytes(data)
+
+
+def test_a_wav_that_says_it_has_no_bytes_is_read_for_what_it_holds(tmp_path):
+    path = tone(tmp_path / "a.wav", seconds=1.0)
+    expected = load_audio(path)
+    written(path, unsized(path))
     assert np.array_equal(load_audio(path), expected) and audio_length(path) == 16000
     assert np.array_equal(load_audio(path, 16000, 0.25, 0.5), expected[4000:8000])
 
@@ -147,6 +153,43 @@ def test_a_pointer_is_not_audio(tmp_path):
     path = written(tmp_path / "a.wav", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(UserError, match="a Git LFS pointer, not the audio itself. Run `git lfs pull`"):
         load_audio(path)
+
+
+def test_a_name_that_is_too_long_is_a_cause(tmp_path):
+    path = tmp_path / ("x" * 300 + ".wav")
+    for read in (load_audio, audio_info, audio_length):
+        with pytest.raises(AudioError, match="unreadable, File name too long. Check the file's name"):
+            read(path)
+    assert not is_readable(path)
+
+
+@pytest.mark.parametrize("step", ["is_file", "stat", "_cut_short", "_unsized_wav", "is_pointer"])
+def test_what_the_system_refuses_is_a_cause(tmp_path, monkeypatch, step):
+    """At each step; root, who runs some tests, may read everything."""
+    path = tone(tmp_path / "a.wav")
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    if step == "is_pointer":
+        written(path, b"what libsndfile cannot open")
+    if step == "_unsized_wav":
+        written(path, unsized(path))
+    monkeypatch.setattr(Path if step in ("is_file", "stat") else audio, step, refuse)
+    with pytest.raises(AudioError, match="a.wav: cannot be used as audio: unreadable, Permission denied. Check the"):
+        audio_info(path)
+
+
+def test_a_disk_that_fails_in_the_middle_of_an_mp3(tmp_path, monkeypatch):
+    path = tone(tmp_path / "a.mp3", seconds=2.0)
+
+    def fail(source, pipe):
+        pipe.write(source.read(4000))
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(audio.shutil, "copyfileobj", fail)
+    with pytest.raises(AudioError, match="unreadable, Input/output error"):
+        audio_info(path)
 
 
 def test_descriptors_are_closed(tmp_path):

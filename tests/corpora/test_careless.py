@@ -69,6 +69,44 @@ def test_umlauts_of_a_mac(rows, tmp_path):
     assert taken_apart in paths(tmp_path)
 
 
+APART = [("José", "Jose\u0301"), ("s01", "s01\u200b"), ("s01", "\ufeffs01"), ("Fröh lich", "Fro\u0308h lich \u200e")]
+"""(A name, the same in another Unicode form or with an invisible letter)."""
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("name, other", APART)
+def test_names_that_look_the_same_are_the_same(rows, tmp_path, place, name, other):
+    """An emotion, a speaker and a fold."""
+    lines = [[*row, row[2]] for row in rows]
+    first = lines[0][place]
+    lines = changed(lines, place, lambda value: name if value == first else value)
+    lines[1 if place != 1 else 4][place] = other
+    summary = prepared(tmp_path, lines, header=[*HEADER, "fold"])
+    assert (summary.speakers, len(summary.labels), len(summary.folds)) == (3, 2, 3)
+    assert any(f"1 names count without their invisible letters and in one Unicode form: {other.strip()!a} is {name!r}"
+               in note for note in summary.notes)
+
+
+def test_splits_and_patterns_of_another_unicode_form(rows, tmp_path):
+    lines = [[*row, {"a": "train", "b": "train\u200b", "c": "test"}[row[2]]] for row in rows]
+    assert prepared(tmp_path, lines, header=[*HEADER, "split"]).folds == ("fold1",)
+    for taken_apart in ("jose\u0301", "jos\u00e9"):
+        for row in rows[1:3]:
+            tone(tmp_path / taken_apart / row[0], pitch=700 + len(rows) + 9 * len(taken_apart))
+            rows.append([f"{taken_apart}/{row[0]}", row[1], ""])
+    summary = prepared(tmp_path, rows, speaker="(jos.|(?<=^audio/).)/")
+    assert summary.speakers == 4 and "jose\u0301/audio/a/happy1.wav" in paths(tmp_path)
+
+
+def test_speakers_of_s3prls_json_in_another_unicode_form(rows, tmp_path):
+    names = {"a": "José", "b": "b", "c": "c"}
+    items = [dict(zip(("path", "label", "speaker"), row, strict=True)) for row in changed(rows, 2, names.__getitem__)]
+    items[0]["speaker"] = "Jose\u0301"
+    (tmp_path / "s.json").write_text(json.dumps({"labels": {"happy": 0, "sad": 1}, "meta_data": items}))
+    summary = prepare("table", tmp_path / "s.json", tmp_path / "out")
+    assert summary.speakers == 3 and any("1 names count without" in note for note in summary.notes)
+
+
 def test_two_files_that_could_be_meant_are_none(rows, tmp_path):
     tone(tmp_path / "audio/a/happy0.flac")
     with pytest.raises(UserError, match="1 of 12 files .* missing.*audio/a/happy0: no such file"):
@@ -105,6 +143,47 @@ def test_an_empty_emotion_is_told_with_its_line(rows, tmp_path, empty):
     rows[2][1] = empty
     with pytest.raises(UserError, match="t.csv: line 4: its emotion is empty. Fill it in, or leave the line out"):
         prepared(tmp_path, rows)
+
+
+EMPTY = ["", "NaN", "<NA>", "NA", "n/a", "None", "NULL"]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_an_empty_speaker_is_nobody(rows, tmp_path, empty):
+    rows[2][2] = empty
+    with pytest.raises(UserError, match="t.csv: line 4: its speaker is empty. Fill it in, leave the line out, or give"):
+        prepared(tmp_path, rows)
+    assert prepared(tmp_path, rows, speaker="audio/(.)").speakers == 3
+
+
+@pytest.mark.parametrize("field, told", [("fold", "some lines have a fold and some have none"),
+                                         ("split", "line 4: no split, other lines have one")])
+@pytest.mark.parametrize("empty", EMPTY)
+def test_an_empty_fold_or_split_is_none(rows, tmp_path, field, told, empty):
+    said = {"a": ("1", "train"), "b": ("2", "train"), "c": ("3", "test")}
+    lines = [[*row, said[row[2]][field == "split"]] for row in rows]
+    lines[2][3] = empty
+    with pytest.raises(UserError, match=told):
+        prepared(tmp_path, lines, header=[*HEADER, field])
+    lines = [[*row, empty] for row in rows]
+    assert len(prepared(tmp_path, lines, header=[*HEADER, field]).folds) == 3
+
+
+def test_a_column_of_nothing_is_not_in_the_way(rows, tmp_path):
+    lines = [[*row, "nan"] for row in rows]
+    assert prepared(tmp_path, lines, header=[*HEADER, "spk"]).speakers == 3
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), "None", " "])
+def test_an_empty_speaker_in_json_is_nobody(rows, tmp_path, empty):
+    rows[2][2] = empty
+    (tmp_path / "t.json").write_text(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows]))
+    with pytest.raises(UserError, match="line 3: its speaker is empty"):
+        prepare("table", tmp_path / "t.json", tmp_path / "out")
+    items = [dict(zip(("path", "label", "speaker"), row, strict=True)) for row in rows]
+    (tmp_path / "s.json").write_text(json.dumps({"labels": {"happy": 0, "sad": 1}, "meta_data": items}))
+    with pytest.raises(UserError, match="s.json: .*speaker"):
+        prepare("table", tmp_path / "s.json", tmp_path / "out")
 
 
 def test_a_table_without_a_header(rows, tmp_path):

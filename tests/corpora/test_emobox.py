@@ -56,6 +56,9 @@ def test_each_fold_folder_is_a_fold_and_the_audio_is_found_above(tmp_path):
     assert again == summary
     table = prepare("table", tmp_path / "EmoBox", tmp_path / "table", table=folder)
     assert table.folds == summary.folds and table.utterances == summary.utterances == 24
+    for option in ({"folds": 2}, {"columns": "file=wav"}):
+        with pytest.raises(UserError, match="iemocap: found EmoBox' folds.*would not be read"):
+            prepare("table", tmp_path / "EmoBox", tmp_path / "table", table=folder, **option)
 
 
 def test_official_dev_lists_are_kept(tmp_path):

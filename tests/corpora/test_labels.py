@@ -23,6 +23,15 @@ def test_spellings_that_differ_in_case_spaces_hyphens_and_underscores_are_merged
     assert merged in found.notes
 
 
+def test_a_word_is_one_class_in_each_form_of_unicode():
+    assert classes("fröhlich", "fro\u0308hlich", "ｆröhlich", "frö\u00adhlich", "ruhig").labels == {
+        "fröhlich": 0, "ruhig": 1}
+    found = classes("fro\u0308hlich", "ruhig", renamed="fröhlich=hap,ruhig=neu")
+    assert found.class_of == {"fro\u0308hlich": "hap", "ruhig": "neu"}
+    with pytest.raises(UserError, match="could be one class"):
+        classes("fröhlich", "fro\u0308hlich", order={"fröhlich": 0, "fro\u0308hlich": 1})
+
+
 def test_our_four_take_s3prls_names_and_the_others_keep_theirs():
     found = classes("Anger", "Happy", "happiness", "SAD", "neutral", "calm", "Calm")
     assert found.labels == {"neu": 0, "hap": 1, "ang": 2, "sad": 3, "Calm": 4}

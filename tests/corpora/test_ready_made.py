@@ -222,6 +222,14 @@ def test_meld_keeps_its_parts_apart(tmp_path):
     assert "other emotions left out: surprise 3, disgust 3, fear 3" in summary.notes
 
 
+def test_melds_lines_need_a_speaker(tmp_path):
+    meld(tmp_path / "root")
+    path = tmp_path / "root/test_sent_emo.csv"
+    path.write_bytes(path.read_bytes().replace(b",Joey,neutral,", b",NaN,neutral,"))
+    with pytest.raises(UserError, match="line 2: output_repeated.* has no speaker. Fill it in"):
+        prepare("meld", tmp_path / "root", tmp_path / "out", allow_shared_speakers=True)
+
+
 def test_melds_four_minute_clips(tmp_path):
     root = meld(tmp_path / "MELD", long=240.0)
     summary = prepare("meld", root, tmp_path / "out", allow_shared_speakers=True)

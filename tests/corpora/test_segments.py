@@ -1,5 +1,7 @@
 """Segments of files, long recordings, and files that are missing."""
 
+import errno
+import itertools
 import json
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import soundfile
 from support.iemocap_tree import lists, tone
 
-from s3prl_dd.corpora import prepare
+from s3prl_dd.corpora import audio, prepare
 from s3prl_dd.corpora.audio import audio_info, audio_length, load_audio
 from s3prl_dd.corpora.metadata import Metadata, Utterance, read_fold
 from s3prl_dd.errors import UserError
@@ -157,6 +159,38 @@ def test_cut_keeps_splits_and_starts(ramps):
     assert [item.id for item in fold.test.utterances] == ["b.wav#0.0-1.0", "b.wav#2.0-3.0"]
 
 
+def test_a_fold_that_is_left_empty_is_told_where_it_is_asked_for(tmp_path):
+    rows = []
+    for number, (speaker, emotion) in enumerate(itertools.product("abc", ("neu", "sad"))):
+        tone(tmp_path / f"{number}.wav", seconds=3 if speaker == "c" else 0.3, pitch=200 + 10 * number)
+        rows.append(f"{number}.wav,{emotion},{speaker},{'abc'.index(speaker) + 1}")
+    path = table(tmp_path, *rows, header="file,emotion,speaker,fold")
+    with pytest.raises(UserError, match="nothing is left of fold3, .*Left are fold1, fold2; .* --long cut"):
+        prepare("table", path, tmp_path / "out", fold="fold3", max_seconds=1)
+    assert not (tmp_path / "out").exists()
+    assert prepare("table", path, tmp_path / "out", fold="fold2", max_seconds=1).folds == ("fold1", "fold2")
+    assert len(prepare("table", path, tmp_path / "out", fold="fold3", max_seconds=1, long="cut").folds) == 3
+
+
+@pytest.mark.parametrize("start, end, same", [("0", "", True), ("", "4", True), ("0.0", "4.05", True),
+                                              ("0", "3.9", False), ("0.1", "", False)])
+def test_the_same_part_of_a_file_twice_is_told(ramps, start, end, same):
+    summary = prepare("table", table(ramps, *ROWS, "a.wav,sad,a,,", f"a.wav,sad,a,{start},{end}"), ramps / "out")
+    same_parts = "the same part of a file is kept more than once: a.wav = a.wav#"
+    told = [text for text in summary.warnings if same_parts in text]
+    assert len(told) == same and summary.utterances == 6
+
+
+def test_what_cutting_makes_the_same_is_kept_once(ramps):
+    rows = [*ROWS, "a.wav,sad,a,,", "b.wav,sad,b,0,1", "b.wav,sad,b,0,3"]
+    summary = prepare("table", table(ramps, *rows), ramps / "out", max_seconds=1, long="cut")
+    train, test = lists(ramps / "out", "fold1")
+    assert sorted(item.id for item in (*train.utterances, *test.utterances)) == [
+        "a.wav#0.0-1.0", "a.wav#1.5-2.25", "b.wav#0.0-1.0", "b.wav#2.0-3.0"]
+    assert summary.excluded["a.wav"] == "4.0 s, and cut it is a.wav#0.0-1.0, which is there"
+    assert set(summary.excluded) == {"a.wav", "b.wav#0.0-2.0", "b.wav#0.0-3.0"}
+
+
 # missing files
 
 
@@ -175,3 +209,20 @@ def test_over_five_percent_missing_is_an_error_unless_allowed(tmp_path):
         prepare("table", path, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     assert prepare("table", path, tmp_path / "other", allow_missing=True).utterances == 37
+
+
+def test_a_name_that_is_too_long_and_a_file_that_may_not_be_read_are_left_out_and_named(tmp_path, monkeypatch):
+    rows = []
+    for number in range(40):
+        tone(tmp_path / f"{number}.wav", pitch=100 + 5 * number)
+        rows.append(f"{number}.wav,{('neu', 'sad')[number % 2]},{'ab'[number // 2 % 2]}")
+    too_long = 300 * "x" + ".wav"
+    (tmp_path / "7.wav").write_bytes(b"libsndfile cannot open it")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(audio, "is_pointer", refuse)  # opens the file; root may read all
+    table_file = table(tmp_path, *rows, f"{too_long},neu,a", header="file,emotion,speaker")
+    summary = prepare("table", table_file, tmp_path / "out")
+    assert summary.excluded == {"7.wav": "unreadable, Permission denied", too_long: "unreadable, File name too long"}

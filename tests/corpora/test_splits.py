@@ -104,6 +104,8 @@ def test_a_metadata_folder_with_dev_lists_is_a_table(tmp_path):
     prepare("table", tmp_path, tmp_path / "again", table=tmp_path / "out")
     for path in (tmp_path / "out/Session1").iterdir():
         assert (tmp_path / "again/Session1" / path.name).read_bytes() == path.read_bytes()
+    with pytest.raises(UserError, match="out: found lists of train, dev and test; --folds 3 would not be read"):
+        prepare("table", tmp_path, tmp_path / "again", table=tmp_path / "out", folds=3)
     renamed = prepare("table", tmp_path, tmp_path / "renamed", table=tmp_path / "out", emotions="sad=low,neu=even")
     assert renamed.labels == {"low": 0, "even": 1}
     assert Metadata.read(tmp_path / "renamed/Session1/dev_meta_data.json").class_counts == [1, 1]

@@ -7,6 +7,7 @@ from support.iemocap_tree import iemocap_tree, tone
 
 from s3prl_dd.corpora import prepare
 from s3prl_dd.corpora.metadata import Metadata, session
+from s3prl_dd.corpora.table import fold_numbers, tell_numbers
 from s3prl_dd.errors import UserError
 
 
@@ -62,6 +63,53 @@ def test_fold_column_is_kept_and_must_be_disjoint(tmp_path, files):
     rows[0] = (*rows[0][:3], "fold7")
     with pytest.raises(UserError, match="speaker a is in more than one fold"):
         prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("names, numbers, told", [
+    (["1", "2", "3", "10", "11", "12"], [1, 2, 3, 10, 11, 12], ""),
+    ([f"fold{number:02d}" for number in range(1, 13)], range(1, 13), ""),
+    ([str(number) for number in range(12)], range(1, 13), "fold1 is '0', fold2 is '1', fold3 is '2'"),
+    ([f"fold{number}" for number in range(12)], range(1, 13), "fold11 is 'fold10'"),
+    (["0", "9", "10"], [1, 2, 3], "fold1 is '0', fold2 is '9', fold3 is '10'"),
+    (["A9", "A10", "B9"], [1, 2, 3], "fold1 is 'A9', fold2 is 'A10', fold3 is 'B9'"),
+    (["north", "south"], [1, 2], "fold1 is 'north', fold2 is 'south'"),
+])
+def test_a_fold_has_its_names_number_or_its_place_is_told(names, numbers, told):
+    found = fold_numbers(set(names))
+    assert [found[name] for name in names] == list(numbers)
+    assert told in "".join(tell_numbers(found)) and bool(told) == bool(tell_numbers(found))
+
+
+def test_folds_as_pandas_writes_them(tmp_path, files):
+    rows = [(*row, {"a": "2.0", "b": "10.0", "c": "11.0"}[row[2]]) for row in files]
+    summary = prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
+    assert speakers_of(tmp_path / "out", summary.folds) == {"fold2": ["a"], "fold10": ["b"], "fold11": ["c"]}
+    rows[0] = (*rows[0][:3], "2")  # the same fold
+    prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
+    assert speakers_of(tmp_path / "out", summary.folds) == {"fold2": ["a"], "fold10": ["b"], "fold11": ["c"]}
+    rows = [(*row[:3], {"a": "0", "b": "1", "c": "2"}[row[2]]) for row in rows]
+    summary = prepare("table", csv_table(tmp_path, rows, "file,emotion,speaker,fold"), tmp_path / "out")
+    assert "folds are numbered by their place: fold1 is '0', fold2 is '1', fold3 is '2'" in summary.notes
+
+
+@pytest.mark.parametrize("option, value", [("speaker", "(.)_"), ("columns", "file=gone"), ("folds", 2)])
+def test_an_option_that_s3prls_folder_does_not_read_is_refused(tmp_path, files, option, value):
+    prepare("table", csv_table(tmp_path, files), tmp_path / "s3prl", folds=3)
+    with pytest.raises(UserError, match=rf"s3prl: found .*; --{option} .* would not be read. Leave --{option} out"):
+        prepare("table", tmp_path, tmp_path / "out", table=tmp_path / "s3prl", **{option: value})
+    if option != "folds":
+        with pytest.raises(UserError, match=rf"data.json: found S3PRL's metadata.*; --{option} "):
+            prepare("table", tmp_path, tmp_path / "out", table=tmp_path / "s3prl/Session1/train_meta_data.json",
+                    **{option: value})
+
+
+@pytest.mark.parametrize("column, of_speaker", [("fold", {"a": 1, "b": 1, "c": 2}),
+                                                ("split", {"a": "train", "b": "train", "c": "test"})])
+def test_a_number_of_folds_beside_folds_is_refused(tmp_path, files, column, of_speaker):
+    table = csv_table(tmp_path, [(*row, of_speaker[row[2]]) for row in files], f"file,emotion,speaker,{column}")
+    with pytest.raises(UserError, match=f"table.csv: found a column .*--columns {column}= .*; --folds 3 would not be"):
+        prepare("table", table, tmp_path / "out", folds=3)
+    assert len(prepare("table", table, tmp_path / "out", folds=3, columns=f"{column}=").folds) == 3
 
 
 def test_emobox_jsonl_reads_speakers_of_known_corpora(tmp_path):
