@@ -2,6 +2,7 @@
 
     <out>/run.json                  the settings (recipe.settings), flat
     <out>/metadata/                 S3PRL's metadata                          prepare
+    <out>/lists.json                its lists by digest (recipe.lists)        what comes first behind prepare
     <out>/exp/<arm>_seed<s>/        S3PRL's expdirs, each with a run.json     real, train
     <out>/means/                    what heads read of real audio             real
     <out>/features/                 the feature store                         extract
@@ -26,7 +27,8 @@ from ..corpora.inventory import check_same
 from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
 from ..corpora.table import folder_of
 from ..errors import UserError
-from ..files import folder_held, read_json, write_json
+from ..files import folder_held, is_writable, read_json, write_json
+from . import lists
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
 
 
@@ -209,8 +211,22 @@ class Run:
 
     @property
     def fold(self) -> Fold:
-        """Train, dev and test of the run's fold."""
-        return read_fold(self.metadata, self.settings.corpus.fold)
+        """Train, dev and test of the run's fold; UserError where this run or a base went on from other lists."""
+        fold = read_fold(self.metadata, self.settings.corpus.fold)
+        for folder in (*self._above(), self.out):
+            lists.check_unchanged(folder, self.metadata, fold)
+        return fold
+
+    def keep_lists(self) -> None:
+        """Keep what the lists are that a stage goes on from, for all stages behind it; UserError where they changed.
+
+        A run of an older version keeps them as they are now. One whose metadata is gone goes on with what it has.
+        """
+        if not self.metadata.is_dir():
+            return
+        fold = self.fold
+        if not lists.read_kept(self.out) and is_writable(self.out):
+            lists.keep(self.out, fold)
 
     @property
     def corpus(self) -> CorpusSummary:
