@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..corpora.metadata import Fold
 from ..errors import UserError
-from ..files import read_json, text_digest, write_json
+from ..files import read_object, text_digest, write_json
 
 FILE = "lists.json"
 
@@ -31,11 +31,8 @@ def read_kept(out: Path) -> Digests:
     path = out / FILE
     if not path.is_file():
         return {}
-    kept = read_json(path, "digests of a run's lists")
-    if not isinstance(kept, dict):
-        raise UserError(f"{path}: expected a JSON object, name of a list to digest, found {kept!r:.60}. Delete the "
-                        "file if the run's lists are as they were; they are then taken as they are.")
-    return kept
+    return read_object(path, "file of a run's lists by digest", "Delete it if the lists are as they were: they are "
+                       "then taken as they are.")
 
 
 def went_on(metadata: Path) -> bool:

@@ -1,6 +1,7 @@
 """Lists that change under a run that has gone on: nothing made of the old ones is taken for the new."""
 
 import dataclasses
+import shutil
 
 import pytest
 from support.iemocap_tree import tone
@@ -103,7 +104,7 @@ def test_a_variant_tells_that_its_base_was_made_anew(gone_on, tmp_path):
 
 def test_a_foreign_file_is_told(run):
     (run.out / lists.FILE).write_text("[]")
-    with pytest.raises(UserError, match="lists.json: expected a JSON object, name of a list to digest"):
+    with pytest.raises(UserError, match="lists.json: expected a file of a run's lists by digest, a JSON object, found"):
         stages.pool(run)
 
 
@@ -128,3 +129,5 @@ def test_prepare_does_not_write_other_lists_under_a_run_that_has_gone_on(tmp_pat
     assert cli.main(prepare) == 2 and "b/neu.wav has another content now" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.metadata.rglob("*.json")} == before
     assert cli.main([*prepare[:-1], str(tmp_path / "elsewhere")]) == 0
+    shutil.rmtree(run.metadata)
+    assert cli.main(prepare) == 0  # there are none to compare with
