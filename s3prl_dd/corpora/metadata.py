@@ -206,6 +206,9 @@ class CorpusSummary:
     terms: str = ""
     """The corpus' licence, in a line."""
 
+    asked: dict[str, Any] | None = None
+    """What `prepare` was told: corpus, root, and the options that were not left as they are; None in older files."""
+
     def write(self, metadata: str | Path) -> None:
         """Write the corpus.json of the folder `metadata`."""
         write_json(Path(metadata) / CORPUS_FILE, asdict(self))

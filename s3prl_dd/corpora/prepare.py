@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -63,7 +64,7 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
     """
     if name not in CORPORA:
         raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(CORPORA)}.")
-    corpus, out = CORPORA[name], Path(out).absolute()
+    corpus, out, given_root = CORPORA[name], Path(out).absolute(), root
     asked = _options(name, corpus, options)
     place = resolve_root(name, root, out)
     root, listing = list_corpus(corpus, place, asked, fold)
@@ -77,6 +78,7 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
     if fixed:
         _check_unchanged(out, folds, checked.files)
     summary = _summary(corpus, root, listing, checked, folds)
+    summary = replace(summary, asked=_told(name, given_root, asked))
     _write(out, folds, summary, checked.files)
     print(describe(summary, folds, out))
     return summary
@@ -160,6 +162,15 @@ def _options(name: str, corpus: Corpus, options: dict[str, Any]) -> CorpusOption
         if key not in (*own, *EVERY):
             raise UserError(f"{name}: no option {key!r}. It has {', '.join(dict.fromkeys([*own, *EVERY]))}.")
     return build(CorpusOptions, given, name)
+
+
+def _told(name: str, root: str | Path | None, asked: CorpusOptions) -> dict[str, Any]:
+    """What corpus.json says that was asked for; paths that are there are absolute, as a run keeps them."""
+    told = {"corpus": name, "root": None if root is None else str(root), **asked.options()}
+    for key in ("root", "table"):
+        if told.get(key) and Path(told[key]).exists():
+            told[key] = str(Path(told[key]).resolve())
+    return told
 
 
 def _own_options(corpus: Corpus) -> list[str]:
@@ -277,9 +288,9 @@ def _check_classes(root: Path, part: Metadata, what: str) -> None:
 
 
 def _check_unchanged(out: Path, folds: dict[str, Parts], files: Inventory) -> None:
-    """UserError where these lists or files are not those of the metadata folder `out`."""
+    """UserError where these lists or files are not those of the metadata folder `out`, if it has any."""
     before = {name: _read_parts(out / session(name)) for name in folds_in(out)}
-    for name in sorted(before.keys() | folds.keys()):
+    for name in sorted(before.keys() | folds.keys()) if before else ():
         if before.get(name) != folds.get(name):
             raise _another(out, f"{name} would be another: {_first_difference(before.get(name), folds.get(name))}")
     known = read_inventory(out)

@@ -18,6 +18,7 @@ import contextlib
 import os
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -98,11 +99,16 @@ class Run:
 
     @classmethod
     def defaults(cls, out: str | Path, base: str | None, preset: str | None) -> Settings:
-        """What holds where no flag says otherwise: the run's own settings, else its base's, else the preset's."""
+        """What holds where no flag says otherwise: the run's own settings, else its base's, else the preset's.
+
+        Lists that were prepared for a new run say what they were made with.
+        """
         if (Path(out) / "run.json").is_file():
             return with_preset(cls.open(out).settings, preset)
         if base is None:
-            return with_preset(Settings(), preset)
+            metadata = Path(out) / "metadata"
+            values = {**Settings().flat(), **_asked_of_lists(metadata)}
+            return with_preset(Settings.from_flat(values, metadata / CORPUS_FILE), preset)
         return with_preset(cls.open(base).settings.changed(base=str(Path(base).resolve())), preset)
 
     @classmethod
@@ -123,8 +129,10 @@ class Run:
             _check_fits_base(wanted, base)
             before = before or base.settings
         run = cls(out, wanted, base)
-        if before:
-            run.moved_to = _moved(run, before.corpus.root)
+        asked = _asked_of_lists(run.metadata)
+        _check_fits_lists(run, asked)
+        if before or asked:
+            run.moved_to = _moved(run, before.corpus.root if before else asked.get("root"))
         return run
 
     def keep(self) -> None:
@@ -268,6 +276,31 @@ def _moved(run: Run, before: str | None) -> Path | None:
         return None
     check_same(run.metadata, now)
     return now
+
+
+def _asked_of_lists(metadata: Path) -> dict[str, Any]:
+    """What the lists that are there were made with: corpus, root, options; nothing where no file tells it."""
+    there = (metadata / CORPUS_FILE).is_file()
+    return (read_corpus(metadata).asked or {}) if there else {}
+
+
+def _check_fits_lists(run: Run, asked: dict[str, Any]) -> None:
+    """UserError where the run asks for another corpus or other options than its lists were made with."""
+    if not asked:
+        return
+    corpus = run.settings.corpus
+    mine = {"corpus": corpus.corpus, **corpus.options()}
+    for key in sorted((mine.keys() | asked.keys()) - {"root"}):
+        if mine.get(key) != asked.get(key):
+            raise UserError(f"{run.metadata / CORPUS_FILE}: these lists were made with {_as_flag(key, asked)}, now "
+                            f"{_as_flag(key, mine)} is asked for. Take another --out, or ask for what they were made "
+                            "with.")
+
+
+def _as_flag(key: str, values: dict[str, Any]) -> str:
+    """An option as a command line has it; `no` before one that was not given."""
+    flag = f"--{key.replace('_', '-')}"
+    return f"{flag} {_shown(values[key])}" if key in values else f"no {flag}"
 
 
 def _check_fits_base(wanted: Settings, base: Run) -> None:

@@ -7,26 +7,13 @@ import pytest
 from support.iemocap_tree import tone
 from support.recipe import start, variant
 from support.tiny_generator import tiny_generator
+from support.tones import write_table
 
 from s3prl_dd import cli
 from s3prl_dd.corpora.metadata import Metadata
 from s3prl_dd.errors import UserError
 from s3prl_dd.recipe import lists, stages
 from s3prl_dd.recipe.collect import collect
-
-
-def write_table(folder, swapped=()):
-    """A CSV of twelve tones by three speakers, of whose utterances some change labels."""
-    lines = ["file,emotion,speaker"]
-    for number, speaker in enumerate("abc"):
-        for place, emotion in enumerate(("neu", "ang", "sad", "hap")):
-            file = folder / f"{speaker}/{emotion}.wav"
-            if not file.exists():
-                tone(file, pitch=100 + 50 * number + 10 * place)
-            label = {"sad": "hap", "hap": "sad"}.get(emotion, emotion) if speaker in swapped else emotion
-            lines.append(f"{speaker}/{emotion}.wav,{label},{speaker}")
-    (folder / "mine.csv").write_text("\n".join(lines))
-    return str(folder / "mine.csv")
 
 
 def change(run, file="test", **values):
