@@ -206,8 +206,9 @@ class CorpusSummary:
     terms: str = ""
     """The corpus' licence, in a line."""
 
-    asked: dict[str, Any] | None = None
-    """What `prepare` was told: corpus, root, and the options that were not left as they are; None in older files."""
+    asked: dict[str, Any] | None = field(default=None, compare=False)
+    """What `prepare` was told: corpus, root, and the options that were not left as they are; None in older files. Two
+    corpora are the same however they were asked for."""
 
     def write(self, metadata: str | Path) -> None:
         """Write the corpus.json of the folder `metadata`."""

@@ -24,7 +24,7 @@ import torch
 
 from ..arms import Arm, Source
 from ..config import Positive, Weight, Whole, build, settings
-from ..corpora.inventory import check_same
+from ..corpora.inventory import check_in_place, check_same
 from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
 from ..corpora.table import folder_of
 from ..errors import UserError
@@ -235,6 +235,10 @@ class Run:
         fold = self.fold
         if not lists.read_kept(self.out) and is_writable(self.out):
             lists.keep(self.out, fold)
+
+    def check_audio(self) -> None:
+        """UserError where audio changed in place since the metadata was made; before a stage hears any."""
+        check_in_place(self.metadata, self.corpus.root)
 
     @property
     def corpus(self) -> CorpusSummary:

@@ -74,6 +74,7 @@ def real(run: Run) -> None:
     run.keep_lists()
     if lacking(run, [REAL]):
         _check_classes(run)
+        run.check_audio()
         keeps = run.settings.machine.kept_states and not _is_complete(run.features)
         _fill_means(run, _waiting(run) if keeps else None)
     train_arms(run, [REAL])
@@ -117,6 +118,7 @@ def extract(run: Run) -> None:
     if _is_complete(run.features):
         log.info("features are there: %s (%d utterances)", run.features, len(FeatureStore(run.features)))
         return
+    run.check_audio()
     fold, device = run.fold, run.settings.device_name()
     weights = read_layer_weights(run.best(REAL, seed=0))
     encoder = Encoder(run.settings.upstream, device, weights)
@@ -252,6 +254,7 @@ def train(run: Run) -> None:
     arms = run.settings.arms()
     trained = [arm for arm in arms if arm != TEACHER]
     if lacking(run, trained):
+        run.check_audio()
         _fill_means(run)
     if TEACHER in arms:
         score_teacher(run)
