@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from ..config import build
 from ..errors import DiskError, UserError
-from ..files import disk_error
+from ..files import disk_error, file_digest
 from . import crema_d, demo, emobox, emodb, esd, iemocap, meld, msp_podcast, nemo, ravdess, savee, table, tess
 from .base import Corpus, Listing, check_root, some
 from .checks import Checked, check_audio, check_missing, limit, tell
@@ -78,7 +78,9 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
     if fixed:
         _check_unchanged(out, folds, checked.files)
     summary = _summary(corpus, root, listing, checked, folds)
-    summary = replace(summary, asked=_told(name, given_root, asked))
+    table = asked.table or place.table
+    digest = file_digest(table) if table is not None and Path(table).is_file() else ""
+    summary = replace(summary, asked=_told(name, given_root, asked), table=digest)
     _write(out, folds, summary, checked.files)
     print(describe(summary, folds, out))
     return summary

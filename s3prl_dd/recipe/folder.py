@@ -133,6 +133,10 @@ class Run:
         _check_fits_lists(run, asked)
         if before or asked:
             run.moved_to = _moved(run, before.corpus.root if before else asked.get("root"))
+        table = lists.changed_table(run.metadata, wanted.corpus)
+        if table:
+            raise UserError(f"{table}: it was edited since {run.metadata} was made of it. Take another --out, or give "
+                            "the table as it was.")
         return run
 
     def keep(self) -> None:

@@ -6,9 +6,10 @@ there fits what would be made next.
 
 from pathlib import Path
 
-from ..corpora.metadata import Fold
+from ..corpora.metadata import CORPUS_FILE, Fold, read_corpus
 from ..errors import UserError
-from ..files import read_object, text_digest, write_json
+from ..files import file_digest, read_object, text_digest, write_json
+from .settings import CorpusSettings
 
 FILE = "lists.json"
 
@@ -40,6 +41,15 @@ def went_on(metadata: Path) -> bool:
     out = metadata.parent
     is_run = metadata.name == "metadata" and (out / "run.json").is_file()
     return is_run and any((out / made).exists() for made in ("exp", "features"))
+
+
+def changed_table(metadata: Path, corpus: CorpusSettings) -> Path | None:
+    """The table of a corpus, where it was edited since the metadata was made of it; None of all else."""
+    file = Path(corpus.table or corpus.root or "")
+    if not (metadata / CORPUS_FILE).is_file() or not file.is_file():
+        return None
+    before = read_corpus(metadata).table
+    return file if before and file_digest(file) != before else None
 
 
 def keep(out: Path, fold: Fold) -> None:

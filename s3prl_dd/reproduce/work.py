@@ -16,7 +16,7 @@ from ..files import read_object, write_json
 from ..privacy.measure import measure
 from ..privacy.settings import Settings as PrivacySettings
 from ..recipe.folder import Run
-from ..recipe.lists import read_kept
+from ..recipe.lists import changed_table, read_kept
 from ..recipe.stages import STAGES
 from .grid import Cell
 from .settings import ClusterSettings
@@ -76,7 +76,9 @@ def results_file(cell: Cell, out: Path) -> Path | None:
 
 
 def _is_stale(cell: Cell, out: Path) -> bool:
-    """Whether what it stands on went on from other lists than it did itself: it was made anew since."""
+    """Whether its table was edited since, or what it stands on was made anew of other lists than it went on from."""
+    if cell.above is None and changed_table(cell.folder(out) / "metadata", cell.settings.corpus):
+        return True
     mine = read_kept(cell.folder(out))
     for other in (cell.above, cell.against):
         if other is None:

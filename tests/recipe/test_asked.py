@@ -58,6 +58,14 @@ def test_a_run_without_flags_takes_the_lists_as_they_are_and_says_so(out, tmp_pa
     assert cli.run_defaults(["--out", str(out)]).settings.corpus == corpus
 
 
+def test_a_table_that_was_edited_is_told(out, tmp_path):
+    write_table(tmp_path / "data", swapped="a")
+    with pytest.raises(UserError, match="mine.csv: it was edited since .*metadata was made of it. Take another --out"):
+        Run.start(out, asked(tmp_path))
+    write_table(tmp_path / "data")
+    Run.start(out, asked(tmp_path))
+
+
 def test_files_of_before_are_not_compared(out, tmp_path):
     path = out / "metadata/corpus.json"
     kept = json.loads(path.read_text())

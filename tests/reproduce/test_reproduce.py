@@ -8,8 +8,10 @@ import types
 
 import pytest
 from support.recipe import wanted
+from support.tones import write_table
 
 from s3prl_dd import cli, config
+from s3prl_dd.corpora import prepare
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
@@ -244,6 +246,20 @@ def test_what_stands_on_a_base_that_was_made_anew_of_other_lists_is_to_do(tmp_pa
     assert [state_of(each, tmp_path).done for each in (base, cell)] == [True, not again]
     speakers = cells_of("table4", asked(sid_root=("tree",)))[-1]
     assert work._is_stale(speakers, tmp_path) is again
+
+
+def test_nothing_is_done_of_a_table_that_was_edited(tmp_path, stages):
+    table = write_table(tmp_path / "data")
+    grid = asked(run=wanted(corpus="table", root=table, budgets=(100,), labels="soft"))
+    base, cell = cells_of("table3", grid)
+    prepare("table", table, base.folder(tmp_path) / "metadata")
+    assert all(state.done for state in execute([base, cell], tmp_path, ClusterSettings()))
+    write_table(tmp_path / "data", swapped="a")
+    assert not any(state_of(each, tmp_path).done for each in (base, cell))
+    with pytest.raises(UserError, match="2 of 2 cells are not done.*mine.csv: it was edited since .*metadata was made"):
+        reproduce("table3", grid, tmp_path)
+    write_table(tmp_path / "data")
+    assert reproduce("table3", grid, tmp_path)
 
 
 def test_a_cell_of_a_version_before_stays_done_on_a_base_with_lists(tmp_path, stages):
