@@ -284,8 +284,10 @@ class Prepare(CorpusOptions):
         """Prepare it."""
         if self.corpus != "sid":
             from .corpora import prepare
+            from .recipe.lists import went_on
 
-            prepare(self.corpus, self.root, Path(self.to), **self.options())
+            out = Path(self.to)
+            prepare(self.corpus, self.root, out, fixed=went_on(out.absolute()), **self.options())
             return
         if self.root is None:
             raise UserError("sid: no root given. Give the folder of the speakers with --root FOLDER.")

@@ -90,6 +90,8 @@ def settings(cls: type[T]) -> type[T]:
 
 def build(cls: type[T], values: Mapping[str, Any], source: str | Path) -> T:
     """An instance of the dataclass `cls` from a mapping; a UserError names `source`, the key and what was expected."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: expected an object of keys and values, found {values!r:.60}. Mend or delete it.")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:

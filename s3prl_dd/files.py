@@ -132,6 +132,14 @@ def read_json(path: str | Path, what: str = "file") -> Any:
         raise UserError(f"{path}: expected a {what} in JSON, found text that does not parse ({error}).") from None
 
 
+def read_object(path: str | Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read a JSON object, as read_json does; other JSON is a UserError too, which ends in `remedy`, what to do."""
+    found = read_json(path, what)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a {what}, a JSON object, found {found!r:.60}. {remedy}")
+    return found
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with open(path, "rb") as file:

@@ -2,9 +2,13 @@
 
     <metadata>/files.json    path, as the lists have it -> "bytes sha256", of the whole file
 
-Every file is hashed once when the corpus is prepared, and again when another root is given for it.
+Every file is hashed once when the corpus is prepared, and again when another root is given for it. The time of
+files.json is when they were last known to be the same: what was touched since is hashed again before a stage hears it.
 """
 
+import contextlib
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +26,9 @@ FILE = "files.json"
 
 WORKERS = 2
 """Threads that hash."""
+
+SLACK = 2.0
+"""Seconds by which the times of two disks may differ."""
 
 
 class Known(NamedTuple):
@@ -96,6 +103,32 @@ def check_same(metadata: str | Path, root: str | Path) -> None:
             raise _another(metadata, root, f"{shown(name)} has another content there")
 
 
+def check_in_place(metadata: str | Path, root: str | Path) -> None:
+    """UserError where a file under `root` is another than when the metadata folder was made, or last checked.
+
+    Sizes of all files are compared, and the content of those that were touched since. A file that is not there is left
+    to whoever reads it, a folder of an older version is not checked.
+    """
+    metadata, root, now = Path(metadata), Path(root), time.time()
+    known, file = read_inventory(metadata), metadata / FILE
+    since = file.stat().st_mtime - SLACK if known else now
+    touched = []
+    for name, before in known.items():
+        if not (root / name).is_file():
+            continue
+        about = (root / name).stat()
+        if about.st_size != before.size:
+            raise _changed(metadata, root / name, f"it has {about.st_size} bytes instead of {before.size}")
+        if about.st_ctime > since:
+            touched.append(name)
+    for name, found in take_inventory(root, touched).items():
+        if found != known[name]:
+            raise _changed(metadata, root / name, "it has another content")
+    if touched:
+        with contextlib.suppress(OSError):  # of another user, or on a disk that may only be read: they are hashed again
+            os.utime(file, (now, now))
+
+
 def _check_total(metadata: Path, root: Path) -> None:
     """As check_same, by what metadata of older versions tell."""
     lists = map(Metadata.read, metadata.glob("Session*/*_meta_data.json"))
@@ -112,6 +145,11 @@ def _size(metadata: Path, root: Path, name: str) -> int:
     if not path.is_file():
         raise _another(metadata, root, f"{shown(name)} is not there")
     return path.stat().st_size
+
+
+def _changed(metadata: Path, file: Path, what: str) -> UserError:
+    return UserError(f"{shown(file)}: {what} since {metadata} was made, and what was made of it before would not fit. "
+                     "Put the file back, or give another --out to prepare the corpus as it is now.")
 
 
 def _another(metadata: Path, root: Path, what: str) -> UserError:

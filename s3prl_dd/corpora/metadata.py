@@ -215,6 +215,13 @@ class CorpusSummary:
     terms: str = ""
     """The corpus' licence, in a line."""
 
+    asked: dict[str, Any] | None = field(default=None, compare=False)
+    """What `prepare` was told: corpus, root, and the options that were not left as they are; None in older files. Two
+    corpora are the same however they were asked for."""
+
+    table: str = field(default="", compare=False)
+    """SHA-256 of the table that lists it; empty where no single file does, and in older files."""
+
     def write(self, metadata: str | Path) -> None:
         """Write the corpus.json of the folder `metadata`."""
         write_json(Path(metadata) / CORPUS_FILE, asdict(self))

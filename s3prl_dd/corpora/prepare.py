@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -15,12 +16,22 @@ from tabulate import tabulate
 
 from ..config import build
 from ..errors import DiskError, UserError
-from ..files import disk_error
+from ..files import disk_error, file_digest
 from . import crema_d, demo, emobox, emodb, esd, iemocap, meld, msp_podcast, nemo, ravdess, savee, table, tess
 from .base import Corpus, Listing, check_root, some
 from .checks import Checked, check_audio, check_missing, limit, tell
-from .inventory import Inventory, take_inventory, write_inventory
-from .metadata import DEV_FILE, TEST_FILE, TRAIN_FILE, CorpusSummary, Metadata, Utterance, session
+from .inventory import Inventory, read_inventory, take_inventory, write_inventory
+from .metadata import (
+    DEV_FILE,
+    TEST_FILE,
+    TRAIN_FILE,
+    CorpusSummary,
+    Metadata,
+    Utterance,
+    folds_in,
+    given_dev,
+    session,
+)
 from .options import EVERY, CorpusOptions
 from .text import shown
 
@@ -41,18 +52,19 @@ class Parts(NamedTuple):
     test: Metadata
 
 
-def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | None = None,
+def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | None = None, *, fixed: bool = False,
             **options: Any) -> CorpusSummary:
     """Write the metadata folder `out` of the corpus `name` found under `root`; returns what corpus.json says.
 
     name: a key of CORPORA; root: its folder (None for demo: the audio is made in <out>/audio)
     fold: which it must have, because somebody goes on with it
+    fixed: whether a run has gone on with what is in `out`, so that other lists or audio are a UserError
     options: those of CorpusOptions that the corpus has; None is as if not given
     Prints a summary with the classes per fold. Bad input is a UserError, and then nothing is written.
     """
     if name not in CORPORA:
         raise UserError(f"{name}: no such corpus. Expected one of: {', '.join(CORPORA)}.")
-    corpus, out = CORPORA[name], Path(out).absolute()
+    corpus, out, given_root = CORPORA[name], Path(out).absolute(), root
     asked = _options(name, corpus, options)
     place = resolve_root(name, root, out)
     root, listing = list_corpus(corpus, place, asked, fold)
@@ -67,7 +79,12 @@ def prepare(name: str, root: str | Path | None, out: str | Path, fold: str | Non
                         f"unreadable). Left are {', '.join(folds)}; take one of them as --fold, or more with "
                         "--max-seconds or --long cut.")
     listing.warnings += [told for name, parts in folds.items() if (told := _tell_shared(name, parts))]
+    if fixed:
+        _check_unchanged(out, folds, checked.files)
     summary = _summary(corpus, root, listing, checked, folds)
+    table = asked.table or place.table
+    digest = file_digest(table) if table is not None and Path(table).is_file() else ""
+    summary = replace(summary, asked=_told(name, given_root, asked), table=digest)
     _write(out, folds, summary, checked.files)
     print(describe(summary, folds, out))
     return summary
@@ -151,6 +168,15 @@ def _options(name: str, corpus: Corpus, options: dict[str, Any]) -> CorpusOption
         if key not in (*own, *EVERY):
             raise UserError(f"{name}: no option {key!r}. It has {', '.join(dict.fromkeys([*own, *EVERY]))}.")
     return build(CorpusOptions, given, name)
+
+
+def _told(name: str, root: str | Path | None, asked: CorpusOptions) -> dict[str, Any]:
+    """What corpus.json says that was asked for; paths that are there are absolute, as a run keeps them."""
+    told = {"corpus": name, "root": None if root is None else str(root), **asked.options()}
+    for key in ("root", "table"):
+        if told.get(key) and Path(told[key]).exists():
+            told[key] = str(Path(told[key]).resolve())
+    return told
 
 
 def _own_options(corpus: Corpus) -> list[str]:
@@ -265,6 +291,51 @@ def _check_classes(root: Path, part: Metadata, what: str) -> None:
 
 
 # the folder
+
+
+def _check_unchanged(out: Path, folds: dict[str, Parts], files: Inventory) -> None:
+    """UserError where these lists or files are not those of the metadata folder `out`, if it has any."""
+    before = {name: _read_parts(out / session(name)) for name in folds_in(out)}
+    for name in sorted(before.keys() | folds.keys()) if before else ():
+        if before.get(name) != folds.get(name):
+            raise _another(out, f"{name} would be another: {_first_difference(before.get(name), folds.get(name))}")
+    known = read_inventory(out)
+    changed = [path for path, now in files.items() if known.get(path, now) != now]
+    if changed:
+        raise _another(out, f"{shown(changed[0])} has another content now")
+
+
+def _read_parts(folder: Path) -> Parts:
+    """The lists of a fold's folder."""
+    return Parts(Metadata.read(folder / TRAIN_FILE), given_dev(folder), Metadata.read(folder / TEST_FILE))
+
+
+def _first_difference(before: Parts | None, now: Parts | None) -> str:
+    """In words, of two lists of parts that differ."""
+    if before is None or now is None:
+        return "it was not there" if before is None else "it would be gone"
+    for what, old, new in zip(Parts._fields, before, now, strict=True):
+        if old is None or new is None:
+            if old is not new:
+                return f"a {what} list of its own"
+        elif old.labels != new.labels:
+            return f"its classes were {', '.join(old.class_names)}, now {', '.join(new.class_names)}"
+        elif old != new:
+            pairs = itertools.zip_longest(old.utterances, new.utterances)
+            one, other = next(pair for pair in pairs if pair[0] != pair[1])
+            return f"in {what} there was {_described(one)}, now {_described(other)}"
+    raise AssertionError("they are the same")
+
+
+def _described(utterance: Utterance | None) -> str:
+    if utterance is None:
+        return "nothing more"
+    return f"{shown(utterance.id)} ({shown(utterance.label)}, speaker {shown(utterance.speaker)})"
+
+
+def _another(out: Path, what: str) -> UserError:
+    return UserError(f"{shown(out)}: a run has gone on with these lists, and {what}. What the run has made would not "
+                     "fit. Give another --to, the metadata of a new run.")
 
 
 def _write(out: Path, folds: dict[str, Parts], summary: CorpusSummary, files: Inventory) -> None:

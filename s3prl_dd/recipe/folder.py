@@ -2,6 +2,7 @@
 
     <out>/run.json                  the settings (recipe.settings), flat
     <out>/metadata/                 S3PRL's metadata                          prepare
+    <out>/lists.json                its lists by digest (recipe.lists)        what comes first behind prepare
     <out>/exp/<arm>_seed<s>/        S3PRL's expdirs, each with a run.json     real, train
     <out>/means/                    what heads read of real audio             real
     <out>/features/                 the feature store                         extract
@@ -17,16 +18,18 @@ import contextlib
 import os
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..arms import Arm, Source
 from ..config import Positive, Weight, Whole, build, settings
-from ..corpora.inventory import check_same
+from ..corpora.inventory import check_in_place, check_same
 from ..corpora.metadata import CORPUS_FILE, CorpusSummary, Fold, read_corpus, read_fold
 from ..corpora.table import folder_of
 from ..errors import UserError
-from ..files import folder_held, read_json, write_json
+from ..files import folder_held, is_writable, read_json, write_json
+from . import lists
 from .settings import MAY_CHANGE, OF_A_VARIANT, Settings, differences, with_preset
 
 
@@ -96,11 +99,16 @@ class Run:
 
     @classmethod
     def defaults(cls, out: str | Path, base: str | None, preset: str | None) -> Settings:
-        """What holds where no flag says otherwise: the run's own settings, else its base's, else the preset's."""
+        """What holds where no flag says otherwise: the run's own settings, else its base's, else the preset's.
+
+        Lists that were prepared for a new run say what they were made with.
+        """
         if (Path(out) / "run.json").is_file():
             return with_preset(cls.open(out).settings, preset)
         if base is None:
-            return with_preset(Settings(), preset)
+            metadata = Path(out) / "metadata"
+            values = {**Settings().flat(), **_asked_of_lists(metadata)}
+            return with_preset(Settings.from_flat(values, metadata / CORPUS_FILE), preset)
         return with_preset(cls.open(base).settings.changed(base=str(Path(base).resolve())), preset)
 
     @classmethod
@@ -121,8 +129,14 @@ class Run:
             _check_fits_base(wanted, base)
             before = before or base.settings
         run = cls(out, wanted, base)
-        if before:
-            run.moved_to = _moved(run, before.corpus.root)
+        asked = _asked_of_lists(run.metadata)
+        _check_fits_lists(run, asked)
+        if before or asked:
+            run.moved_to = _moved(run, before.corpus.root if before else asked.get("root"))
+        table = lists.changed_table(run.metadata, wanted.corpus)
+        if table:
+            raise UserError(f"{table}: it was edited since {run.metadata} was made of it. Take another --out, or give "
+                            "the table as it was.")
         return run
 
     def keep(self) -> None:
@@ -209,8 +223,26 @@ class Run:
 
     @property
     def fold(self) -> Fold:
-        """Train, dev and test of the run's fold."""
-        return read_fold(self.metadata, self.settings.corpus.fold)
+        """Train, dev and test of the run's fold; UserError where this run or a base went on from other lists."""
+        fold = read_fold(self.metadata, self.settings.corpus.fold)
+        for folder in (*self._above(), self.out):
+            lists.check_unchanged(folder, self.metadata, fold)
+        return fold
+
+    def keep_lists(self) -> None:
+        """Keep what the lists are that a stage goes on from, for all stages behind it; UserError where they changed.
+
+        A run of an older version keeps them as they are now. One whose metadata is gone goes on with what it has.
+        """
+        if not self.metadata.is_dir():
+            return
+        fold = self.fold
+        if not lists.read_kept(self.out) and is_writable(self.out):
+            lists.keep(self.out, fold)
+
+    def check_audio(self) -> None:
+        """UserError where audio changed in place since the metadata was made; before a stage hears any."""
+        check_in_place(self.metadata, self.corpus.root)
 
     @property
     def corpus(self) -> CorpusSummary:
@@ -252,6 +284,31 @@ def _moved(run: Run, before: str | None) -> Path | None:
         return None
     check_same(run.metadata, now)
     return now
+
+
+def _asked_of_lists(metadata: Path) -> dict[str, Any]:
+    """What the lists that are there were made with: corpus, root, options; nothing where no file tells it."""
+    there = (metadata / CORPUS_FILE).is_file()
+    return (read_corpus(metadata).asked or {}) if there else {}
+
+
+def _check_fits_lists(run: Run, asked: dict[str, Any]) -> None:
+    """UserError where the run asks for another corpus or other options than its lists were made with."""
+    if not asked:
+        return
+    corpus = run.settings.corpus
+    mine = {"corpus": corpus.corpus, **corpus.options()}
+    for key in sorted((mine.keys() | asked.keys()) - {"root"}):
+        if mine.get(key) != asked.get(key):
+            raise UserError(f"{run.metadata / CORPUS_FILE}: these lists were made with {_as_flag(key, asked)}, now "
+                            f"{_as_flag(key, mine)} is asked for. Take another --out, or ask for what they were made "
+                            "with.")
+
+
+def _as_flag(key: str, values: dict[str, Any]) -> str:
+    """An option as a command line has it; `no` before one that was not given."""
+    flag = f"--{key.replace('_', '-')}"
+    return f"{flag} {_shown(values[key])}" if key in values else f"no {flag}"
 
 
 def _check_fits_base(wanted: Settings, base: Run) -> None:

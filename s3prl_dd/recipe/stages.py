@@ -71,8 +71,10 @@ def prepare(run: Run) -> None:
 
 def real(run: Run) -> None:
     """metadata -> SER heads on all real training data, by S3PRL's runner; their layer weights serve the extraction"""
+    run.keep_lists()
     if lacking(run, [REAL]):
         _check_classes(run)
+        run.check_audio()
         keeps = run.settings.machine.kept_states and not _is_complete(run.features)
         _fill_means(run, _waiting(run) if keeps else None)
     train_arms(run, [REAL])
@@ -112,9 +114,11 @@ def _fill_means(run: Run, waiting: WaitingStates | None = None) -> None:
 
 def extract(run: Run) -> None:
     """metadata + layer weights -> feature store of train and dev"""
+    run.keep_lists()
     if _is_complete(run.features):
         log.info("features are there: %s (%d utterances)", run.features, len(FeatureStore(run.features)))
         return
+    run.check_audio()
     fold, device = run.fold, run.settings.device_name()
     weights = read_layer_weights(run.best(REAL, seed=0))
     encoder = Encoder(run.settings.upstream, device, weights)
@@ -133,6 +137,7 @@ def extract(run: Run) -> None:
 
 def pool(run: Run) -> None:
     """features -> pool of SER heads along their training"""
+    run.keep_lists()
     there = run.pool.is_file()
     if not there:
         _train_pool(run)
@@ -178,6 +183,7 @@ def distill(run: Run, progress: bool = True) -> None:
 
 
 def _distill(run: Run, progress: bool) -> None:
+    run.keep_lists()
     config = run.settings.distiller.distill_config()
     if run.generator.is_file():
         _check_made_with(run, config)
@@ -243,10 +249,12 @@ def parts_of(run: Run, store: FeatureStore) -> Parts:
 def train(run: Run) -> None:
     """generator file -> SER heads on its samples and on rivals, by S3PRL's runner"""
     need(run.generator, "distill")
+    run.keep_lists()
     check_trained_on(run)
     arms = run.settings.arms()
     trained = [arm for arm in arms if arm != TEACHER]
     if lacking(run, trained):
+        run.check_audio()
         _fill_means(run)
     if TEACHER in arms:
         score_teacher(run)

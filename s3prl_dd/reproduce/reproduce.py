@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..config import build
 from ..errors import UserError
-from ..files import read_json, write_json, write_text
+from ..files import read_object, write_json, write_text
 from .grid import TABLES, cells_of
 from .plan import plan
 from .settings import ReproduceSettings, Table
@@ -52,8 +52,9 @@ def reproduce(table: Table, asked: ReproduceSettings, out: str | Path) -> list[P
 def _with_others(printed: list[Printed], out: Path) -> list[Printed]:
     """These tables, and those of other names that the folder has, in the paper's order."""
     path, made = out / "tables.json", {table.name for table in printed}
-    there = read_json(path).values() if path.is_file() else ()
-    before = [build(Printed, content, path) for content in there]
+    remedy = "Delete it: the tables are made again from the grid's cells."
+    there = read_object(path, "file of tables", remedy) if path.is_file() else {}
+    before = [build(Printed, content, path) for content in there.values()]
     return sorted([*(table for table in before if table.name not in made), *printed],
                   key=lambda table: TABLES.index(table.name))
 

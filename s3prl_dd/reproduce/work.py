@@ -10,11 +10,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..config import Weight, build, settings
 from ..errors import UserError, one_line
-from ..files import read_json, write_json
+from ..files import read_object, write_json
 from ..privacy.measure import measure
 from ..privacy.settings import Settings as PrivacySettings
 from ..recipe.folder import Run
+from ..recipe.lists import changed_table, read_kept
 from ..recipe.stages import STAGES
 from .grid import Cell
 from .settings import ClusterSettings
@@ -23,6 +25,20 @@ log = logging.getLogger("s3prl_dd")
 
 POLL = 2.0
 """Seconds between two looks at jobs."""
+
+
+@settings
+class Tries:
+    """cell.json: what came of a cell's tries. A file without a key is of a cell that is not done."""
+
+    asked: list[Any] | None = None
+    """What was asked of the last one (_asked)."""
+
+    error: str | None = "none ended"
+    """Why it failed; None where it did not."""
+
+    seconds: Weight | None = None
+    """What all tries took that came to an end."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +57,36 @@ class State:
 
 
 def state_of(cell: Cell, out: Path) -> State:
-    """A cell's state as its folder tells it."""
+    """A cell's state as its folder tells it, and those of what it stands on; UserError for a foreign cell.json."""
     path = cell.folder(out) / "cell.json"
-    kept = read_json(path) if path.is_file() else {}
-    done = kept.get("error", "") is None and kept.get("asked") == _asked(cell)
-    return State(cell, done, kept.get("error"), kept.get("seconds"))
+    if not path.is_file():
+        return State(cell, done=False)
+    tries = build(Tries, read_object(path, "cell's tries", "Delete it: the cell is then looked through anew."), path)
+    results = results_file(cell, out)
+    is_whole = results is None or results.is_file()
+    done = tries.error is None and tries.asked == _asked(cell) and is_whole and not _is_stale(cell, out)
+    return State(cell, done, tries.error, tries.seconds)
+
+
+def results_file(cell: Cell, out: Path) -> Path | None:
+    """Where its results are; None for a cell that has none of its own, which others are based on."""
+    if cell.against is not None and cell.above is not None:
+        return cell.above.folder(out) / "privacy" / "results.json"
+    return cell.folder(out) / "results.json" if cell.last == "report" else None
+
+
+def _is_stale(cell: Cell, out: Path) -> bool:
+    """Whether its table was edited since, or what it stands on was made anew of other lists than it went on from."""
+    if cell.above is None and changed_table(cell.folder(out) / "metadata", cell.settings.corpus):
+        return True
+    mine = read_kept(cell.folder(out))
+    for other in (cell.above, cell.against):
+        if other is None:
+            continue
+        theirs = read_kept(other.folder(out))
+        if (mine and theirs and mine != theirs) or _is_stale(other, out):
+            return True
+    return False
 
 
 def spent(cell: Cell, out: Path) -> float:
@@ -64,12 +105,15 @@ def _asked(cell: Cell) -> list[Any]:
 
 
 def execute(cells: Sequence[Cell], out: Path, cluster: ClusterSettings) -> list[State]:
-    """Do what is not done, those that others are based on first. A cell that fails is told; the others go on."""
-    todo = [cell for cell in cells if not state_of(cell, out).done]
-    with tqdm(total=len(cells), initial=len(cells) - len(todo), desc="cells", unit="cell", disable=not todo) as bar:
-        rounds = _here(todo) if cluster.cluster == "here" else _by_depth(todo)
+    """Do what is not done, those that others are based on first. A cell that fails is told; the others go on.
+
+    A cell that was done is looked at again in its turn: what it stands on may be another by then.
+    """
+    all_done = all(state_of(cell, out).done for cell in cells)
+    with tqdm(total=len(cells), desc="cells", unit="cell", disable=all_done) as bar:
+        rounds = _here(cells) if cluster.cluster == "here" else _by_depth(cells)
         for level in rounds:
-            ready = [cell for cell in level if _is_ready(cell, out)]
+            ready = [cell for cell in level if _is_ready(cell, out) and not state_of(cell, out).done]
             if cluster.cluster == "here":
                 for cell in ready:
                     run_cell(cell, out, spent(cell, out))

@@ -1,13 +1,14 @@
 """A corpus is known again by its files: names, sizes, content."""
 
 import json
+import os
 import shutil
 
 import pytest
 from support.iemocap_tree import lists
 
-from s3prl_dd.corpora import prepare
-from s3prl_dd.corpora.inventory import FILE, Known, check_same, read_inventory, take_inventory, twins
+from s3prl_dd.corpora import inventory, prepare
+from s3prl_dd.corpora.inventory import FILE, Known, check_in_place, check_same, read_inventory, take_inventory, twins
 from s3prl_dd.errors import UserError
 from s3prl_dd.files import file_digest
 
@@ -82,3 +83,42 @@ def test_a_damaged_inventory(tmp_path, text):
         read_inventory(tmp_path)
     (tmp_path / FILE).write_text(json.dumps({"a.wav": "12 abc"}))
     assert read_inventory(tmp_path) == {"a.wav": Known(12, "abc")}
+
+
+def later(file, seconds):
+    """The time of files.json as if it were made later, or earlier, than it was."""
+    about = file.stat()
+    os.utime(file, (about.st_mtime + seconds, about.st_mtime + seconds))
+
+
+@pytest.mark.parametrize("content, told", [(lambda before: before[:-1] + b"!", "it has another content since"),
+                                           (lambda before: before + b"!", "it has .* bytes instead of .* since")])
+def test_a_file_that_was_changed_in_place_is_told(moved, content, told):
+    metadata, root = moved
+    check_in_place(metadata, root)
+    path = root / next(iter(read_inventory(metadata)))
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{path.name}: {told} .*metadata was made"):
+        check_in_place(metadata, root)
+
+
+def test_only_files_that_were_touched_are_hashed_and_once(moved, monkeypatch):
+    metadata, root = moved
+    hashed = []
+    monkeypatch.setattr(inventory, "take_inventory",
+                        lambda root, paths: hashed.append(list(paths)) or take_inventory(root, paths))
+    later(metadata / FILE, 100)
+    check_in_place(metadata, root)
+    later(metadata / FILE, -200)
+    check_in_place(metadata, root)  # all are newer than that
+    later(metadata / FILE, 100)
+    check_in_place(metadata, root)
+    assert hashed == [[], list(read_inventory(metadata)), []]
+
+
+def test_files_that_are_gone_and_folders_of_before_are_left_alone(moved):
+    metadata, root = moved
+    (root / next(iter(read_inventory(metadata)))).unlink()
+    check_in_place(metadata, root)
+    (metadata / FILE).unlink()
+    check_in_place(metadata, root)

@@ -110,3 +110,16 @@ def test_a_report_of_a_folder_that_may_only_be_read(monkeypatch, tmp_path, capsy
     assert "all real data" in capsys.readouterr().out and not run.results.exists()
     report(run, tmp_path / "elsewhere")
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["results.json", "results.png"]
+
+
+def test_audio_that_was_changed_in_place_is_told_before_a_stage_hears_it(tmp_path, monkeypatch):
+    made = prepared(tmp_path / "run", root=table(tmp_path / "old"))
+    file = tmp_path / "old/b/sad.wav"
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + b"!!")
+    monkeypatch.setattr(stages, "train_arms", lambda run, arms: pytest.fail("heard"))
+    monkeypatch.setattr(stages, "need", lambda path, stage: path)
+    monkeypatch.setattr(stages, "check_trained_on", lambda run: None)
+    for stage in (stages.real, stages.extract, stages.train):
+        with pytest.raises(UserError, match="b/sad.wav: it has another content since .*another --out"):
+            stage(made)

@@ -8,8 +8,10 @@ import types
 
 import pytest
 from support.recipe import wanted
+from support.tones import write_table
 
 from s3prl_dd import cli, config
+from s3prl_dd.corpora import prepare
 from s3prl_dd.errors import UserError
 from s3prl_dd.evaluation.significance import Interval
 from s3prl_dd.files import write_json
@@ -220,6 +222,76 @@ def test_a_cell_runs_on_its_base(tmp_path, stages):
     execute([base, cell], tmp_path, ClusterSettings())
     found = [Run.open(each.folder(tmp_path)).settings.base for each in (base, cell)]
     assert found == [None, str(base.folder(tmp_path).resolve())]
+
+
+@pytest.mark.parametrize("now, again", [("1", False), ("2", True)])
+def test_what_stands_on_a_base_that_was_made_anew_of_other_lists_is_to_do(tmp_path, stages, monkeypatch, now, again):
+    base, cell = cells_of("table3", asked())
+    execute([base, cell], tmp_path, ClusterSettings())
+    for each in (base, cell):
+        write_json(each.folder(tmp_path) / "lists.json", {"classes": "1"})
+    assert all(state_of(each, tmp_path).done for each in (base, cell))
+    shutil.rmtree(base.folder(tmp_path))
+    pool, tried = work.STAGES["pool"], "fold1-gan_att_small-both"
+
+    def makes_lists(run):
+        pool(run)
+        if run.out == base.folder(tmp_path):
+            write_json(run.out / "lists.json", {"classes": now})
+
+    monkeypatch.setitem(work.STAGES, "pool", makes_lists)
+    stages.clear()
+    execute([base, cell], tmp_path, ClusterSettings())
+    assert (tried in {name for name, _ in stages}) is again
+    assert [state_of(each, tmp_path).done for each in (base, cell)] == [True, not again]
+    speakers = cells_of("table4", asked(sid_root=("tree",)))[-1]
+    assert work._is_stale(speakers, tmp_path) is again
+
+
+def test_nothing_is_done_of_a_table_that_was_edited(tmp_path, stages):
+    table = write_table(tmp_path / "data")
+    grid = asked(run=wanted(corpus="table", root=table, budgets=(100,), labels="soft"))
+    base, cell = cells_of("table3", grid)
+    prepare("table", table, base.folder(tmp_path) / "metadata")
+    assert all(state.done for state in execute([base, cell], tmp_path, ClusterSettings()))
+    write_table(tmp_path / "data", swapped="a")
+    assert not any(state_of(each, tmp_path).done for each in (base, cell))
+    with pytest.raises(UserError, match="2 of 2 cells are not done.*mine.csv: it was edited since .*metadata was made"):
+        reproduce("table3", grid, tmp_path)
+    write_table(tmp_path / "data")
+    assert reproduce("table3", grid, tmp_path)
+
+
+def test_a_cell_of_a_version_before_stays_done_on_a_base_with_lists(tmp_path, stages):
+    base, cell = cells_of("table3", asked())
+    execute([base, cell], tmp_path, ClusterSettings())
+    write_json(base.folder(tmp_path) / "lists.json", {"classes": "1"})
+    assert state_of(cell, tmp_path).done
+
+
+def test_a_cell_whose_results_are_gone_is_to_do(tmp_path, stages):
+    base, cell = cells_of("table3", asked())
+    execute([base, cell], tmp_path, ClusterSettings())
+    (cell.folder(tmp_path) / "results.json").unlink()
+    assert [state_of(each, tmp_path).done for each in (base, cell)] == [True, False]
+    assert reproduce("table3", asked(), tmp_path) and state_of(cell, tmp_path).done
+
+
+@pytest.mark.parametrize("content, told", [("[]", "a JSON object, found"), ('{"seconds": "x"}', "seconds: expected"),
+                                           ('{"error": 3}', "error: expected")])
+def test_a_foreign_cell_is_told(tmp_path, stages, content, told):
+    base = cells_of("table3", asked())[0]
+    base.folder(tmp_path).mkdir(parents=True)
+    (base.folder(tmp_path) / "cell.json").write_text(content)
+    with pytest.raises(UserError, match=f"cell.json: .*{told}"):
+        reproduce("table3", asked(), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"table": []}', '{"table": 3}'])
+def test_foreign_tables_are_told(tmp_path, stages, content):
+    (tmp_path / "tables.json").write_text(content)
+    with pytest.raises(UserError, match="tables.json: "):
+        reproduce("table3", asked(), tmp_path)
 
 
 def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path, stages, monkeypatch, capsys):
