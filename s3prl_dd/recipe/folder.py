@@ -320,4 +320,6 @@ def _check_fits_base(wanted: Settings, base: Run) -> None:
 
 
 def _shown(value: object) -> str:
-    return (" ".join(map(str, value)) or "nothing") if isinstance(value, tuple) else str(value)
+    if value in (None, ()):
+        return "not given"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
