@@ -196,8 +196,8 @@ def limits(study: Study, privacy: bool) -> list[str]:
     """How far the figures carry."""
     said = [
         "Intervals are over test speakers and hold for the speakers of this corpus; another is another question.",
-        "Intervals of few test speakers are too narrow: of four they hold about eight times in ten. McNemar's p is over "
-        "utterances, so the two may disagree.",
+        "Intervals of few test speakers are too narrow: of four they hold about eight times in ten. McNemar's p is "
+        "over utterances, so the two may disagree.",
         "Step, learning rate and generator were chosen on dev; some default settings of the package were chosen with "
         "test figures of RAVDESS and nEMO in view (docs/results.md).",
         "A generator file stands for features of one frozen upstream, not for audio; another upstream needs its own.",
