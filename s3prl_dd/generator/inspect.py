@@ -42,9 +42,9 @@ def _network(network: Network) -> dict[str, str]:
 
 def _beside(layout: Layout) -> dict[str, str]:
     """What the file holds beside its network."""
-    directions = layout.suppressed
+    directions, heads = layout.suppressed, "linear head" if layout.heads == 1 else "linear heads"
     return {
-        "soft labels": f"a teacher of {layout.heads} linear heads" if layout.heads else "none",
+        "soft labels": f"a teacher of {layout.heads} {heads}" if layout.heads else "none",
         "small sets": f"{layout.points} learnt points a class" if layout.points else "as drawn, no learnt points",
         "calibrated": "to the real class means and within-class covariance" if layout.calibrated else "no",
         "speakers": f"suppressed in {directions} directions, for heads too" if directions else "not suppressed",
