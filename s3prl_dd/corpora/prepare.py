@@ -296,9 +296,10 @@ def _check_classes(root: Path, part: Metadata, what: str) -> None:
 def _check_unchanged(out: Path, folds: dict[str, Parts], files: Inventory) -> None:
     """UserError where these lists or files are not those of the metadata folder `out`, if it has any."""
     before = {name: _read_parts(out / session(name)) for name in folds_in(out)}
-    for name in sorted(before.keys() | folds.keys()) if before else ():
-        if before.get(name) != folds.get(name):
-            raise _another(out, f"{name} would be another: {_first_difference(before.get(name), folds.get(name))}")
+    others = [name for name in sorted(before.keys() | folds.keys()) if before.get(name) != folds.get(name)]
+    if before and others:
+        was, would_be = before.get(others[0]), folds.get(others[0])
+        raise _another(out, f"{others[0]} would be another: {_first_difference(was, would_be)}")
     known = read_inventory(out)
     changed = [path for path, now in files.items() if known.get(path, now) != now]
     if changed:

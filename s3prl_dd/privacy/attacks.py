@@ -224,6 +224,11 @@ def controls(real: Real, number: int, seed: int = 0, noise: float = COPY_NOISE) 
 
 def _copies(of: np.ndarray, number: int, noise: float, draw: np.random.Generator) -> np.ndarray:
     chosen = of[draw.integers(len(of), size=number)]
+    return noisy(chosen, of, noise, draw)
+
+
+def noisy(chosen: np.ndarray, of: np.ndarray, noise: float, draw: np.random.Generator) -> np.ndarray:
+    """Vectors [number, K] with Gaussian noise in units of each dimension's spread in `of` [N, K]."""
     return chosen + noise * of.std(axis=0) * draw.standard_normal(chosen.shape)
 
 
@@ -364,15 +369,10 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
     """
     names = np.unique(real.train_speakers)
     centres = np.stack([real.train[real.train_speakers == name].mean(axis=0) for name in names])  # [S, K]
-    named = names[_distances(samples, centres).argmin(axis=1)]  # [N]
+    named = named_after(samples, names, centres)  # [N]
     chosen, counts = np.unique(named, return_counts=True)
-    heard = chosen[counts > 1]  # of a single sample no spread is known
-    if len(heard) > 1:
-        usable = np.isin(named, heard)
-        guessed = attacker(samples[usable], named[usable]).predict(real.dev)
-    else:
-        guessed = np.repeat(chosen[counts.argmax()], len(real.dev))
-    by_means = names[_distances(real.dev, centres).argmin(axis=1)]
+    guessed = guessed_from(samples, named, real.dev)
+    by_means = named_after(real.dev, names, centres)
     accuracy = intervals.wilson_of(guessed == real.dev_speakers)
     chance = 1 / len(names)
     floor = chance if floor is None else floor
@@ -380,6 +380,24 @@ def speakers_from_samples(real: Real, samples: np.ndarray, seed: int = 0,
         accuracy=accuracy, floor=floor, accuracy_of_means=intervals.wilson_of(by_means == real.dev_speakers),
         chance=chance, speakers_named=len(chosen), largest_share=float(counts.max() / len(named)),
         caught=accuracy.low > floor)
+
+
+def named_after(values: np.ndarray, names: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The names [N] of the speakers whose centres [S, K] are nearest to vectors [N, K]; names: of the centres [S]"""
+    return names[_distances(values, centres).argmin(axis=1)]
+
+
+def guessed_from(samples: np.ndarray, named: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """The names [N'] that an attacker gives vectors [N', K] who trained on samples [N, K] of these names [N].
+
+    Where fewer than two names have samples enough, all are given the commonest.
+    """
+    chosen, counts = np.unique(named, return_counts=True)
+    heard = chosen[counts > 1]  # of a single sample no spread is known
+    if len(heard) < 2:
+        return np.repeat(chosen[counts.argmax()], len(unknown))
+    usable = np.isin(named, heard)
+    return attacker(samples[usable], named[usable]).predict(unknown)
 
 
 # memorised utterances

@@ -9,7 +9,7 @@ layer of this size lets through), trained on real data, on the baseline GAN, on 
 nothing without the head's UAR beside it: a head that knows nothing is private too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +66,9 @@ def measure(out: str | Path, sid_roots: Sequence[str | Path] = (), list_file: st
         sid = dict(PrivacyResults.read(path).sid)
         for tree in trees:
             sid[tree.name] = measure_tree(runs, tree, folder / tree.name, settings)
-        results = PrivacyResults(sid, attack_generators(runs, settings.samples), attack_heads(runs),
-                                 attack_speakers_within(runs, settings.samples))
+        drawn, number = draw_all(runs, settings.samples), settings.samples
+        results = PrivacyResults(sid, attack_generators(runs, drawn, number), attack_heads(runs),
+                                 attack_speakers_within(runs, drawn, number))
         results.write(path)
     print(table(results))
     if results.sid:
@@ -150,17 +151,48 @@ def row_result(heads: Sequence[Head], scores: Sequence[SidScore], tested: int, p
 # the generators
 
 
-def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attacked]]:
-    """View -> {generator or control -> what every attack found}, see privacy.attacks. samples: of each generator.
+class Drawn(NamedTuple):
+    """N samples."""
 
-    Of each generator there are its samples as its network makes them, the same centred, as users get them unless they
-    say otherwise (`_centred`), and all that lie at its learnt points, where it has any (`_learnt`).
-    The real utterances are the proposed run's features, in as many frames as its samples have. Frames are not compared
-    where two generators make different numbers of them.
-    """
+    frames: np.ndarray
+    """[N, T, D]"""
+    labels: np.ndarray
+    """[N] class indices."""
+    suppression: SpeakerSuppression | None
+    """Of the file that gave them."""
+
+
+def draw_all(runs: GanRuns, samples: int) -> dict[str, Drawn]:
+    """Name -> so many samples of each generator."""
     drawn: dict[str, Drawn] = {}
     for row, run in runs.by_row().items():
         drawn |= draw(run, row, samples)
+    return drawn
+
+
+def draw(run: Run, row: str, samples: int) -> dict[str, Drawn]:
+    """Name -> what the run's generator file gives, N at least one a class.
+
+    Its samples as its network makes them, the same centred, as users get them unless they say otherwise (`_centred`),
+    and all that lie at its learnt points, where it has any (`_learnt`).
+    """
+    generator = Generator.load(run.generator)
+    budget = {"total": max(samples, len(generator.header.labels))}
+    sets = {str(row): generator.sample(budget, seed=0, center=False),
+            f"{row}_centred": generator.sample(budget, seed=0, center=True)}
+    if generator.points is not None:
+        sets[f"{row}_learnt"] = generator.sample(generator.points.shape[1], seed=0, center="learnt")
+    return {name: Drawn(samples.features.numpy(), samples.labels.numpy(), generator.suppression)
+            for name, samples in sets.items()}
+
+
+def attack_generators(runs: GanRuns, drawn: Mapping[str, Drawn], number: int) -> dict[View, dict[str, Attacked]]:
+    """View -> {generator or control -> what every attack found}, see privacy.attacks.
+
+    drawn: as of draw_all; number: samples of a control
+    The real utterances are the proposed run's features, in as many frames as its samples have. Frames are not compared
+    where two generators make different numbers of them.
+    """
     frames = drawn[Row.PROPOSED].frames.shape[1]
     same_frames = all(values.frames.shape[1] == frames for values in drawn.values())
     results = {}
@@ -169,44 +201,19 @@ def attack_generators(runs: GanRuns, samples: int) -> dict[View, dict[str, Attac
             continue
         seen = {name: attacks.vectors(values.frames, view) for name, values in drawn.items()}
         real, scaled = attacks.standardise(real_utterances(runs.proposed, frames, view), seen)
-        results[view] = attacks.attack(real, scaled, samples, speakers=view == View.MEAN)
+        results[view] = attacks.attack(real, scaled, number, speakers=view == View.MEAN)
     return results
 
 
-class Drawn(NamedTuple):
-    """N samples."""
-
-    frames: np.ndarray
-    """[N, T, D]"""
-    labels: np.ndarray
-    """[N] class indices."""
-
-
-def draw(run: Run, row: str, samples: int) -> dict[str, Drawn]:
-    """Name -> what the run's generator file gives, N at least one a class, see attack_generators."""
-    generator = Generator.load(run.generator)
-    budget = {"total": max(samples, len(generator.header.labels))}
-    sets = {str(row): generator.sample(budget, seed=0, center=False),
-            f"{row}_centred": generator.sample(budget, seed=0, center=True)}
-    if generator.points is not None:
-        sets[f"{row}_learnt"] = generator.sample(generator.points.shape[1], seed=0, center="learnt")
-    return {name: Drawn(samples.features.numpy(), samples.labels.numpy()) for name, samples in sets.items()}
-
-
-def attack_speakers_within(runs: GanRuns, samples: int) -> dict[str, WithinClass]:
+def attack_speakers_within(runs: GanRuns, drawn: Mapping[str, Drawn], number: int) -> dict[str, WithinClass]:
     """Generator or control -> whom an attacker names who knows the file, by utterance means (privacy/within.py).
 
-    samples: of each generator, named as in attack_generators
+    drawn: as of draw_all; number: samples of a control
     """
-    files: dict[str, Sampled] = {}
-    for row, run in runs.by_row().items():
-        suppression = Generator.load(run.generator).suppression
-        for name, (frames, labels) in draw(run, row, samples).items():
-            files[name] = Sampled(Spoken(attacks.vectors(frames), labels), partial(heard_by_heads, suppression))
-    run = runs.proposed
-    store, fold = FeatureStore(run.features), _fold_of_gan(run)
-    train, dev = (_spoken(store, part) for part in (_some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)))
-    return attack_within(train, dev, files, samples)
+    files = {name: Sampled(Spoken(attacks.vectors(frames), labels), partial(heard_by_heads, suppression))
+             for name, (frames, labels, suppression) in drawn.items()}
+    train, dev = _spoken(runs.proposed, _fold_of_gan(runs.proposed))
+    return attack_within(train, dev, files, number)
 
 
 def heard_by_heads(suppression: SpeakerSuppression | None, means: np.ndarray) -> np.ndarray:
@@ -224,8 +231,7 @@ def attack_heads(runs: GanRuns) -> dict[str, TeacherAttacked]:
     if not teachers:
         return {}
     run = runs.proposed
-    store, fold = FeatureStore(run.features), _fold_of_teacher(run)
-    train, dev = (_spoken(store, part) for part in (_some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)))
+    train, dev = _spoken(run, _fold_of_teacher(run))
     return attack_teachers(Labelled(train.means, train.labels, dev.means, dev.labels), teachers)
 
 
@@ -260,9 +266,12 @@ def real_of(store: FeatureStore, fold: Fold, frames: int, view: View) -> Real:
                 _speakers(dev))
 
 
-def _spoken(store: FeatureStore, part: Metadata) -> Spoken:
-    means = store.means(store.select(part)).numpy()
-    return Spoken(means, np.array(part.class_indices), _speakers(part))
+def _spoken(run: Run, fold: Fold) -> list[Spoken]:
+    """Utterance means of train and dev, or of a part of each."""
+    store = FeatureStore(run.features)
+    parts = _some(fold.train, MOST_REAL), _some(fold.dev, MOST_REAL // 4)
+    return [Spoken(store.means(store.select(part)).numpy(), np.array(part.class_indices), _speakers(part))
+            for part in parts]
 
 
 def _some(part: Metadata, most: int) -> Metadata:

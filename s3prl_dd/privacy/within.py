@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import euclidean_distances
 from threadpoolctl import threadpool_limits
 
 from ..config import settings
 from ..evaluation.significance import Interval
 from . import intervals
-from .attacks import COPY_NOISE, attacker, can_be_learnt
+from .attacks import COPY_NOISE, can_be_learnt, guessed_from, named_after, noisy
 
 Heard = Callable[[np.ndarray], np.ndarray]
 """Real utterance means [N, D] -> the same as a file's speaker suppression leaves them."""
@@ -116,13 +115,7 @@ class Offsets(NamedTuple):
     def guess(self, samples: np.ndarray, unknown: np.ndarray) -> np.ndarray:
         """The speakers [N'] of utterances [N', D], from the class mean, by training on samples [N, D] of the class."""
         offsets = samples - samples.mean(axis=0)
-        named = self.names[euclidean_distances(offsets, self.centres).argmin(axis=1)]  # [N]
-        chosen, counts = np.unique(named, return_counts=True)
-        learnt = chosen[counts > 1]  # of a single sample no spread is known
-        if len(learnt) < 2:
-            return np.repeat(chosen[counts.argmax()], len(unknown))
-        usable = np.isin(named, learnt)
-        return attacker(offsets[usable], named[usable]).predict(unknown)
+        return guessed_from(offsets, named_after(offsets, self.names, self.centres), unknown)
 
 
 def _controls(train: Spoken, number: int, seed: int) -> dict[str, Spoken]:
@@ -130,12 +123,12 @@ def _controls(train: Spoken, number: int, seed: int) -> dict[str, Spoken]:
     draw = np.random.default_rng([seed, 8])
     chosen = draw.integers(len(train.means), size=number)
     labels = train.labels[chosen]
-    white = draw.standard_normal((2, number, train.means.shape[1]))
-    copied = train.means[chosen] + COPY_NOISE * train.means.std(axis=0) * white[0]
+    copied = noisy(train.means[chosen], train.means, COPY_NOISE, draw)
+    white = draw.standard_normal(copied.shape)
     noise = np.empty_like(copied)
     for label in np.unique(labels):
         real = _of_class(train, label).means
-        noise[labels == label] = real.mean(axis=0) + real.std(axis=0) * white[1][labels == label]
+        noise[labels == label] = real.mean(axis=0) + real.std(axis=0) * white[labels == label]
     return {"copied": Spoken(copied, labels), "noise": Spoken(noise, labels)}
 
 

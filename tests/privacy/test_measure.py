@@ -136,7 +136,7 @@ def test_each_generator_is_attacked_under_its_name_against_train_and_dev(tmp_pat
     seen = []
     monkeypatch.setattr(attacks, "attack", lambda *given, **options: seen.append((given, options)) or {})
     runs = GanRuns(*map(Run.open, write_two(tmp_path)))
-    privacy.attack_generators(runs, 60)
+    privacy.attack_generators(runs, privacy.draw_all(runs, 60), 60)
     (real, samples, number, ), options = seen[0]
     assert [given[1]["speakers"] for given in seen] == [True, False] and number == 60 and options["speakers"]
 
@@ -174,7 +174,7 @@ def test_who_knows_the_file_gets_its_samples_their_classes_and_what_it_leaves_of
     suppressed = Generator.load(runs.proposed.generator)
     suppressed.suppression = tiny_suppression(suppressed.header.features.dim)
     suppressed = loaded(suppressed, runs.proposed.generator)
-    privacy.attack_speakers_within(runs, 60)
+    privacy.attack_speakers_within(runs, privacy.draw_all(runs, 60), 60)
     (train, dev, files, number), fold = seen[0], runs.proposed.fold
     assert number == 60 and list(files) == ["proposed", "proposed_centred", "baseline", "baseline_centred"]
     store = FeatureStore(runs.proposed.features)
