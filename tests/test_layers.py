@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "s3prl_dd"
 LAYERS = [  # from the ground up; a part imports itself and the layers below its own
-    {"errors", "rng", "files", "config", "metrics", "devices", "timing"},
+    {"errors", "rng", "files", "config", "metrics", "devices", "products", "timing"},
     {"corpora", "generator"},
     {"features"},
     {"pool"},

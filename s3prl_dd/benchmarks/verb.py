@@ -142,7 +142,7 @@ def extract(asked: Bench) -> Measured:
         checkpoint = Path(folder) / "hubert.pt"
         write_hubert(checkpoint, BASE if asked.base else TINY)
         encoder = Encoder(FeatureSpec("hubert_local", str(checkpoint)), device_name(asked.device))
-        rows = bench.bench_extract(encoder, encoder.encode, asked.files, rounds=asked.rounds)
+        rows = bench.bench_extract(encoder, encoder.as_s3prl, asked.files, rounds=asked.rounds)
     return Measured(rows, bench.extract_table(rows))
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
+from ..products import linear
 from ..rng import keyed
 from ..timing import Timed, median_ratio
 from .deviations import drawn
@@ -92,7 +93,7 @@ def _bench(name: str, network: nn.Module, options: DrawOptions, rounds: int) -> 
     other_labels = labels.roll(1) if twice else None
     matrix = torch.randn(MATRIX, MATRIX, generator=keyed(0, "matrix")).to(device)
     ways: list[Callable[[], torch.Tensor]] = [
-        lambda: matrix @ matrix, lambda: drawn(network, noise, labels, other_labels),
+        lambda: linear(matrix, matrix), lambda: drawn(network, noise, labels, other_labels),
         lambda: drawn(inference, noise, labels, other_labels)]
     with torch.no_grad():
         expected, folded = network(noise, labels), inference(noise, labels)

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..config import Count, settings
 from ..devices import side_by_side
+from ..products import linear
 from .networks import BatchNorm, ConditionalGenerator, GaussianMeans, Network, Points, TimeAttention, TimeConv, Upsample
 
 MEGABYTES = {"cpu": 32, "cuda": 2048}
@@ -160,7 +161,7 @@ class FoldedAttention(nn.Module):
         x = x.permute(0, 2, 3, 1)  # [B, T, D', C], as it lies in memory
         frames = x.mean(dim=2)  # [B, T, C]
         weights = self.query(frames) @ self.key(frames).transpose(1, 2) / frames.shape[-1] ** 0.5  # [B, T, T]
-        values = F.linear(x, self.weight, self.bias).flatten(2)  # [B, T, D' * C]
+        values = linear(x, self.weight, self.bias).flatten(2)  # [B, T, D' * C]
         mixed = weights.softmax(dim=-1) @ values
         return (x + mixed.view_as(x)).permute(0, 3, 1, 2)
 

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..features.spec import FeatureSpec, public_name
 from ..files import file_digest, text_digest
 from ..generator import Provenance
+from ..products import everywhere
 from .compat import s3prl_version
 from .featurizer import to_logits
 from .placeholder import PROBE_SAMPLES
@@ -71,12 +72,17 @@ class Encoder:
         return provenance_of(self.spec, self._digest, self.layer_weights, self.dim, self.rate)
 
     @torch.no_grad()
+    @everywhere()
     def encode(self, wavs: Sequence[np.ndarray | torch.Tensor]) -> list[torch.Tensor]:
         """wavs: B of float32 [N] at 16 kHz -> B of float32 [T, D] on the CPU, weighted over the states."""
-        tensors = self._tensors(wavs)
-        return [frames.float().cpu() for frames in self.featurizer(tensors, self.upstream(tensors))]
+        return [frames.float().cpu() for frames in self.as_s3prl(self._tensors(wavs))]
+
+    def as_s3prl(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What S3PRL's Runner does with a batch: B of float32 [N] on the device -> B of [T, D]."""
+        return self.featurizer(wavs, self.upstream(wavs))
 
     @torch.no_grad()
+    @everywhere()
     def states(self, wavs: Sequence[np.ndarray | torch.Tensor]) -> list[torch.Tensor]:
         """As encode, before the weighting: B of float32 [L, T, D], L = layers."""
         tensors = self._tensors(wavs)

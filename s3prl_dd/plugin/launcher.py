@@ -29,6 +29,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -40,6 +41,7 @@ from ..devices import device_name
 from ..errors import DiskError, UserError
 from ..features.spec import absolute_name
 from ..generator.header import read_header
+from ..products import everywhere
 from .checkpoints import exit_without_room, newest_whole, telling_of_the_disk
 from .checks import check_corpus, check_upstream_of
 from .datarc import DATARC, DistilledData, EmotionData, check_folders, read_datarc
@@ -104,7 +106,8 @@ def launch(argv: Sequence[str]) -> None:
     sys.argv = [sys.argv[0], *completed]
     if joins_on_cpu:
         torch.distributed.init_process_group("gloo", timeout=WAIT)
-    with telling_of_the_disk(given.past_exp or _expdir(given)):
+    products = everywhere() if cache.gigabytes else nullcontext()
+    with telling_of_the_disk(given.past_exp or _expdir(given)), products:
         s3prl.run_downstream.main()
     if joins_on_cpu:
         torch.distributed.destroy_process_group()

@@ -16,6 +16,7 @@ from ..corpora.audio import RATE, AudioError, Samples
 from ..devices import side_by_side
 from ..features.spec import FeatureSpec
 from ..files import text_digest
+from ..products import everywhere
 from .compat import s3prl_version
 from .encoder import Encoder, checkpoint_digest
 from .placeholder import Recording
@@ -64,6 +65,7 @@ class Listener:
             self.store.write(key, states)
 
     @torch.no_grad()
+    @everywhere()
     def hear(self, wav: torch.Tensor) -> torch.Tensor:
         """The states of a wav, float32 [N] at 16 kHz."""
         with torch.autocast(wav.device.type, enabled=False):  # S3PRL's fp16 would stay in what is kept

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch.autograd import Function
 
 from ...generator.networks import BatchNorm, TimeBatchNorm, TimeConv
+from ...products import linear
 from .norms import left_to_torch
 
 aten = torch.ops.aten
@@ -123,15 +124,15 @@ class TapTimeConv(TimeConv):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, inputs] -> [B, T', channels]"""
         if self._multiplies_first():
-            products = F.linear(x, self._weight_of_products())  # [B, T, kernel * channels]
+            products = linear(x, self._weight_of_products())  # [B, T, kernel * channels]
             return _Spread.apply(products, self._taps(x.shape[1])) + self.linear.bias
-        return F.linear(_Windows.apply(x, self._taps(x.shape[1])), self._weight_of_rows(), self.linear.bias)
+        return linear(_Windows.apply(x, self._taps(x.shape[1])), self._weight_of_rows(), self.linear.bias)
 
     def of_inputs(self, gradient: torch.Tensor, time: int) -> torch.Tensor:
         """The gradient of inputs [B, time, inputs] from that of outputs [B, T', channels]."""
         if self._multiplies_first():
-            return _Windows.apply(gradient, self._taps(time)) @ self._weight_of_products()
-        return _Spread.apply(gradient @ self._weight_of_rows(), self._taps(time))
+            return linear(_Windows.apply(gradient, self._taps(time)), self._weight_of_products().t())
+        return _Spread.apply(linear(gradient, self._weight_of_rows().t()), self._taps(time))
 
     def _taps(self, time: int) -> "Taps":
         return Taps(time, self.kernel, self.stride)
