@@ -58,9 +58,9 @@ class GeneratedDataset(Dataset[Item]):
         frames to half precision); a folder, or a SampleStore
     means: items are utterance means [1, D] in full precision: all that a head reads which averages over time
 
-    Without a store, a set of up to KEPT_BYTES is drawn once, whole, by set_epoch (a fixed one when the dataset is
-    made), so worker processes share it. Of a larger one each batch is drawn when it is asked for, and centring takes a
-    pass of its own; of means alone, any set is kept.
+    Without a store, a set of up to KEPT_BYTES is drawn whole, by set_epoch (a fixed one when the dataset is made), so
+    worker processes share it; one that comes again is drawn once, as long as all of them have room there. Of a larger
+    one each batch is drawn when it is asked for, and centring takes a pass of its own; of means alone, any set is kept.
     """
 
     def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: Resample = DEFAULTS.resample,
@@ -81,10 +81,15 @@ class GeneratedDataset(Dataset[Item]):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that stay hear of the next one by it
         self.number: SetNumber | None = None  # of the set that is there
         self.items: list[Item] | None = None
+        self.kept: dict[SetNumber, list[Item]] = {}  # sets that come again
         self.stored: StoredSet | None = None
         self.shift: torch.Tensor | None = None
         if not self.resample:
             self.set_epoch(0)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What goes to a worker process: of the sets that are kept the one that is served."""
+        return self.__dict__ | {"kept": {}}
 
     def set_epoch(self, epoch: int) -> None:
         """Make the set of this epoch the one that is served; a fixed set stays as it is.
@@ -104,11 +109,19 @@ class GeneratedDataset(Dataset[Item]):
             self.stored = self.store.get(self.generator, self.counts, self.seed, number.epoch, self.lengths,
                                          self.center, number.way)
         elif self.means or self.set_bytes() <= KEPT_BYTES:
-            self.items = self._draw_all(number)
+            self.items = self.kept.get(number) or self._draw_all(number)
+            if self._comes_again(number):
+                self.kept[number] = self.items
         elif self.center:
             self.shift = self._shift(number)
         self.number = number
         return number
+
+    def _comes_again(self, number: SetNumber) -> bool:
+        """Whether a set is one of several in turn, and has room beside those that are kept."""
+        in_turn = self.resample is not True and (self.resample is not False or self.ways > 1)
+        size = 4 * self.generator.header.network.dim * len(self) if self.means else self.set_bytes()
+        return in_turn and (number in self.kept or (len(self.kept) + 1) * size <= KEPT_BYTES)
 
     def _shift(self, number: SetNumber) -> torch.Tensor:
         """[N, D], see Generator.shift."""

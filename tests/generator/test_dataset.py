@@ -161,6 +161,36 @@ def test_a_fixed_set_is_drawn_once(generator, drawn):
     assert drawn == [(0, index) for index in range(12)]
 
 
+@pytest.mark.parametrize(("resample", "means", "budget", "number"), [
+    (3, False, 4, 3), (3, True, 4, 3), ("auto", False, 4, 8), ("auto", True, "original", 8), (True, False, 4, 3)])
+@pytest.mark.parametrize("room", [True, False])
+def test_sets_that_come_again_are_drawn_once(generator, drawn, monkeypatch, resample, means, budget, number, room):
+    """As long as there is room for all of them, else but the last; the samples are the same."""
+    size = 4 * 10 * sum(generator.counts(budget)) * (1 if means else 8)
+    monkeypatch.setattr(module, "KEPT_BYTES", number * size - (0 if room else 1))
+    data = GeneratedDataset(generator, budget, resample=resample, means=means)
+    first = []
+    for epoch in range(number):
+        data.set_epoch(epoch)
+        first.append(whole(data))
+    once = len(drawn)
+    assert once in (number * len(data), 2 * number * len(data))  # centring may take a pass of its own
+    for epoch in range(number):
+        data.set_epoch(epoch + (0 if resample is True else number))
+        identical(whole(data), first[epoch])
+    again = once if resample is True else 0 if room else once // number
+    assert len(drawn) == once + again
+
+
+def test_a_worker_gets_the_set_that_is_served_alone(generator):
+    data = GeneratedDataset(generator, 4, resample=3)
+    for epoch in range(3):
+        data.set_epoch(epoch)
+    copied = pickle.loads(pickle.dumps(data))
+    assert len(data.kept) == 3 and not copied.kept
+    identical(whole(copied), whole(data))
+
+
 @pytest.mark.parametrize("center", [False, True])
 def test_a_large_set_is_drawn_as_it_is_asked_for(generator, drawn, monkeypatch, center):
     """The same samples; centring takes a pass of its own."""
