@@ -136,7 +136,7 @@ def _step(rows: Sequence[Row], command: str) -> list[Cost]:
     costs = []
     for row in rows[1::2]:  # each behind its baseline
         what = f"a distiller's step, {row['name']}, D = {dim[1] if dim else 768}: {row['seconds']:.3f} s"
-        result = f"{row['ratio']:.2f} times as fast, within {row['apart']:.0e} of it"
+        result = f"{row['ratio']:.2f} times as fast, {row['apart']:.0e} from it (median)"
         costs.append(Cost(what, "a plain loop written from the equations", result, row["spread"], command, dim is None))
     return costs
 

@@ -66,7 +66,7 @@ class StepTime(NamedTuple):
     took besides what both hold between steps."""
 
     apart: float
-    """Largest difference from the plain loop in the same state: of a loss, as a share of it where it is over 1, or of
+    """How far from the plain loop in the same state, at most: of a loss, as a share of it where it is over 1, or of
     the gradient of a network's weights, as a share of its length. Median over the rounds: where a leaky ReLU's input is
     0 but for rounding, the gradients of one state may be further apart."""
 

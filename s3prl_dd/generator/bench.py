@@ -1,5 +1,6 @@
 """What a sample costs: the network as it is trained beside its folded copy, and both beside the machine's own rate."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -107,9 +108,9 @@ def _bench(name: str, network: nn.Module, options: DrawOptions, rounds: int) -> 
 
 def operations(network: nn.Module, noise: int) -> int:
     """Floating-point operations of one sample's matrix products and convolutions. noise: Z"""
-    parameter = next(network.parameters())
+    shapes = copy.deepcopy(network).to("meta")  # torch counts its own operations alone, see products.py
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(parameter.new_zeros(1, noise), torch.zeros(1, dtype=torch.long, device=parameter.device))
+        shapes(torch.zeros(1, noise, device="meta"), torch.zeros(1, dtype=torch.long, device="meta"))
     return int(counter.get_total_flops())
 
 

@@ -33,6 +33,11 @@ class Item(NamedTuple):
     name: str
     """generated-SET-NUMBER, SET the epoch that the set was drawn for; SET.WAY from way 1 on."""
 
+    def copied(self) -> "Item":
+        """The same in memory of its own: what is done to it in place stays with it."""
+        soft = None if self.soft_label is None else self.soft_label.clone()
+        return self._replace(features=self.features.clone(), soft_label=soft)
+
 
 class SetNumber(NamedTuple):
     """Which set, and in which of its ways its frames deviate: see noise.draw_noise."""
@@ -59,8 +64,9 @@ class GeneratedDataset(Dataset[Item]):
     means: items are utterance means [1, D] in full precision: all that a head reads which averages over time
 
     Without a store, a set of up to KEPT_BYTES is drawn whole, by set_epoch (a fixed one when the dataset is made), so
-    worker processes share it; one that comes again is drawn once, as long as all of them have room there. Of a larger
-    one each batch is drawn when it is asked for, and centring takes a pass of its own; of means alone, any set is kept.
+    worker processes share it; sets that come again are drawn once, where all of them together have room there. Of a
+    larger set each batch is drawn when it is asked for, and centring takes a pass of its own; of means alone, any set
+    is kept.
     """
 
     def __init__(self, generator: Generator, budget: Budget, seed: int = 0, resample: Resample = DEFAULTS.resample,
@@ -110,18 +116,18 @@ class GeneratedDataset(Dataset[Item]):
                                          self.center, number.way)
         elif self.means or self.set_bytes() <= KEPT_BYTES:
             self.items = self.kept.get(number) or self._draw_all(number)
-            if self._comes_again(number):
+            if self._has_room():
                 self.kept[number] = self.items
         elif self.center:
             self.shift = self._shift(number)
         self.number = number
         return number
 
-    def _comes_again(self, number: SetNumber) -> bool:
-        """Whether a set is one of several in turn, and has room beside those that are kept."""
-        in_turn = self.resample is not True and (self.resample is not False or self.ways > 1)
+    def _has_room(self) -> bool:
+        """Whether sets come again, and all of them have room."""
+        sets = self.ways if self.resample is False else 0 if self.resample is True else self.resample
         size = 4 * self.generator.header.network.dim * len(self) if self.means else self.set_bytes()
-        return in_turn and (number in self.kept or (len(self.kept) + 1) * size <= KEPT_BYTES)
+        return sets > 1 and sets * size <= KEPT_BYTES
 
     def _shift(self, number: SetNumber) -> torch.Tensor:
         """[N, D], see Generator.shift."""
@@ -171,7 +177,7 @@ class GeneratedDataset(Dataset[Item]):
         if self.stored is not None:
             return [self._read(self.stored, index, number) for index in indices]
         if self.items is not None:
-            return [self.items[index] for index in indices]
+            return [self.items[index].copied() for index in indices]
         numbers = self.numbers[indices].tolist()
         shift = None if self.shift is None else self.shift[indices]
         batch = self.generator.generate(self.labels[indices], numbers, self.seed, number.epoch, self.lengths, shift,

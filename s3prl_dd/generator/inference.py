@@ -15,7 +15,7 @@ from torch import nn
 
 from ..config import Count, settings
 from ..devices import side_by_side
-from ..products import linear
+from ..products import Linear, linear
 from .networks import BatchNorm, ConditionalGenerator, GaussianMeans, Network, Points, TimeAttention, TimeConv, Upsample
 
 MEGABYTES = {"cpu": 32, "cuda": 2048}
@@ -93,6 +93,7 @@ def folded(network: nn.Module) -> nn.Module:
     """A copy of a network of build_generator for drawing alone, on the same device; the network stays as it is."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, ConditionalGenerator):
+        network.start = Linear.of(network.start)
         network.body = nn.Sequential(*fold_layers(network.body))
     return network
 
@@ -112,6 +113,10 @@ def _fast(layer: nn.Module) -> nn.Module:
     """What computes the same as this layer, faster where nothing is kept for gradients."""
     if isinstance(layer, nn.LeakyReLU):
         return nn.LeakyReLU(layer.negative_slope, inplace=True)
+    if isinstance(layer, nn.Linear):
+        return Linear.of(layer)
+    if isinstance(layer, TimeConv):
+        layer.linear = Linear.of(layer.linear)
     if isinstance(layer, TimeAttention):
         return FoldedAttention(layer)
     if isinstance(layer, nn.Conv2d) and layer.out_channels == 1:

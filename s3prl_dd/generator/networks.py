@@ -16,7 +16,6 @@ from pydantic import Field
 from torch.distributed.nn.functional import all_reduce
 
 from ..config import Number, settings
-from ..products import Linear
 from .deviations import Deviations
 
 Architecture = Literal["gan_cnn", "gan_att", "gan_1d", "gaussian", "gaussian_frames", "points"]
@@ -186,7 +185,7 @@ class ConditionalGenerator(nn.Module):
         super().__init__()
         self.config = config
         latent = config.noise + config.classes
-        self.start = Linear(latent, math.prod(self.start_shape))
+        self.start = nn.Linear(latent, math.prod(self.start_shape))
         self.body = self.build_body()
         self.utterance = nn.Sequential(
             nn.Linear(latent, config.channels), nn.LeakyReLU(0.2), nn.Linear(config.channels, config.channels),
@@ -256,7 +255,7 @@ class TimeConv(nn.Module):
     def __init__(self, inputs: int, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        self.linear = Linear(inputs * kernel, channels)
+        self.linear = nn.Linear(inputs * kernel, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, inputs] -> [B, T', channels]"""
@@ -296,7 +295,7 @@ class Generator1d(ConditionalGenerator):
             layers.append(TimeConv(width, 2 * width if upsample else width, config.kernel))
             layers += [Upsample()] if upsample else []
             layers += [TimeBatchNorm(width), nn.LeakyReLU(0.2)]
-        return nn.Sequential(*layers, Linear(width, config.dim))
+        return nn.Sequential(*layers, nn.Linear(width, config.dim))
 
     def frames(self, start: torch.Tensor) -> torch.Tensor:
         """[B, T / 4, channels] -> [B, T, D]"""

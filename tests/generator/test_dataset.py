@@ -165,7 +165,7 @@ def test_a_fixed_set_is_drawn_once(generator, drawn):
     (3, False, 4, 3), (3, True, 4, 3), ("auto", False, 4, 8), ("auto", True, "original", 8), (True, False, 4, 3)])
 @pytest.mark.parametrize("room", [True, False])
 def test_sets_that_come_again_are_drawn_once(generator, drawn, monkeypatch, resample, means, budget, number, room):
-    """As long as there is room for all of them, else but the last; the samples are the same."""
+    """Where there is room for all of them, else each time; the samples are the same."""
     size = 4 * 10 * sum(generator.counts(budget)) * (1 if means else 8)
     monkeypatch.setattr(module, "KEPT_BYTES", number * size - (0 if room else 1))
     data = GeneratedDataset(generator, budget, resample=resample, means=means)
@@ -178,8 +178,18 @@ def test_sets_that_come_again_are_drawn_once(generator, drawn, monkeypatch, resa
     for epoch in range(number):
         data.set_epoch(epoch + (0 if resample is True else number))
         identical(whole(data), first[epoch])
-    again = once if resample is True else 0 if room else once // number
-    assert len(drawn) == once + again
+    assert len(drawn) == once + (0 if room and resample is not True else once)
+    assert len(data.kept) == (number if room and resample is not True else 0)
+
+
+@pytest.mark.parametrize("resample", [False, 3])
+def test_what_is_done_to_an_item_in_place_stays_with_it(generator, resample):
+    data = GeneratedDataset(generator, 4, resample=resample)
+    data.set_epoch(0)
+    first = whole(data)
+    for item in data.__getitems__(range(12)):
+        item.features.zero_(), item.soft_label.zero_()
+    identical(whole(data), first)
 
 
 def test_a_worker_gets_the_set_that_is_served_alone(generator):

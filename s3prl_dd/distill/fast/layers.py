@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.autograd import Function
 
 from ...generator.networks import BatchNorm, TimeBatchNorm, TimeConv
-from ...products import linear
+from ...products import Linear, linear
 from .norms import left_to_torch
 
 aten = torch.ops.aten
@@ -308,9 +308,10 @@ def _batch_normalise_backward(gradient: torch.Tensor, x: torch.Tensor, weight: t
 
 
 def as_trained(generator: nn.Module) -> None:
-    """Give a generator's body the layers that train fastest, with the same parameters: maps lie channels last."""
-    body = generator.body
-    assert isinstance(body, nn.Sequential)
+    """Give a generator the layers that train fastest, with the same parameters: maps lie channels last."""
+    start, body = generator.start, generator.body
+    assert isinstance(start, nn.Linear) and isinstance(body, nn.Sequential)
+    generator.start = Linear.of(start)
     for place, layer in enumerate(body):
         if isinstance(layer, TimeConv):
             body[place] = TapTimeConv.of(layer)
@@ -320,6 +321,8 @@ def as_trained(generator: nn.Module) -> None:
             body[place] = LastBatchNorm.of(layer)
         elif isinstance(layer, nn.LeakyReLU):
             body[place] = activation()
+        elif isinstance(layer, nn.Linear):
+            body[place] = Linear.of(layer)
         for parameter in layer.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
