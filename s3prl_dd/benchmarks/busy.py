@@ -100,7 +100,7 @@ def _started(name: str, folder: Path, environment: dict[str, str]) -> Iterator[A
     with units.start(name, folder, environment) as process:
         process.wait()
         for _ in range(SETTLING):
-            process.step()
+            process.step(units.repeats(name))
         process.pause()
         yield process
 
@@ -108,7 +108,7 @@ def _started(name: str, folder: Path, environment: dict[str, str]) -> Iterator[A
 def _unit(name: str, process: Answering) -> float:
     """Seconds of a unit; the process is stopped before and behind it, for its threads may spin."""
     process.go_on()
-    seconds = sum(process.step() for _ in range(units.repeats(name)))
+    seconds = process.step(units.repeats(name))
     process.pause()
     return seconds
 

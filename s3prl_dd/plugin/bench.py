@@ -50,6 +50,9 @@ BATCH, ACCUMULATED, FRAMES = 4, 8, 64
 AT_ONCE = 10
 """Steps of all but S3PRL's own in a round."""
 
+WARM_UPS = 30
+"""The same before the first round: some of the first take longer, once in a run."""
+
 SPINS = "300000"
 """GOMP_SPINCOUNT, as OpenMP has it where nobody says anything: for S3PRL's own run."""
 
@@ -96,7 +99,7 @@ def compare_heads(runs: Mapping[str, Sequence[str]], dim: int, rounds: int, devi
         steppers = {name: stack.enter_context(_start(name, words)) for name, words in runs.items()}
         for stepper in steppers.values():
             stepper.wait()
-        steps: dict[str, Callable[[], float]] = {name: stepper.step for name, stepper in steppers.items()}
+        steps: dict[str, Callable[[int], float]] = {name: stepper.step for name, stepper in steppers.items()}
         steps[BARE] = BareHead(dim, device).step
         return _compare(steps, rounds)
 
@@ -106,19 +109,19 @@ def dim_of(sizes: Mapping[str, Any]) -> int:
     return int(sizes.get("encoder_embed_dim", 768))
 
 
-def _compare(steps: Mapping[str, Callable[[], float]], rounds: int) -> list[HeadTime]:
-    """Seconds a step of each, the first of a round all in turn."""
+def _compare(steps: Mapping[str, Callable[[int], float]], rounds: int) -> list[HeadTime]:
+    """Seconds a step of each, the first of a round all in turn. steps: name -> takes so many, returns their seconds"""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for number in tqdm(range(rounds + 1), desc="heads", unit="round"):
         for name, step in steps.items():
-            repeats = 1 if name == STOCK else AT_ONCE
-            mean = sum(step() for _ in range(repeats)) / repeats
-            if number:  # the first is the warm-up
-                taken[name].append(mean)
+            repeats = 1 if name == STOCK else AT_ONCE if number else WARM_UPS
+            seconds = step(repeats) / repeats
+            if number:
+                taken[name].append(seconds)
     rows = []
-    for name, seconds in taken.items():
-        rows.append(HeadTime(name, *Timed.of(seconds), ratio=median_ratio(taken[STOCK], seconds),
-                             of_bare=median_ratio(seconds, taken[BARE])))
+    for name, of_rounds in taken.items():
+        rows.append(HeadTime(name, *Timed.of(of_rounds), ratio=median_ratio(taken[STOCK], of_rounds),
+                             of_bare=median_ratio(of_rounds, taken[BARE])))
     return rows
 
 
@@ -135,14 +138,15 @@ class BareHead:
         self.lengths = torch.full((BATCH,), FRAMES, device=device)
         self.optimizer = torch.optim.Adam([*self.projector.parameters(), *self.model.parameters()], lr=1e-4)
 
-    def step(self) -> float:
-        """Forward and backward of a step's batches, and the update. returns: seconds"""
+    def step(self, times: int = 1) -> float:
+        """Forward and backward of a step's batches, and the update, so many times. returns: seconds of all"""
         started = time.perf_counter()
-        for frames in self.frames:
-            logits, _ = self.model(self.projector(frames), self.lengths)
-            (nn.functional.cross_entropy(logits, self.soft) / ACCUMULATED).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for _ in range(times):
+            for frames in self.frames:
+                logits, _ = self.model(self.projector(frames), self.lengths)
+                (nn.functional.cross_entropy(logits, self.soft) / ACCUMULATED).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         if self.soft.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - started
@@ -173,7 +177,7 @@ def commands(folder: Path, sizes: Mapping[str, Any], seconds: Sequence[float], d
     write_generator(folder / "generator.safetensors", Encoder(spec, device), "gan_1d", FRAMES)
     data = {"root": folder / "audio", "meta_data": folder / "metadata", "test_fold": "fold1"}
     real = [f"{DATARC}.{key}={value}" for key, value in data.items()]
-    samples = [*real, f"{DATARC}.generator={folder / 'generator.safetensors'}"]
+    samples = [*real, f"{DATARC}.generator={folder / 'generator.safetensors'}", f"{DATARC}.resample=False"]
 
     def words(downstream: str, options: list[str], *more: str) -> list[str]:
         return ["-m", "train", "-d", downstream, *spec.flags(), "--device", device, "-c",

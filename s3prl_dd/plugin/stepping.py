@@ -2,7 +2,8 @@
 
     python -m s3prl_dd.plugin.stepping stock|ours ARGUMENTS OF run_downstream.py
 
-After each step it writes a line and waits for one; it ends when there are no more. `stock` is S3PRL's own main with
+After its first step it writes a line and waits for one, which says after how many more steps it does so again; it ends
+when there are no more lines. `stock` is S3PRL's own main with
 nothing of ours but what today's libraries need (compat), `ours` the launcher. S3PRL itself is not touched: torch calls
 us after each step of an optimiser.
 """
@@ -22,7 +23,7 @@ Which = Literal["stock", "ours"]
 
 
 class Answering:
-    """A process that does its work once for each line that it is sent, and answers with a line.
+    """A process that does its work as often as a line says that it is sent, and answers with a line.
 
     Use it as a context manager: it ends the process.
     """
@@ -45,11 +46,11 @@ class Answering:
     def __str__(self) -> str:
         return " ".join(map(str, self.process.args))[:200] if isinstance(self.process.args, list) else "the process"
 
-    def step(self) -> float:
-        """Let it do its work once. returns: seconds"""
+    def step(self, times: int = 1) -> float:
+        """Let it do its work so many times. returns: seconds of all"""
         assert self.process.stdin
         started = time.perf_counter()
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{times}\n")
         self.process.stdin.flush()
         self.wait()
         return time.perf_counter() - started
@@ -93,20 +94,27 @@ def open_answers() -> TextIO:
     return answers
 
 
-def answer(answers: TextIO) -> None:
-    """Say that the work is done, and wait until more is asked for; the process ends where nothing is."""
+def answer(answers: TextIO) -> int:
+    """Say that the work is done, and wait until more is asked for; the process ends where nothing is. returns: times"""
     answers.write("done\n")
     answers.flush()
-    if not sys.stdin.readline():
+    asked = sys.stdin.readline()
+    if not asked:
         os._exit(0)
+    return int(asked)
 
 
 def main(which: Which, arguments: Sequence[str]) -> None:
     """Run S3PRL in this process, step by step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    answers = open_answers()  # S3PRL prints
-    register_optimizer_step_post_hook(lambda *step: answer(answers))
+    answers, left = open_answers(), 1  # S3PRL prints
+
+    def stepped(*step: object) -> None:
+        nonlocal left
+        left = left - 1 or answer(answers)
+
+    register_optimizer_step_post_hook(stepped)
     if which == "ours":
         from .launcher import main as launch
 
