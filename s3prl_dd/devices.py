@@ -8,8 +8,10 @@ what consists of independent parts (utterances, samples) takes a thread for each
 import collections
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -30,6 +32,17 @@ def device_name(device: str | None) -> str:
         raise UserError(f"--device {device}: torch {torch.__version__} sees no GPU here. Leave --device away to run on "
                         "the CPU.")
     return device
+
+
+PROCESSORS = Path("/proc/cpuinfo")
+"""Linux' own account of them."""
+
+
+def about_processors(key: str) -> str | None:
+    """What Linux says of the first processor, by its key (vendor_id, model name); None elsewhere, and without it."""
+    told = PROCESSORS.read_text(encoding="utf-8") if PROCESSORS.is_file() else ""
+    found = re.search(rf"^{key}\s*: (.*)$", told, re.MULTILINE)
+    return found[1] if found else None
 
 
 @contextlib.contextmanager

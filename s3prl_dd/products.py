@@ -6,16 +6,16 @@ convolves, has them: on an AMD EPYC of Zen 5 a product takes it 0.45 of the time
 
 import contextlib
 import functools
-import re
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd import Function, forward_ad
+
+from .devices import about_processors
 
 ENOUGH = 2**20
 """Multiplications of a product from which on oneDNN, which takes longer to start, is faster."""
@@ -26,9 +26,6 @@ ENOUGH_COLUMNS = 16
 ROWS = 64
 """oneDNN keeps up to 1 MB for each shape that it has met, so rows that are not a multiple of this are filled up with
 zeros to one; of many rows to a multiple of a sixteenth, at least, of what they are."""
-
-PROCESSORS = Path("/proc/cpuinfo")
-"""Linux' own account of them; elsewhere torch multiplies as it does."""
 
 F_LINEAR = F.linear
 """torch's own, also where `everywhere` has put ours in its place."""
@@ -59,11 +56,10 @@ class Linear(nn.Linear):
 
 
 class _Everywhere:
-    """How many are within `everywhere`, and what F.linear was when the first one came."""
+    """How many are within `everywhere`; torch's own function comes back behind the last of them."""
 
     lock = threading.Lock()
     inside = 0
-    before: Callable[..., torch.Tensor] = F_LINEAR
 
 
 @contextlib.contextmanager
@@ -73,8 +69,6 @@ def everywhere() -> Iterator[None]:
     Where F.linear is not torch's own any more, it stays.
     """
     with _Everywhere.lock:
-        if not _Everywhere.inside:
-            _Everywhere.before = F.linear
         _Everywhere.inside += 1
         if F.linear is F_LINEAR:
             F.linear = linear  # nn.Linear and F.multi_head_attention_forward look for it here
@@ -84,17 +78,16 @@ def everywhere() -> Iterator[None]:
         with _Everywhere.lock:
             _Everywhere.inside -= 1
             if not _Everywhere.inside and F.linear is linear:
-                F.linear = _Everywhere.before
+                F.linear = F_LINEAR
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
     """Whether this processor has AVX-512, is not Intel's, and torch has oneDNN."""
-    told = PROCESSORS.read_text(encoding="utf-8") if PROCESSORS.is_file() else ""
-    vendor = re.search(r"^vendor_id\s*: (.*)$", told, re.MULTILINE)
+    vendor = about_processors("vendor_id")
     has_kernels = torch.backends.cpu.get_cpu_capability() == "AVX512"
     has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return vendor is not None and vendor[1] != "GenuineIntel" and has_kernels and has_onednn
+    return vendor not in (None, "GenuineIntel") and has_kernels and has_onednn
 
 
 def _is_for_onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from s3prl_dd import products
+from s3prl_dd import devices, products
 from s3prl_dd.products import Linear, everywhere, linear, onednn_is_faster
 from s3prl_dd.rng import keyed
 
@@ -242,10 +242,10 @@ def test_everywhere_ends_with_the_last_one(calls):
 @needs_onednn
 def test_where_it_is_faster(monkeypatch, tmp_path, told, kernels, faster):
     """MKL has AVX-512 for Intel's processors alone."""
-    monkeypatch.setattr(products, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(devices, "PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
     if told is not None:
-        products.PROCESSORS.write_text("processor\t: 0\n" + told, encoding="utf-8")
+        devices.PROCESSORS.write_text("processor\t: 0\n" + told, encoding="utf-8")
     onednn_is_faster.cache_clear()
     try:
         assert onednn_is_faster() == faster

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from tabulate import tabulate
 
+from ..devices import about_processors
 from ..errors import UserError
 from ..files import read_json, write_json, write_text
 from ..recipe import collect
@@ -72,10 +73,8 @@ def measure_all(path: Path, commands: Mapping[str, Callable[[], Any]]) -> dict[s
 
 def machine() -> dict[str, Any]:
     """What measures: processor, cores that may be used, threads, load when it begins, GPU."""
-    told = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", told.read_text(), re.MULTILINE) if told.is_file() else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": names[0] if names else platform.processor(), "cores": cores,
+    return {"processor": about_processors("model name") or platform.processor(), "cores": cores,
             "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 1),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
 

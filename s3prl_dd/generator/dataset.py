@@ -125,7 +125,9 @@ class GeneratedDataset(Dataset[Item]):
 
     def _has_room(self) -> bool:
         """Whether sets come again, and all of them have room."""
-        sets = self.ways if self.resample is False else 0 if self.resample is True else self.resample
+        if self.resample is True:
+            return False
+        sets = (self.resample or 1) * self.ways
         size = 4 * self.generator.header.network.dim * len(self) if self.means else self.set_bytes()
         return sets > 1 and sets * size <= KEPT_BYTES
 
